@@ -1,0 +1,82 @@
+"""A decoded set in memory: inputs, labels and the names of the classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustml.errors import RequestError
+
+__all__ = ["Arrays"]
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value, so a generated __eq__ would raise
+class Arrays:
+    """A labelled set: row `i` of `x` belongs to class `class_names[y[i]]`.
+
+    Args:
+        x: images (N, C, H, W) as uint8 in 0..255, or anything else (N, ...) as float32 in [0, 1].
+        y: labels (N,) as int64 in 0..len(class_names) - 1, on the device of `x`.
+        class_names: one name a class, in label order.
+
+    Raises:
+        RequestError: on another dtype or shape, on a value or a label out of range, or on a repeated class name.
+    """
+
+    x: Tensor
+    y: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what the loaders could not serve."""
+        images = self.x.dtype == torch.uint8
+        if not images and self.x.dtype != torch.float32:
+            raise RequestError(f"expected x as uint8 images or float32 in [0, 1], got {self.x.dtype}; convert it")
+        if images and self.x.ndim != 4:
+            raise RequestError(f"expected uint8 images (N, C, H, W), got {tuple(self.x.shape)}")
+        if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]:
+            raise RequestError(
+                f"expected {len(self.x)} int64 labels (N,), got {self.y.dtype} {tuple(self.y.shape)}; label each row"
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            raise RequestError("expected distinct class names, but a name is repeated; rename one of the classes")
+        if len(self.y) == 0:
+            return
+        low, high = (int(value) for value in torch.aminmax(self.y))
+        if low < 0 or high >= len(self.class_names):
+            raise RequestError(
+                f"expected labels in 0..{len(self.class_names) - 1}, got {low}..{high}; mend them or name every class"
+            )
+        # written so that a NaN fails it too
+        if not images and self.x.numel() and not (bool(self.x.min() >= 0) and bool(self.x.max() <= 1)):
+            raise RequestError("expected float inputs in [0, 1], got values outside or NaN; scale them first")
+
+    def __len__(self) -> int:
+        """How many samples the set holds."""
+        return len(self.y)
+
+    def take(self, indices: Tensor) -> Arrays:
+        """The rows at `indices` (K,) int64, in that order, as a copy."""
+        indices = indices.to(self.y.device)
+        return Arrays(self.x.index_select(0, indices), self.y.index_select(0, indices), self.class_names)
+
+    def first(self, n: int) -> Arrays:
+        """The first `n` rows (all of them where there are fewer), as a view."""
+        return Arrays(self.x[:n], self.y[:n], self.class_names)
+
+    def to(self, device: torch.device | str) -> Arrays:
+        """The same set on `device`; itself where it lives there already, so that loaders share one copy."""
+        x = self.x.to(device)
+        return self if x is self.x else Arrays(x, self.y.to(device), self.class_names)
+
+    def fingerprint(self) -> str:
+        """The identity of the content: ``sha256:`` over dtypes, shapes, bytes and class names."""
+        digest = hashlib.sha256(json.dumps(self.class_names).encode())
+        for values in (self.x, self.y):
+            digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+            digest.update(values.detach().cpu().contiguous().view(-1).numpy().data)
+        return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,251 @@
+"""The DataModule: a source, split and checked, behind Lightning's loaders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from robustml.data.arrays import Arrays
+from robustml.data.augment import Augmentation
+from robustml.data.cache import Source, cached
+from robustml.data.loader import TensorLoader
+from robustml.data.splits import rows_in, stratified_split
+from robustml.errors import RequestError
+
+__all__ = ["DataModule"]
+
+Part = Literal["train", "val", "test"]
+
+
+class DataModule(pl.LightningDataModule):
+    """A set with its training, validation and test parts.
+
+    After `setup`: `train`, `val` (None without a validation part) and `test` are `Arrays`; `num_classes`, `shape` (of
+    one input, without the batch axis) and `class_names` describe them. They hold bytes as loaded; the loaders give
+    float32 in [0, 1].
+
+    Args:
+        source: where the set comes from.
+        name: what reports call it.
+        batch_size: training samples a step, over all processes together.
+        eval_batch_size: samples a batch in validation and test.
+        val_size: how much of the training part is held out, stratified: a count, a fraction, or 0 for none.
+        augment: applied in order to the training batches.
+        seed: of the order and the augmentation of training batches.
+        split_seed: of the held-out validation part; apart from `seed`, so that runs of all seeds validate alike.
+        num_classes: how many classes the set must have; None takes what it has.
+        shape: the shape that one input must have; None takes what it has.
+        train_limit: train on that many samples only, drawn by `split_seed` (a set may be sorted by class).
+        test_limit: test on the first that many samples only.
+        channels_last: lay images out in memory channels last.
+        root: kept for the record; sources that read local copies take it themselves.
+    """
+
+    train: Arrays
+    val: Arrays | None
+    test: Arrays
+    num_classes: int
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        name: str,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        val_size: float = 0.1,
+        augment: Sequence[Augmentation] = (),
+        seed: int = 0,
+        split_seed: int = 0,
+        num_classes: int | None = None,
+        shape: Sequence[int] | None = None,
+        train_limit: int | None = None,
+        test_limit: int | None = None,
+        channels_last: bool = False,
+        root: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.name = name
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_size = val_size
+        self.augment = tuple(augment)
+        self.seed = seed
+        self.split_seed = split_seed
+        self.train_limit = train_limit
+        self.test_limit = test_limit
+        self.channels_last = channels_last
+        self.root = root
+        # evaluation deals whole batches to the processes, and may have fewer batches than processes
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._expected_classes = num_classes
+        self._expected_shape = None if shape is None else tuple(int(length) for length in shape)
+        self._ready = False
+        self._hashed: tuple[tuple[Arrays | None, ...], str] = ((), "")
+        self._on_device: dict[tuple[Part, torch.device], tuple[Arrays, Arrays]] = {}
+
+    def prepare_data(self) -> None:
+        """Load once, on the first process of each machine: the others then find the decoded set in the cache."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split the set, whatever the stage; a second call does nothing.
+
+        Raises:
+            RequestError: when the set cannot be loaded, disagrees with `num_classes` or `shape`, or has an empty part.
+        """
+        if self._ready:
+            return
+        for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
+            if limit is not None and limit < 1:
+                raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
+        train = self._checked("train", cached(self.source, "train"))
+        test = self._checked("test", cached(self.source, "test"))
+        if train.class_names != test.class_names:
+            raise RequestError(
+                f"{self.name}: expected the same classes in both parts, got {len(train.class_names)} (train) and "
+                f"{len(test.class_names)} (test) or other names; relabel one of them"
+            )
+        if train.x.shape[1:] != test.x.shape[1:]:
+            train_shape, test_shape = (tuple(arrays.x.shape[1:]) for arrays in (train, test))
+            raise RequestError(
+                f"{self.name}: expected one shape, got {train_shape} (train) and {test_shape} (test); set size"
+            )
+        self.val = None
+        if self.val_size:
+            rest, held_out = stratified_split(train.y, rows_in(self.val_size, len(train)), self.split_seed)
+            self.val, train = train.take(held_out), train.take(rest)
+        if self.train_limit is not None and self.train_limit < len(train):
+            order = np.random.RandomState(self.split_seed).permutation(len(train))
+            train = train.take(torch.from_numpy(np.sort(order[: self.train_limit])))
+        if self.test_limit is not None:
+            test = test.first(self.test_limit)
+        self.train, self.test = train, test
+        self.class_names = train.class_names
+        self.num_classes = len(self.class_names)
+        self.shape = tuple(train.x.shape[1:])
+        self._ready = True
+
+    def _checked(self, part: str, arrays: Arrays) -> Arrays:
+        """The part as loaded, once it is found to be what `num_classes` and `shape` promise."""
+        if len(arrays) == 0:
+            raise RequestError(f"{self.name}: the {part} part is empty; check the source's files")
+        found, expected = len(arrays.class_names), self._expected_classes
+        if expected is not None and found < expected and arrays.class_names == _numbers(found):
+            # classes counted off integer labels: the highest ones may have no sample
+            arrays = Arrays(arrays.x, arrays.y, _numbers(expected))
+        elif expected is not None and found != expected:
+            raise RequestError(
+                f"{self.name}: expected {expected} classes, the {part} part has {found}; "
+                "set data.num_classes, or null to take what is there"
+            )
+        shape = tuple(arrays.x.shape[1:])
+        if self._expected_shape is not None and self._expected_shape != shape:
+            raise RequestError(
+                f"{self.name}: expected inputs of the shape {self._expected_shape}, the {part} part has {shape}; "
+                "set data.shape, or null to take what is there"
+            )
+        return arrays
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of the three parts as used, ``sha256:...``; hashed once, and again if one is replaced."""
+        parts = (self.train, self.val, self.test)
+        hashed, fingerprint = self._hashed
+        if len(hashed) != len(parts) or any(old is not new for old, new in zip(hashed, parts, strict=True)):
+            joined = " ".join("" if arrays is None else arrays.fingerprint() for arrays in parts)
+            fingerprint = f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
+            self._hashed = parts, fingerprint
+        return fingerprint
+
+    def summary(self) -> dict[str, str | int | None]:
+        """The `data` entry of results.json."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "train": len(self.train),
+            "val": 0 if self.val is None else len(self.val),
+            "test": len(self.test),
+            "poison": None,
+        }
+
+    def loader(
+        self,
+        split: Part,
+        *,
+        device: torch.device | str = "cpu",
+        batch_size: int | None = None,
+        limit: int | None = None,
+    ) -> TensorLoader:
+        """Every sample of a part once, or the first `limit` of them, in order, unaugmented, on one process.
+
+        Raises:
+            RequestError: when the part is the validation part and there is none.
+        """
+        self.setup()
+        arrays = self._arrays(split, torch.device(device))
+        if limit is not None:
+            arrays = arrays.first(limit)
+        return TensorLoader(arrays, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last)
+
+    def train_dataloader(self) -> TensorLoader:
+        """Shuffled and augmented batches, each cut over the trainer's processes."""
+        device, rank, world_size = self._place()
+        return TensorLoader(
+            self._arrays("train", device),
+            self.batch_size,
+            shuffle=True,
+            augment=self.augment,
+            seed=self.seed,
+            device=device,
+            rank=rank,
+            world_size=world_size,
+            channels_last=self.channels_last,
+        )
+
+    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
+        """The validation part, whole batches dealt to the trainer's processes; no loader where there is none."""
+        return [] if self.val is None else self._evaluation("val")
+
+    def test_dataloader(self) -> TensorLoader:
+        """The test part, whole batches dealt to the trainer's processes."""
+        return self._evaluation("test")
+
+    def _evaluation(self, split: Part) -> TensorLoader:
+        device, rank, world_size = self._place()
+        return TensorLoader(
+            self._arrays(split, device),
+            self.eval_batch_size,
+            device=device,
+            rank=rank,
+            world_size=world_size,
+            channels_last=self.channels_last,
+        )
+
+    def _place(self) -> tuple[torch.device, int, int]:
+        """The device, rank and number of processes of the attached trainer, or those of a lone process."""
+        if self.trainer is None:
+            return torch.device("cpu"), 0, 1
+        return self.trainer.strategy.root_device, self.trainer.global_rank, self.trainer.world_size
+
+    def _arrays(self, split: Part, device: torch.device) -> Arrays:
+        """One copy of a part for each device, shared by all its loaders."""
+        arrays: Arrays | None = getattr(self, split)
+        if arrays is None:
+            raise RequestError(f"{self.name}: there is no validation part; set data.val_size above 0")
+        kept = self._on_device.get((split, device))
+        if kept is None or kept[0] is not arrays:  # a part may be replaced after setup, by a poisoned one
+            kept = self._on_device[split, device] = arrays, arrays.to(device)
+        return kept[1]
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
