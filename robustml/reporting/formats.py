@@ -1,0 +1,108 @@
+"""How numbers are written in tables, figures and pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from robustml.reporting.schema import Rate
+
+__all__ = [
+    "NOTHING",
+    "eps_text",
+    "eps_texts",
+    "half_width",
+    "norm_text",
+    "parse_eps",
+    "percent",
+    "plain",
+    "seconds_text",
+]
+
+# What stands where there is no number.
+NOTHING = "\N{EN DASH}"
+
+
+def percent(value: float | None, sign: str = "%") -> str:
+    """A fraction as a percentage with one decimal, or a dash."""
+    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.1f}{sign}"
+
+
+def half_width(rate: Rate) -> float | None:
+    """Half of the 95% interval, as a fraction; the interval of Wilson is not quite symmetric about the value."""
+    return None if rate.value is None else (rate.ci95[1] - rate.ci95[0]) / 2
+
+
+def parse_eps(value: Any) -> float | None:
+    """A budget as configs write it (0.3, "0.3", "8/255") as a number, or None if it is none."""
+    if isinstance(value, bool) or value is None:
+        return None
+    numerator, _, denominator = str(value).partition("/")
+    try:
+        number = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _steps(eps: float) -> int | None:
+    """The k of k/255, up to 64, or None."""
+    k = round(eps * 255)
+    # 1e-4 of a step: files may hold 0.0313725.
+    return k if k <= 64 and abs(eps * 255 - k) < 1e-3 else None
+
+
+def eps_texts(values: Sequence[float]) -> list[str]:
+    """Budgets written alike: all as k/255 where all are such multiples up to 64/255, else all as decimals."""
+    steps = [_steps(value) for value in values]
+    # 0.2 is 51/255 too; nobody writes it so.
+    round_decimals = all(abs(value - round(value, 2)) < 1e-9 for value in values)
+    if None in steps or round_decimals:
+        return [f"{value:.3g}" for value in values]
+    return [f"{k}/255" if k else "0" for k in steps]
+
+
+def eps_text(eps: float) -> str:
+    """One budget: "8/255" or "0.3"."""
+    return eps_texts([eps])[0]
+
+
+def norm_text(norm: str) -> str:
+    """The short name of a norm for people: "L∞", "L2"; other threats (patches) keep their own."""
+    if norm.lower() in ("inf", "linf", "infinity"):
+        return "L∞"
+    return f"L{norm}" if norm.replace(".", "").isdigit() else norm
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration in the unit that reads best."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plain(value: Any) -> str:
+    """Any value of a parameter or fact in one line: short numbers, grouped digits, no quotes."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e15:
+            return plain(int(value))
+        return eps_text(value) if 0 < value < 1 else f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(inner) for inner in value)
+    return str(value)

@@ -1,0 +1,269 @@
+"""A multirun folder as one tidy table and one page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustml.errors import RequestError, nearest
+from robustml.reporting.atomic import write_text
+from robustml.reporting.formats import percent
+from robustml.reporting.runs import Run, read_run
+from robustml.reporting.schema import Curve, CurvePoint, Rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["collect_sweep"]
+
+log = logging.getLogger(__name__)
+
+WORST_CASE = "worst_case"
+FIXED = ("run", "seed", "train_eps", "test_eps", "attack", "source", "n",
+         "clean_accuracy", "robust_accuracy", "ci_low", "ci_high")  # fmt: skip
+
+
+def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Gather the runs below a multirun folder and write `sweep.csv` and `sweep.html` into it.
+
+    Args:
+        folder: the multirun folder.
+        by: keys that were swept ("objective", "threat.eps"), one column each; by default all overrides that differ
+            between the runs. A value comes from the overrides of the run, else from its config.
+
+    Returns:
+        A row for each run, attack and test eps: `run`, the swept keys, `seed`, `train_eps`, `test_eps`, `attack`,
+        `source` ("attack", "worst_case" or "curve"), `n`, `clean_accuracy`, `robust_accuracy`, `ci_low`, `ci_high`.
+        Runs that failed are in `.attrs["failed"]` as {run: reason}, on the page, and in a warning of the log.
+
+    Raises:
+        RequestError: if the folder is missing, no run in it finished, or no run knows a key of `by`.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is not a folder; expected a multirun folder")
+    runs: dict[str, Run] = {}
+    failed: dict[str, str] = {}
+    for path in _run_folders(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            runs[name] = read_run(path)
+        except RequestError as error:
+            missing = not (path / "results.json").is_file()
+            # The page travels: it names files by their place in the sweep.
+            failed[name] = (
+                "no results.json: the run did not finish" if missing else str(error).replace(str(folder), ".")
+            )
+    if not runs:
+        raise RequestError(f"no finished run (results.json) below {folder}; {len(failed)} unfinished")
+    for name, reason in failed.items():
+        log.warning("sweep: left out %s: %s", name, reason)
+
+    overrides = {name: overrides_of(run.config) for name, run in runs.items()}
+    keys = list(by) or _varying(overrides.values())
+    values = {name: {key: _value(key, overrides[name], run.config) for key in keys} for name, run in runs.items()}
+    for key in keys:
+        if all(found[key] is None for found in values.values()):
+            known = {known for row in overrides.values() for known in row}
+            raise RequestError(f"no run of the sweep has {key!r}; {nearest(key, known)}")
+
+    swept = [key for key in keys if key not in FIXED]
+    rows = [row for name, run in runs.items() for row in _rows(name, run, {key: values[name][key] for key in swept})]
+    frame = pd.DataFrame(rows, columns=["run", *swept, *FIXED[1:]])
+    frame.attrs["failed"] = failed
+    write_text(folder / "sweep.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "sweep.html", _page(folder.name, runs, frame, swept, failed))
+    return frame
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """Folders below (or at) `folder` that are runs, finished or not; none within another one."""
+    found = {file.parent for mark in ("results.json", "config.yaml") for file in folder.rglob(mark)}
+    found = {path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
+    # A sweep may keep its own config beside the runs.
+    inner = found - {folder}
+    kept: list[Path] = []
+    for path in sorted(inner or found, key=_natural):
+        if not any(other in path.parents for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _natural(path: Path) -> list[tuple[int, int | str]]:
+    """Order in which run 10 follows run 9, as Hydra numbers them."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in path.parts]
+
+
+def overrides_of(config: dict[str, Any]) -> dict[str, str]:
+    """The command line's overrides by key, from the list that config.yaml keeps of them."""
+    lines = [str(line) for line in config.get("overrides") or []]
+    pairs = (line.lstrip("+").partition("=") for line in lines if not line.startswith("~"))
+    return {key: value for key, _, value in pairs}
+
+
+def _varying(overrides: Iterable[dict[str, str]]) -> list[str]:
+    rows = list(overrides)
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if len({row.get(key) for row in rows}) > 1]
+
+
+def _value(key: str, overrides: dict[str, str], config: dict[str, Any]) -> Any:
+    """The value of a swept key: as overridden, else as it stands in the config."""
+    import yaml
+
+    if key in overrides:
+        try:
+            value = yaml.safe_load(overrides[key])
+        except yaml.YAMLError:
+            value = overrides[key]
+        return value if isinstance(value, (int, float, str, bool)) else overrides[key]
+    value = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        # A group that no override chose: its class names it.
+        return str(value["_target_"]).rpartition(".")[2] if "_target_" in value else None
+    return value
+
+
+def _rows(name: str, run: Run, swept: dict[str, Any]) -> list[dict[str, Any]]:
+    results = run.results
+    eps = results.threat.eps
+    found: list[tuple[str, str, float, Rate]] = [
+        (attack, "attack", eps, result.robust_accuracy) for attack, result in results.attacks.items()
+    ]
+    if results.worst_case is not None:
+        found.append((WORST_CASE, WORST_CASE, eps, results.worst_case.robust_accuracy))
+    if results.curve is not None:
+        found += [(results.curve.attack, "curve", point.eps, point.robust_accuracy) for point in results.curve.points]
+    return [
+        {
+            "run": name, **swept, "seed": results.seed, "train_eps": run.train_eps, "test_eps": test_eps,
+            "attack": attack, "source": source, "n": rate.n, "clean_accuracy": results.clean_accuracy.value,
+            "robust_accuracy": rate.value, "ci_low": rate.ci95[0], "ci_high": rate.ci95[1],
+        }
+        for attack, source, test_eps, rate in found
+    ]  # fmt: skip
+
+
+def _page(name: str, runs: dict[str, Run], frame: pd.DataFrame, swept: list[str], failed: dict[str, str]) -> str:
+    from robustml.reporting.page import document, section
+
+    total = len(runs) + len(failed)
+    lead = f"{len(runs)} of {total} runs finished." if failed else f"All {total} runs finished."
+    if swept:
+        lead += f" Swept: {', '.join(swept)}."
+    best = frame[frame["source"] == WORST_CASE].dropna(subset=["robust_accuracy"])
+    if len(best) > 1:
+        top = best.sort_values("robust_accuracy").iloc[-1]
+        which = f"run {top['run']}" + (f", {_label(top, swept)}" if swept else "")
+        lead += f" Highest worst-case accuracy: {percent(top['robust_accuracy'])} ({which})."
+    body = [
+        f'<header><p class="kicker">Robustness sweep</p><h1>{escape(name)}</h1></header>',
+        f'<p class="lead">{escape(lead)}</p>',
+        _failures(failed),
+        section("Runs", _table(frame, swept), '<p class="note">± half of the 95% interval.</p>'),
+        section("Training budget against test budget", *_heat_maps(frame, swept)),
+        section("Accuracy as the attacker's budget grows", *_curves(frame, swept, runs)),
+        "<footer>Every figure, one row for each run, attack and eps: sweep.csv. Intervals: Wilson, 95%.</footer>",
+    ]
+    return document(f"{name} · robustness sweep", body)
+
+
+def _failures(failed: dict[str, str]) -> str:
+    if not failed:
+        return ""
+    items = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in failed.items())
+    noun = "run" if len(failed) == 1 else "runs"
+    return f'<div class="flags"><h2>⚠ {len(failed)} {noun} failed and left out</h2><ul>{items}</ul></div>'
+
+
+def _label(row: Any, swept: Sequence[str]) -> str:
+    """A run by what was swept; by its folder when nothing was."""
+    return ", ".join(f"{key}={row[key]}" for key in swept) or f"run {row['run']}"
+
+
+def _table(frame: pd.DataFrame, swept: list[str]) -> str:
+    """One row a run: what was swept, clean accuracy, each attack, the worst case."""
+    from robustml.reporting.tables import rate_cell
+
+    single = frame[frame["source"] != "curve"]
+    attacks = [name for name in dict.fromkeys(single["attack"]) if name != WORST_CASE]
+    columns = [*attacks, *([WORST_CASE] if WORST_CASE in set(single["attack"]) else [])]
+    shown = [*swept, *(["seed"] if "seed" not in swept and frame["seed"].nunique() > 1 else [])]
+    rows = []
+    for run, part in frame.groupby("run", sort=False):
+        first = part.iloc[0]
+        cells = [f'<th scope="row">{escape(str(run))}</th>']
+        cells += [f"<td>{escape(str(first[key]))}</td>" for key in shown]
+        cells.append(f'<td class="number">{percent(first["clean_accuracy"])}</td>')
+        for attack in columns:
+            found = part[(part["attack"] == attack) & (part["source"] != "curve")]
+            cells.append(rate_cell(_rate(found.iloc[0]) if len(found) else None, narrow=True))
+        cells.append(f'<td class="number">{int(first["n"]):,}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    names = [*(attack.replace("_", " ") if attack == WORST_CASE else attack for attack in columns)]
+    head = "".join(f"<th>{escape(text)}</th>" for text in ["run", *shown])
+    head += "".join(f"<th class=number>{escape(text)}</th>" for text in ["clean", *names, "n"])
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _rate(row: Any) -> Rate:
+    # A data frame holds NaN where there were no examples.
+    known = None if row["n"] == 0 else float(row["robust_accuracy"])
+    return Rate(value=known, n=int(row["n"]), ci95=(float(row["ci_low"]), float(row["ci_high"])))
+
+
+def _curves(frame: pd.DataFrame, swept: list[str], runs: dict[str, Run]) -> list[str]:
+    """The curves of all runs; one chart for each attack and norm."""
+    from robustml.reporting.page import figure
+    from robustml.reporting.plots import accuracy_curve
+
+    points = frame[frame["source"] == "curve"].copy()
+    if points.empty:
+        return []
+    points["norm"] = [runs[name].results.threat.norm for name in points["run"]]
+    seeds = points["seed"].nunique() > 1 and "seed" not in swept
+    charts = []
+    for (attack, norm), part in points.groupby(["attack", "norm"], sort=False):
+        lines = []
+        for _, run in part.groupby("run", sort=False):
+            label = _label(run.iloc[0], swept) + (f", seed {run.iloc[0]['seed']}" if seeds else "")
+            curve = [CurvePoint(eps=float(row["test_eps"]), robust_accuracy=_rate(row)) for _, row in run.iterrows()]
+            lines.append((label, Curve(attack=str(attack), points=curve)))
+        train_eps = [float(eps) for eps in part["train_eps"].dropna().unique()]
+        charts.append(
+            figure(
+                accuracy_curve(lines, train_eps, str(norm)), f"Attack {attack}; bands are 95% intervals of each run."
+            )
+        )
+    return charts
+
+
+def _heat_maps(frame: pd.DataFrame, swept: list[str]) -> list[str]:
+    """Train eps by test eps, one map for each attack and each combination of whatever else was swept."""
+    from robustml.reporting.page import figure
+    from robustml.reporting.plots import heat_map
+
+    known = frame.dropna(subset=["train_eps"])
+    if known["train_eps"].nunique() < 2:
+        return []
+    source = "curve" if (known["source"] == "curve").any() else WORST_CASE
+    known = known[known["source"] == source]
+    # Averaging over objectives or models would hide what they differ in; averaging over seeds is the point of seeds.
+    others = [key for key in swept if known[key].nunique() > 1 and known.groupby(key)["train_eps"].nunique().max() > 1]
+    maps = []
+    for place, part in known.groupby(["attack", *others], sort=False, dropna=False):
+        values = part.pivot_table(index="train_eps", columns="test_eps", values="robust_accuracy", aggfunc="mean")
+        attack, *settings = place
+        caption = f"Accuracy in percent, {str(attack).replace('_', ' ')}"
+        caption += "".join(f", {key}={value}" for key, value in zip(others, settings, strict=True))
+        if part["seed"].nunique() > 1:
+            caption += f"; mean over {part['seed'].nunique()} seeds"
+        maps.append(figure(heat_map(values), caption + "."))
+    return maps

@@ -1,0 +1,236 @@
+"""The summary of one or several runs as plain text, as HTML and as a data frame."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from robustml.reporting.formats import NOTHING, eps_text, half_width, norm_text, percent
+from robustml.reporting.runs import Run, labels
+from robustml.reporting.schema import Rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["attack_names", "rate_cell", "summary_frame", "summary_html", "summary_table"]
+
+LONGEST_LABEL = 36
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the text table: its heading, one cell a run, and to which side it is flush."""
+
+    heading: str
+    cells: list[str]
+    left: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(len(text) for text in (self.heading, *self.cells))
+
+    def lines(self) -> list[str]:
+        flush = str.ljust if self.left else str.rjust
+        return [flush(text, self.width) for text in (self.heading, *self.cells)]
+
+
+def attack_names(runs: Sequence[Run]) -> list[str]:
+    """The attacks of all runs, in the order in which they first appear."""
+    return list(dict.fromkeys(name for run in runs for name in run.results.attacks))
+
+
+def summary_table(runs: Sequence[Run], width: int = 100) -> str:
+    """Clean and robust accuracy of each run as plain text.
+
+    Args:
+        runs: the runs, one a row.
+        width: columns of the terminal; attacks that do not fit go to a second block below.
+
+    Returns:
+        Lines without colour codes; accuracies in percent with half of their 95% interval.
+    """
+    if not runs:
+        return "no runs"
+    names = [_short(_printable(name)) for name in labels(runs)]
+    first = [Column("run", names, left=True)]
+    models = [run.results.model.name for run in runs]
+    if len(set(models)) > 1:
+        first.append(Column("model", [_short(_printable(model)) for model in models], left=True))
+    threats = [_threat(run) for run in runs]
+    if len(set(threats)) > 1:
+        first.append(Column("threat", threats, left=True))
+
+    figures = [Column("clean", _rate_cells([run.results.clean_accuracy for run in runs]))]
+    for attack in attack_names(runs):
+        found = [run.results.attacks.get(attack) for run in runs]
+        rates = [result.robust_accuracy if result else None for result in found]
+        figures.append(Column(_short(_printable(attack)), _rate_cells(rates)))
+    figures.append(Column("worst case", _rate_cells([_worst(run) for run in runs])))
+    if len({run.results.clean_accuracy.n for run in runs}) > 1:
+        figures.append(Column("n", [f"{run.results.clean_accuracy.n:,}" for run in runs]))
+
+    # Narrower gaps before a second block.
+    gap = next((gap for gap in ("    ", "   ", "  ") if len(_parts(first, figures, width, gap)) == 1), "   ")
+    blocks = [_block([*first, *part], gap) for part in _parts(first, figures, width, gap)]
+    return "\n\n".join(blocks) + "\n" + "\n".join(_notes(runs, names, set(threats), width))
+
+
+def _parts(first: list[Column], figures: list[Column], width: int, gap: str) -> list[list[Column]]:
+    """The columns of figures in groups that fit beside the first columns."""
+    parts: list[list[Column]] = [[]]
+    for column in figures:
+        total = _width([*first, *parts[-1], column], gap)
+        if parts[-1] and total > width:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
+
+
+def _width(columns: list[Column], gap: str) -> int:
+    return sum(column.width for column in columns) + len(gap) * (len(columns) - 1)
+
+
+def _block(columns: list[Column], gap: str) -> str:
+    rows = [gap.join(cells).rstrip() for cells in zip(*(column.lines() for column in columns), strict=True)]
+    rule = "─" * _width(columns, gap)
+    return "\n".join([rows[0], rule, *rows[1:], rule])
+
+
+def _notes(runs: Sequence[Run], names: Sequence[str], threats: set[str], width: int) -> list[str]:
+    facts = ["accuracy in %, ± half of the 95% interval"]
+    counts = {run.results.clean_accuracy.n for run in runs}
+    if len(counts) == 1:
+        facts.append(f"n {counts.pop():,}")
+    if len(threats) == 1:
+        facts.append(threats.pop())
+    data = {run.results.data.name for run in runs}
+    if len(data) == 1:
+        facts.append(f"data {_printable(data.pop())}")
+    if len({run.results.model.name for run in runs}) == 1:
+        facts.append(f"model {_printable(runs[0].results.model.name)}")
+    notes = textwrap.wrap(" · ".join(facts), width)
+    for run, name in zip(runs, names, strict=True):
+        for flag in run.results.flags:
+            text = f"! {name}: {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}"
+            notes += textwrap.wrap(_printable(text), width, subsequent_indent="  ")
+    return notes
+
+
+def _threat(run: Run) -> str:
+    return f"{norm_text(run.results.threat.norm)} eps {eps_text(run.results.threat.eps)}"
+
+
+def _worst(run: Run) -> Rate | None:
+    return run.results.worst_case.robust_accuracy if run.results.worst_case else None
+
+
+def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
+    """Values and their intervals, each flush right among themselves."""
+    values = ["" if rate is None else percent(rate.value, sign="") for rate in rates]
+    halves = ["" if rate is None or rate.value is None else f"{100 * (half_width(rate) or 0):.1f}" for rate in rates]
+    wide, narrow = max(map(len, values)), max(map(len, halves))
+    cells = []
+    for value, half in zip(values, halves, strict=True):
+        cells.append(f"{value or NOTHING:>{wide}} ±{half:>{narrow}}" if half else (value or NOTHING))
+    return cells
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and control codes, which would let a name repaint the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def rate_cell(rate: Rate | None, css: str = "", narrow: bool = False) -> str:
+    """A table cell in HTML with a rate, its interval (its half width where room is short) and a bar of its length."""
+    if rate is None or rate.value is None:
+        return f'<td class="number">{NOTHING}</td>'
+    low, high = (100 * bound for bound in rate.ci95)
+    text = f"±{(high - low) / 2:.1f}" if narrow else f"{low:.1f} to {high:.1f}"
+    bar = f'<span class="bar {css}"><i style="width:{100 * rate.value:.1f}%"></i></span>'
+    interval = f'<small title="95% interval: {low:.1f} to {high:.1f}">{text}</small>'
+    return f'<td class="number"><b>{percent(rate.value)}</b> {interval}{bar}</td>'
+
+
+def summary_html(runs: Sequence[Run], anchors: Sequence[str] | None = None) -> str:
+    """The summary as an HTML table: a row a run, one column per attack.
+
+    Args:
+        runs: the runs, one a row.
+        anchors: ids of elements of the page to which the names of the runs shall lead.
+    """
+    attacks = attack_names(runs)
+    models = len({run.results.model.name for run in runs}) > 1
+    data = len({run.results.data.name for run in runs}) > 1
+    threats = len({_threat(run) for run in runs}) > 1
+    facts = [(models, "model"), (data, "data"), (threats, "threat")]
+    headings = ["run", *(name for shown, name in facts if shown), "clean", *attacks, "worst case", "n", "flags"]
+    left = 1 + models + data + threats
+    head = "".join(
+        f"<th{'' if place < left else ' class=number'}>{escape(text)}</th>" for place, text in enumerate(headings)
+    )
+    worst_values = [rate.value for rate in map(_worst, runs) if rate is not None and rate.value is not None]
+    best = max(worst_values) if len(worst_values) > 1 else None
+    rows = []
+    for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
+        results, worst = run.results, _worst(run)
+        label = escape(name)
+        if anchors is not None:
+            label = f'<a href="#{escape(anchors[place])}">{label}</a>'
+        cells = [f'<th scope="row">{label}</th>']
+        cells += [f"<td>{escape(results.model.name)}</td>"] * models
+        cells += [f"<td>{escape(results.data.name)}</td>"] * data
+        cells += [f"<td>{escape(_threat(run))}</td>"] * threats
+        cells.append(rate_cell(results.clean_accuracy, "clean", narrow=True))
+        for attack in attacks:
+            result = results.attacks.get(attack)
+            cells.append(rate_cell(result.robust_accuracy if result else None, narrow=True))
+        cells.append(rate_cell(worst, narrow=True))
+        cells.append(f'<td class="number">{results.clean_accuracy.n:,}</td>')
+        cells.append(f'<td class="number">{len(results.flags) or "none"}</td>')
+        leads = best is not None and worst is not None and worst.value == best
+        rows.append(f"<tr{' class=leads' if leads else ''}>{''.join(cells)}</tr>")
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """The summary as a data frame: a row a run; accuracies and interval bounds as fractions.
+
+    Each rate has three columns: `clean_accuracy`, `clean_accuracy_low`, `clean_accuracy_high`; likewise
+    `robust_accuracy/<attack>` for each attack, and `worst_case`.
+    """
+    import pandas as pd
+
+    rows = []
+    attacks = attack_names(runs)
+    for run, name in zip(runs, labels(runs), strict=True):
+        results = run.results
+        row: dict[str, Any] = {
+            "run": name,
+            "experiment": results.experiment,
+            "model": results.model.name,
+            "data": results.data.name,
+            "seed": results.seed,
+            "norm": results.threat.norm,
+            "eps": results.threat.eps,
+            "n": results.clean_accuracy.n,
+        }
+        row |= _rate_columns("clean_accuracy", results.clean_accuracy)
+        for attack in attacks:
+            result = results.attacks.get(attack)
+            row |= _rate_columns(f"robust_accuracy/{attack}", result.robust_accuracy if result else None)
+        row |= _rate_columns("worst_case", _worst(run))
+        row["flags"] = len(results.flags)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _rate_columns(name: str, rate: Rate | None) -> dict[str, float | None]:
+    low, high = rate.ci95 if rate is not None else (None, None)
+    return {name: rate.value if rate is not None else None, f"{name}_low": low, f"{name}_high": high}

@@ -1,0 +1,187 @@
+"""The results schema: what it keeps, what it refuses, and how it is written."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustml.errors import RequestError
+from robustml.reporting.schema import Rate, Results, rate, read_results, write_results
+
+from .conftest import counted, make_results
+
+MINIMAL = ("schema", "command", "experiment", "seed", "data", "model", "threat", "clean_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # 8/10: the textbook example; 0/10 and 10/10: z^2 / (n + z^2) in closed form, with z = 1.959964.
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)],
+)
+def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
+    found = rate(successes, n)
+    assert found.value == successes / n
+    assert found.ci95 == pytest.approx((low, high), abs=5e-5)
+
+
+def test_rate_of_nothing_is_unknown() -> None:
+    assert rate(0, 0) == Rate(value=None, n=0, ci95=(0.0, 1.0))
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 3), (4, 3)])
+def test_rate_refuses_impossible_counts(successes: int, n: int) -> None:
+    with pytest.raises(ValueError, match=r"0\.\.n"):
+        rate(successes, n)
+
+
+def test_every_count_of_a_small_n_is_valid() -> None:
+    for n in range(1, 12):
+        for successes in range(n + 1):
+            low, high = rate(successes, n).ci95
+            assert 0 <= low <= successes / n <= high <= 1
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    results = make_results(flags=2)
+    write_results(results, tmp_path / "results.json")
+    again = read_results(tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    write_results(again, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "results.json").read_bytes()
+    assert read_results(tmp_path) == again
+
+
+def test_minimal_results(tmp_path: Path) -> None:
+    results = {key: value for key, value in make_results().items() if key in MINIMAL}
+    write_results(results, tmp_path / "results.json")
+    again = read_results(tmp_path)
+    assert again.attacks == {}
+    assert again.worst_case is None
+    assert again.curve is None
+
+
+def test_unknown_fields_are_kept(tmp_path: Path) -> None:
+    results = make_results()
+    results["novelty"] = {"a": [1, 2]}
+    results["attacks"]["pgd"]["queries"] = 7
+    write_results(results, tmp_path / "results.json")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["novelty"] == {"a": [1, 2]}
+    assert content["attacks"]["pgd"]["queries"] == 7
+
+
+@pytest.mark.parametrize(("norm", "name"), [(float("inf"), "inf"), (2, "2"), (1.0, "1"), ("patch", "patch")])
+def test_norm_given_as_a_number(norm: object, name: str) -> None:
+    results = make_results()
+    results["threat"]["norm"] = norm
+    assert Results.model_validate(results).threat.norm == name
+
+
+def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], None]:
+    def change(results: dict[str, Any]) -> None:
+        part: Any = results
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("schema", to=2), "schema must be 1, got 2"),
+        (_set("schema", to=None), "schema must be 1, got None"),
+        (_set("schema", to=True), "schema must be 1, got True"),
+        (_set("clean_accuracy", to={"value": 0.5, "n": 360, "ci95": [0.6, 0.9]}), "outside its ci95"),
+        (_set("clean_accuracy", to={"value": 0.5, "n": 360, "ci95": [0.9, 0.1]}), r"ci95 must be \[low, high\]"),
+        (_set("clean_accuracy", to={"value": 1.5, "n": 360, "ci95": [0.6, 0.9]}), "clean_accuracy.value"),
+        (_set("clean_accuracy", to={"value": None, "n": 360, "ci95": [0, 1]}), "exactly when n is 0"),
+        (_set("clean_accuracy", to={"value": 0.5, "n": 0, "ci95": [0, 1]}), "exactly when n is 0"),
+        (_set("clean_accuracy", "value", to=float("nan")), "clean_accuracy.value is not a finite number"),
+        (_set("attacks", "pgd", "params", "alpha", to=float("inf")), "attacks.pgd.params.alpha is not a finite"),
+        (_set("attacks", "pgd", "max_norm", to=-1.0), "attacks.pgd.max_norm"),
+        (_set("attacks", "pgd", "robust_accuracy", to=counted(360, 360)), "attacks.pgd has accuracy 1, above"),
+        (_set("attacks", "pgd", "robust_accuracy", to=counted(1, 100)), "attacks.pgd has n 100"),
+        (_set("attacks", "pgd", "robust_accuracy", to=counted(1, 360)), "worst_case has accuracy .* above"),
+        (_set("worst_case", "robust_accuracy", to=counted(300, 300)), "worst_case has n 300"),
+        (_set("worst_case", "attacks", to=["fgsm", "cw"]), "names 'cw'"),
+        (_set("per_class", 0, "n", to=1), r"per_class\[0\]: n is 1"),
+        (_set("per_class", 0, "robust_accuracy", to=counted(1, 1)), r"per_class\[0\] has n 1"),
+        (_set("per_class", to=[]), None),
+        (lambda results: results["per_class"].pop(), "per_class holds"),
+        (_set("curve", "points", 0, "robust_accuracy", to=counted(360, 360)), "curve at eps 0 has accuracy 1"),
+        (_set("curve", "points", 0, "robust_accuracy", to=counted(9, 10)), "curve: all points"),
+        (_set("cost", "attack_share", to=71.3), "cost.attack_share"),
+        (_set("data", to=None), "data"),
+    ],
+)
+def test_refusals(change: Callable[[dict[str, Any]], object], message: str | None, tmp_path: Path) -> None:
+    results = copy.deepcopy(make_results())
+    change(results)
+    if message is None:
+        write_results(results, tmp_path / "results.json")
+        return
+    with pytest.raises(RequestError, match=message) as refusal:
+        write_results(results, tmp_path / "results.json")
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_made_without_checks_are_checked_on_writing(tmp_path: Path) -> None:
+    results = Results.model_validate(make_results())
+    wrong = results.model_copy(update={"clean_accuracy": rate(1, 360)})
+    with pytest.raises(RequestError, match="above"):
+        write_results(wrong, tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not JSON"), ('{"schema": NaN}', "NaN is not a JSON number"), ("[]", "must hold a JSON object, got list")],
+)
+def test_broken_files(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(RequestError, match=message):
+        read_results(tmp_path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="cannot read"):
+        read_results(tmp_path / "results.json")
+
+
+def test_values_that_json_cannot_hold(tmp_path: Path) -> None:
+    results = make_results()
+    results["attacks"]["pgd"]["params"]["model"] = object()
+    with pytest.raises(RequestError, match="JSON cannot"):
+        write_results(results, tmp_path / "results.json")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.json"
+    write_results(make_results(seed=1), path)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_results(make_results(seed=2), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_importing_the_schema_is_light() -> None:
+    heavy = "{'torch', 'pandas', 'matplotlib', 'scipy', 'hydra', 'omegaconf', 'numpy'}"
+    code = f"import sys, robustml.reporting.schema; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
