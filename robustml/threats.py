@@ -115,7 +115,10 @@ class LpBall:
             return torch.add(x_adv, grad.sign(), alpha=step_size)
         if self.p == 2.0:
             flat = grad.flatten(1)
-            norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+            tiny = torch.finfo(flat.dtype).tiny
+            # Scaled first, lest the squares of small gradients underflow.
+            flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
+            norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(tiny)
             return torch.add(x_adv, (flat / norms).view_as(x_adv), alpha=step_size)
         flat, position = grad.flatten(1), x_adv.flatten(1)
         low, high = self.bounds
@@ -170,7 +173,10 @@ def _shrink_l2(wanted: Tensor, room: Tensor, eps: float) -> Tensor:
     saturated = room_squared.cumsum(1) - room_squared
     at_event = torch.where(free > 0, saturated + reach.square() * free, math.inf)
     first_beyond = (at_event <= eps**2).sum(dim=1, keepdim=True).clamp_max(reach.shape[1] - 1)
-    scale = ((eps**2 - saturated.gather(1, first_beyond)) / free.gather(1, first_beyond)).clamp_min(0).sqrt()
+    left, free = eps**2 - saturated.gather(1, first_beyond), free.gather(1, first_beyond)
+    # Nothing is free where every moving value is at its room: then any scale that large will do.
+    scale = (left.clamp_min(0) / free.clamp_min(torch.finfo(free.dtype).tiny)).sqrt()
+    scale = torch.where(free > 0, scale, torch.finfo(free.dtype).max ** 0.25)
     return torch.minimum(scale * wanted, room)
 
 

@@ -1,0 +1,161 @@
+"""PGD: projected gradient ascent from random starts; BIM without them.
+
+Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, arXiv:1706.06083; Kurakin et
+al., "Adversarial examples in the physical world", 2017, arXiv:1607.02533 (BIM: `random_start=False`). Deviations: any
+norm of the threat, three losses, and in evaluation (`early_stop=True`) an example that is fooled leaves the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustml.attacks.climb import climb
+from robustml.attacks.gradient import crafting, logits_of
+from robustml.attacks.losses import Goal, LossName, attack_loss
+from robustml.errors import RequestError
+from robustml.types import Threat
+
+__all__ = ["PGD", "Target", "choose_target", "resolve_step_size"]
+
+Target = Literal["least_likely", "runner_up", "random"] | int | None
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent on the negative loss, from one or several starts.
+
+    Args:
+        threat: what the attacker may do.
+        steps: gradient steps per start.
+        step_size: length of a step, in the unit of eps; or
+        relative_step_size: the same as a multiple of eps. 2.5 / steps if neither is given, as Madry et al. advise.
+        restarts: number of starts. Each example keeps the start that fooled the model, or else had the highest loss.
+        random_start: start uniformly inside the threat; at the original otherwise.
+        loss: what to climb: ``"ce"``, ``"margin"`` or ``"dlr"``.
+        target: None to be taken for any wrong class; a class index, ``"least_likely"``, ``"runner_up"`` or
+            ``"random"`` to be taken for that one. Examples whose label is the target are left as they are.
+        early_stop: fooled examples keep the iterate that fooled the model and leave the batch. For evaluation: in
+            training it would weaken the attack on purpose.
+
+    Raises:
+        RequestError: fewer than 1 step or restart, or both kinds of step size.
+    """
+
+    threat: Threat
+    steps: int = 10
+    step_size: float | None = None
+    relative_step_size: float | None = None
+    restarts: int = 1
+    random_start: bool = True
+    loss: LossName = "ce"
+    target: Target = None
+    early_stop: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later, in the middle of a run."""
+        if self.steps < 1 or self.restarts < 1:
+            raise RequestError(f"PGD needs steps and restarts >= 1, got steps={self.steps}, restarts={self.restarts}")
+        attack_loss(self.loss)
+        resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=1.0)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,)."""
+        with crafting(model, x, y) as (x, y):
+            goal = Goal(y, choose_target(self.target, model, x, y, generator))
+            if self.restarts == 1:
+                x_adv = self._climb(model, x, goal, self._start(x, generator))
+            else:
+                x_adv = self._best_of_restarts(model, x, goal, generator)
+            if goal.target is None:
+                return x_adv
+            return torch.where((goal.target == y).view(-1, *[1] * (x.ndim - 1)), x, x_adv)
+
+    def _start(self, x: Tensor, generator: Generator | None) -> Tensor:
+        return self.threat.sample(x, generator) if self.random_start else x
+
+    def _climb(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor) -> Tensor:
+        return climb(
+            model,
+            x,
+            goal,
+            start,
+            threat=self.threat,
+            loss=self.loss,
+            steps=self.steps,
+            step_size=resolve_step_size(
+                self.threat.eps, self.step_size, self.relative_step_size, default=2.5 / self.steps
+            ),
+            early_stop=self.early_stop,
+        )
+
+    def _best_of_restarts(self, model: nn.Module, x: Tensor, goal: Goal, generator: Generator | None) -> Tensor:
+        best = x.clone()
+        best_score = torch.full((len(x),), -torch.inf, device=x.device)
+        active = torch.arange(len(x), device=x.device)
+        for _ in range(self.restarts):
+            # Drawn for the whole batch, so that the start of an example does not depend on who has left.
+            start = self._start(x, generator)[active]
+            x_adv = self._climb(model, x[active], goal.take(active), start)
+            reached, score = self._judge(model, x_adv, goal.take(active))
+            better = score > best_score[active]
+            best[active[better]], best_score[active[better]] = x_adv[better], score[better]
+            if self.early_stop:
+                active = active[~reached]
+                if not len(active):
+                    break
+        return best
+
+    def _judge(self, model: nn.Module, x_adv: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Whether each example reached its goal, and a score by which one that did beats all that did not."""
+        with torch.no_grad():
+            logits = logits_of(model, x_adv)
+            score = attack_loss(self.loss)(logits, goal).float()
+        reached = goal.reached(logits)
+        return reached, score.where(~reached, torch.inf)
+
+
+def resolve_step_size(eps: float, step_size: float | None, relative: float | None, *, default: float) -> float:
+    """The length of a step, from whichever of the two was given, or `default` times eps.
+
+    Raises:
+        RequestError: both were given, or one that is not positive.
+    """
+    if step_size is not None and relative is not None:
+        raise RequestError(f"give step_size or relative_step_size, not both (got {step_size} and {relative})")
+    if step_size is not None and not step_size > 0:
+        raise RequestError(f"step_size must be > 0, got {step_size}")
+    if relative is not None and not relative > 0:
+        raise RequestError(f"relative_step_size must be > 0, got {relative}")
+    if step_size is not None:
+        return step_size
+    return eps * (default if relative is None else relative)
+
+
+def choose_target(target: Target, model: nn.Module, x: Tensor, y: Tensor, generator: Generator | None) -> Tensor | None:
+    """The class (N,) that each example shall be taken for, never its own label unless a fixed class says so.
+
+    Raises:
+        RequestError: a class that the model does not have, or an unknown word.
+    """
+    if target is None:
+        return None
+    with torch.no_grad():
+        logits = logits_of(model, x)
+    classes = logits.shape[1]
+    if isinstance(target, int):
+        if not 0 <= target < classes:
+            raise RequestError(f"target={target} is not a class of the model (0 to {classes - 1})")
+        return torch.full_like(y, target)
+    if target == "random":
+        offset = torch.randint(1, classes, y.shape, generator=generator, device=y.device)
+        return (y + offset) % classes
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
+    if target == "least_likely":
+        return logits.masked_fill(own, torch.inf).argmin(dim=1)
+    if target == "runner_up":
+        return logits.masked_fill(own, -torch.inf).argmax(dim=1)
+    raise RequestError(f"target={target!r} is unknown; expected a class index, least_likely, runner_up or random")

@@ -1,0 +1,140 @@
+"""Any attack of the torchattacks package (Harry24k/adversarial-attacks-pytorch), isolated from its side effects.
+
+What the adapter does that the package does not: it hands back every submodule's mode and `requires_grad`, every `.grad`
+and the random state of torch, numpy and Python as they were; it takes seeds from the caller, `eps`, the norm and the
+number of classes from the threat and the model; and it scales a step size that was not given with eps (the package's
+2/255 would never leave the start of a ball of .3).
+
+Attacks that know no eps (CW, DeepFool, JSMA, ...) look for a small perturbation of their own. An example for which they
+found one outside the threat comes back unchanged, since within the threat they found none.
+
+Known faults of version 3.5.1 that remain: CW freezes pixels at exactly 0 or 1 and stops early for the whole batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from robustml.attacks.gradient import logits_of
+from robustml.errors import RequestError, nearest
+from robustml.modes import evaluating, frozen
+from robustml.threats import LpBall
+
+__all__ = ["TorchAttack", "torchattacks_names"]
+
+# MultiAttack takes attack objects and LGV a training loader: neither can be named by values alone.
+_UNREACHABLE = frozenset({"MultiAttack", "LGV"})
+_EPS_NAMES = ("eps", "max_epsilon")
+
+
+def torchattacks_names() -> list[str]:
+    """The attacks of the installed torchattacks that can be reached by name and parameters."""
+    import torchattacks
+
+    return sorted(
+        name
+        for name, value in vars(torchattacks).items()
+        if inspect.isclass(value) and name not in _UNREACHABLE and hasattr(value, "set_mode_default")
+    )
+
+
+@dataclass(frozen=True)
+class TorchAttack:
+    """One attack of torchattacks.
+
+    Args:
+        name: its class name, for example ``"CW"``.
+        threat: what the attacker may do.
+        params: its own arguments, for example ``{"c": 1, "steps": 100}``. Those that it takes and that are missing
+            here follow from the threat and the model: eps, norm, n_classes, seed, and alpha (2.5 eps / steps, or 1.25
+            eps for a single step).
+
+    Raises:
+        RequestError: no such attack or argument, or an attack of another norm than the threat's.
+    """
+
+    name: str
+    threat: LpBall
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown attack or argument before anything runs."""
+        names = torchattacks_names()
+        if self.name not in names:
+            raise RequestError(f"torchattacks has no attack {self.name!r}; {nearest(self.name, names)}")
+        accepted = self._accepted()
+        for key in self.params:
+            if key not in accepted:
+                raise RequestError(f"torchattacks.{self.name} takes no argument {key!r}; {nearest(key, accepted)}")
+        fixed = "2" if self.name.endswith("L2") else "inf"
+        if self._knows_eps() and "norm" not in accepted and self.threat.norm != fixed:
+            # Inside the ball of another norm it would pass for a weak attack, and the model for a robust one.
+            raise RequestError(f"torchattacks.{self.name} is an L{fixed} attack, the threat is L{self.threat.norm}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,)."""
+        import torchattacks
+
+        device = None if generator is None else generator.device
+        seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=device))
+        with frozen(model), _as_found(model, x.device, seed), torch.inference_mode(False), torch.enable_grad():
+            attack = getattr(torchattacks, self.name)(model, **self._arguments(model, x, seed))
+            attack.set_device(x.device)
+            # The caller chooses the mode; torchattacks would switch a training model to eval, and back all of it.
+            attack._change_model_mode = attack._recover_model_mode = lambda given_training: None
+            clean = x.clone() if x.is_inference() else x.detach()
+            x_adv: Tensor = attack(clean, y).detach()
+        if self._knows_eps():
+            return x_adv
+        inside = self.threat.contains(x_adv, x)
+        return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, x)
+
+    def _accepted(self) -> dict[str, inspect.Parameter]:
+        import torchattacks
+
+        parameters = dict(inspect.signature(getattr(torchattacks, self.name).__init__).parameters)
+        return {key: parameters[key] for key in parameters if key not in ("self", "model")}
+
+    def _knows_eps(self) -> bool:
+        return any(key in self._accepted() for key in _EPS_NAMES)
+
+    def _arguments(self, model: nn.Module, x: Tensor, seed: int) -> dict[str, Any]:
+        accepted, eps = self._accepted(), self.threat.eps
+        known: dict[str, Any] = {"norm": f"L{self.threat.norm}", "seed": seed}
+        if "n_classes" in accepted and "n_classes" not in self.params:
+            with evaluating(model), torch.no_grad():
+                known["n_classes"] = logits_of(model, x[:1]).shape[1]
+        known |= dict.fromkeys(_EPS_NAMES, eps)
+        steps = self.params.get("steps", accepted["steps"].default if "steps" in accepted else None)
+        known["alpha"] = 1.25 * eps if steps is None else 2.5 * eps / steps
+        return {key: value for key, value in known.items() if key in accepted} | dict(self.params)
+
+
+@contextmanager
+def _as_found(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Seed every global generator for the attack; restore them, the modes and the gradients afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+            for module, training in modes:
+                module.training = training
+            for parameter, gradient in gradients:
+                parameter.grad = gradient

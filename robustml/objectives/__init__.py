@@ -1,0 +1,6 @@
+"""Training objectives: one paper a file, all of them `robustml.types.Objective`."""
+
+from robustml.objectives.adversarial import Adversarial
+from robustml.objectives.standard import Standard
+
+__all__ = ["Adversarial", "Standard"]

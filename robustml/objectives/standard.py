@@ -1,0 +1,33 @@
+"""Standard training: cross-entropy on the clean images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robustml.types import LossOutput
+
+__all__ = ["Standard"]
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Empirical risk minimisation.
+
+    Args:
+        label_smoothing: share of the label's mass spread evenly over all classes (Szegedy et al. 2016).
+    """
+
+    label_smoothing: float = 0.0
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The clean images themselves."""
+        return x
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+        """Cross-entropy on `x` (N, ...) with labels `y` (N,)."""
+        logits = model(x)
+        loss = functional.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
+        return LossOutput(loss, logits, {"clean_accuracy": (logits.detach().argmax(1) == y).float().mean()})

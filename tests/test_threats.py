@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.optimize import linprog
+from torch import Generator, Tensor
+
+from robustml.errors import RequestError
+from robustml.threats import LpBall
+
+Array = npt.NDArray[np.float64]
+
+SHAPES = [(1,), (7,), (1, 1, 1), (1, 2, 3), (3, 4, 4)]
+ORDERS = [math.inf, 2.0, 1.0]
+fast = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+class Problem(NamedTuple):
+    """A threat, originals in the box, and points anywhere."""
+
+    threat: LpBall
+    x: Tensor
+    wanted: Tensor
+
+
+@st.composite
+def problems(draw: st.DrawFn, orders: tuple[float, ...] = (math.inf, 2.0, 1.0)) -> Problem:
+    p = draw(st.sampled_from(orders))
+    shape = draw(st.sampled_from(SHAPES))
+    low, high = draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-2.0, 0.5)]))
+    eps = draw(st.sampled_from([0.0, 1e-3, 8 / 255, 0.3, 0.9]) | st.floats(0.001, 1.0))
+    if p != math.inf:
+        eps *= draw(st.sampled_from([1.0, 3.0]))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    generator = Generator().manual_seed(draw(st.integers(0, 10_000)))
+    size = (draw(st.integers(1, 4)), *shape)
+    # Stretched beyond the box and clamped, so that many originals lie on its edge.
+    x = (torch.rand(size, generator=generator, dtype=dtype) * 1.5 - 0.25).clamp_(0, 1) * (high - low) + low
+    spread = draw(st.sampled_from([1e-4, 0.1, 1.0, 20.0]))
+    move = torch.randn(size, generator=generator, dtype=dtype) * spread
+    if draw(st.booleans()):
+        move *= torch.rand(size, generator=generator) < 0.5
+    if draw(st.booleans()):
+        # Ties, as the sign steps of attacks make them.
+        move = move.sign() * spread
+    return Problem(LpBall(p, eps, (low, high)), x, x + move)
+
+
+def rows(tensor: Tensor) -> Array:
+    array: Array = tensor.double().flatten(1).numpy()
+    return array
+
+
+def norms(delta: Array, p: float) -> Array:
+    array: Array = np.linalg.norm(delta, ord=p, axis=1)
+    return array
+
+
+def nearest_by_bisection(threat: LpBall, x: Array, wanted: Array) -> Array:
+    """The projection from its optimality conditions: bisection on the multiplier of the norm, in float64."""
+    low, high = threat.bounds
+    delta = wanted - x
+
+    def clipped(multiplier: float, row: int) -> Array:
+        move = delta[row]
+        if threat.p == 2.0:
+            move = move / (1 + multiplier)
+        elif threat.p == 1.0:
+            move = np.sign(move) * np.maximum(np.abs(move) - multiplier, 0)
+        clip: Array = np.clip(move, low - x[row], high - x[row])
+        return clip
+
+    found = x.copy()
+    for row in range(len(x)):
+        if threat.p == math.inf:
+            found[row] = np.clip(
+                wanted[row], np.maximum(low, x[row] - threat.eps), np.minimum(high, x[row] + threat.eps)
+            )
+            continue
+        small, large = 0.0, 1e12
+        if np.linalg.norm(clipped(0.0, row), ord=threat.p) > threat.eps:
+            for _ in range(200):
+                middle = math.sqrt(max(small, 1e-18) * large)
+                over = np.linalg.norm(clipped(middle, row), ord=threat.p) > threat.eps
+                small, large = (middle, large) if over else (small, middle)
+            found[row] += clipped(large, row)
+        else:
+            found[row] += clipped(0.0, row)
+    return found
+
+
+def assert_inside(threat: LpBall, x_adv: Tensor, x: Tensor, boxed: bool = True) -> None:
+    assert x_adv.shape == x.shape
+    assert x_adv.dtype == x.dtype
+    assert x_adv.isfinite().all()
+    assert (norms(rows(x_adv) - rows(x), threat.p) <= threat.eps * (1 + 1e-5) + 1e-6).all()
+    if boxed:
+        assert x_adv.min() >= threat.bounds[0]
+        assert x_adv.max() <= threat.bounds[1]
+
+
+@fast
+@given(problems())
+def test_projection_is_feasible_and_idempotent(problem: Problem) -> None:
+    threat, x, wanted = problem
+    once = threat.project(wanted, x)
+    assert_inside(threat, once, x)
+    torch.testing.assert_close(threat.project(once, x), once, atol=2e-6, rtol=1e-5)
+
+
+@fast
+@given(problems())
+def test_projection_is_the_nearest_point_of_an_independent_solver(problem: Problem) -> None:
+    threat, x, wanted = problem
+    expected = nearest_by_bisection(threat, rows(x), rows(wanted))
+    tolerance = 1e-9 if x.dtype == torch.float64 else 5e-6
+    np.testing.assert_allclose(rows(threat.project(wanted, x)), expected, atol=tolerance, rtol=0)
+
+
+@fast
+@given(problems(), st.integers(0, 1000))
+def test_no_feasible_point_lies_beyond_the_projection(problem: Problem, seed: int) -> None:
+    """The definition itself: <wanted - projection, feasible - projection> <= 0 for every feasible point."""
+    threat, x, wanted = problem
+    origin, goal, nearest = rows(x), rows(wanted), rows(threat.project(wanted, x))
+    random = np.random.default_rng(seed)
+    for _ in range(20):
+        move = random.standard_normal(origin.shape) * (random.random(origin.shape) < random.random())
+        move *= threat.eps * random.random() / np.maximum(norms(move, threat.p), 1e-12)[:, None]
+        # x is in the box, so that clipping only shortens the move.
+        feasible = np.clip(origin + move, *threat.bounds)
+        product = ((goal - nearest) * (feasible - nearest)).sum(axis=1)
+        assert (product <= 1e-4 * (1 + np.linalg.norm(goal - nearest, axis=1))).all()
+
+
+@fast
+@given(problems())
+def test_points_inside_are_not_moved(problem: Problem) -> None:
+    threat, x, wanted = problem
+    delta = rows(wanted) - rows(x)
+    shrunk = delta * (0.99 * threat.eps / np.maximum(norms(delta, threat.p), max(threat.eps, 1e-12)))[:, None]
+    inside = torch.from_numpy(np.clip(rows(x) + shrunk, *threat.bounds)).view_as(x).to(x.dtype)
+    torch.testing.assert_close(threat.project(inside, x), inside, atol=3e-7, rtol=0)
+
+
+@fast
+@given(problems())
+def test_a_batch_is_projected_and_stepped_example_by_example(problem: Problem) -> None:
+    threat, x, wanted = problem
+    singles = [threat.project(wanted[i : i + 1], x[i : i + 1]) for i in range(len(x))]
+    torch.testing.assert_close(threat.project(wanted, x), torch.cat(singles), atol=1e-6, rtol=0)
+    steps = [threat.ascend(x[i : i + 1], wanted[i : i + 1], 0.1) for i in range(len(x))]
+    torch.testing.assert_close(threat.ascend(x, wanted, 0.1), torch.cat(steps), atol=1e-6, rtol=0)
+
+
+def test_projection_leaves_its_arguments_alone() -> None:
+    for p in ORDERS:
+        x, wanted = torch.rand(3, 5), torch.randn(3, 5)
+        before = x.clone(), wanted.clone()
+        LpBall(p, 0.1).project(wanted, x)
+        assert torch.equal(x, before[0])
+        assert torch.equal(wanted, before[1])
+
+
+@pytest.mark.parametrize("p", [2.0, 1.0])
+def test_projection_stays_finite_where_the_box_stops_every_moving_value_right_at_the_border(p: float) -> None:
+    """`count` values can each move `room`, the others stay, and eps is exactly the norm of that: rounding decides."""
+    for count in range(2, 40):
+        for room in np.linspace(0.05, 0.5, 12):
+            x = torch.full((1, count + 2), 0.5)
+            x[0, :count] = 1 - torch.tensor(room, dtype=torch.float32)
+            exact = (1 - x[0, :count].double()).norm(p=p).item()
+            wanted = x.clone()
+            wanted[0, :count] = 2.0
+            projected = LpBall(p, exact).project(wanted, x)
+            assert projected.isfinite().all(), f"{count} values with room {room:.4g}: {projected}"
+            np.testing.assert_allclose(projected.numpy(), wanted.clamp(0, 1).numpy(), atol=1e-5)
+
+
+@fast
+@given(problems(), st.integers(0, 1000), st.booleans())
+def test_samples_are_inside(problem: Problem, seed: int, boxed: bool) -> None:
+    threat, x, _ = problem
+    first = threat.sample(x, Generator().manual_seed(seed), boxed=boxed)
+    assert_inside(threat, first, x, boxed)
+    assert torch.equal(first, threat.sample(x, Generator().manual_seed(seed), boxed=boxed))
+
+
+@pytest.mark.parametrize("p", ORDERS)
+def test_samples_that_are_not_boxed_leave_the_box(p: float) -> None:
+    threat, x = LpBall(p, 0.5), torch.tensor([0.0, 1.0]).repeat(200, 2)
+    free = threat.sample(x, Generator().manual_seed(0), boxed=False)
+    assert free.min() < 0
+    assert free.max() > 1
+    assert torch.equal(threat.sample(x, Generator().manual_seed(0)), free.clamp(0, 1))
+
+
+@pytest.mark.parametrize("p", ORDERS)
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_samples_are_uniform_in_the_ball(p: float, size: int) -> None:
+    """In a ball of D dimensions the share of the volume within radius r is r^D, whatever the norm."""
+    eps = 0.4
+    x = torch.full((4000, size), 0.5, dtype=torch.float64)
+    delta = rows(LpBall(p, eps, (-9, 9)).sample(x, Generator().manual_seed(1)) - x) / eps
+    assert stats.kstest(norms(delta, p) ** size, "uniform").pvalue > 1e-3
+    if p == 1.0:
+        # |coordinate| is Beta(1, D) distributed, and the signs are fair coins.
+        assert stats.kstest(np.abs(delta[:, 0]), stats.beta(1, size).cdf).pvalue > 1e-3
+        assert abs((delta > 0).mean() - 0.5) < 4 * 0.5 / math.sqrt(delta.size)
+    else:
+        marginal = stats.uniform(-1, 2) if p == math.inf else stats.beta((size + 1) / 2, (size + 1) / 2, -1, 2)
+        assert stats.kstest(delta[:, 0], marginal.cdf).pvalue > 1e-3
+    assert stats.kstest(delta[:, -1], delta[:, 0]).pvalue > 1e-3
+
+
+def test_a_sample_without_a_generator_draws_from_the_global_one() -> None:
+    x = torch.full((2, 6), 0.5)
+    for p in ORDERS:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            first, second = LpBall(p, 0.1).sample(x), LpBall(p, 0.1).sample(x)
+            torch.manual_seed(3)
+            assert torch.equal(LpBall(p, 0.1).sample(x), first)
+        assert not torch.equal(first, second)
+
+
+@fast
+@given(problems(orders=(math.inf, 2.0)), st.floats(0.01, 2.0))
+def test_ascend_reaches_the_dual_norm(problem: Problem, step_size: float) -> None:
+    """Hoelder: no step of that length gains more than step_size times the dual norm of the gradient."""
+    threat, x, gradient = problem
+    x, gradient = x.double(), gradient.double()
+    step, slope = rows(threat.ascend(x, gradient, step_size)) - rows(x), rows(gradient)
+    assert (norms(step, threat.p) <= step_size * (1 + 1e-9) + 1e-12).all()
+    dual = 1 if threat.p == math.inf else 2
+    np.testing.assert_allclose((step * slope).sum(1), step_size * norms(slope, dual), rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(problems(orders=(1.0,)), st.floats(0.01, 5.0))
+def test_ascend_in_l1_is_the_best_step_that_the_box_allows(problem: Problem, step_size: float) -> None:
+    """Compared with a linear program: up and down moves, each within the box, that add up to step_size at most."""
+    threat, x, gradient = problem
+    x, gradient = x.double(), (gradient - x).double()
+    low, high = threat.bounds
+    after = threat.ascend(x, gradient, step_size)
+    assert after.min() >= low - 1e-9
+    assert after.max() <= high + 1e-9
+    for origin, slope, reached in zip(rows(x), rows(gradient), rows(after), strict=True):
+        room = np.concatenate([high - origin, origin - low]).clip(0)
+        solution = linprog(
+            -np.concatenate([slope, -slope]),
+            A_ub=np.ones((1, len(room))),
+            b_ub=[step_size],
+            bounds=np.stack([np.zeros_like(room), room], axis=1),
+        )
+        assert np.abs(reached - origin).sum() <= step_size + 1e-9
+        assert slope @ (reached - origin) == pytest.approx(-solution.fun, abs=1e-7, rel=1e-7)
+
+
+@pytest.mark.parametrize("p", ORDERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_zero_gradient_stays_and_its_neighbours_move(p: float, dtype: torch.dtype) -> None:
+    x = torch.full((2, 1, 2, 2), 0.5, dtype=dtype)
+    gradient = torch.zeros_like(x)
+    gradient[1, 0, 1, 0] = -1e-30
+    after = LpBall(p, 0.1).ascend(x, gradient, 0.1)
+    assert torch.equal(after[0], x[0])
+    expected = x[1].clone()
+    expected[0, 1, 0] -= 0.1
+    torch.testing.assert_close(after[1], expected)
+
+
+def test_distance_by_hand() -> None:
+    x = torch.zeros(2, 1, 1, 3, dtype=torch.float64)
+    x_adv = torch.tensor([[0.3, -0.4, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64).view_as(x)
+    for p, expected in ((math.inf, 0.4), (2, 0.5), (1, 0.7)):
+        torch.testing.assert_close(LpBall(p, 0.1).distance(x_adv, x), torch.tensor([expected, 0.0]).double())
+
+
+@pytest.mark.parametrize("p", ORDERS)
+def test_contains_on_the_border(p: float) -> None:
+    threat = LpBall(p, 0.25)
+    x = torch.full((1, 4), 0.5, dtype=torch.float64)
+
+    def moved(by: float) -> bool:
+        x_adv = x.clone()
+        x_adv[0, 2] += by
+        return bool(threat.contains(x_adv, x))
+
+    assert moved(0.25)
+    assert moved(-0.25)
+    assert moved(0.25 + 5e-7)
+    assert moved(0.0)
+    assert not moved(0.25 + 1e-4)
+    assert not moved(-0.25 - 1e-4)
+    assert not moved(math.nan)
+    assert not moved(math.inf)
+    if p == math.inf:
+        assert not moved(0.25 + 2e-6)
+
+
+@pytest.mark.parametrize("p", ORDERS)
+def test_contains_looks_at_the_box_and_at_each_example(p: float) -> None:
+    threat = LpBall(p, 0.25)
+    x = torch.tensor([[0.0, 1.0]]).repeat(5, 1)
+    move = torch.tensor([[0.1, 0.0], [-0.1, 0.0], [0.0, 0.1], [-5e-7, 5e-7], [0.0, -0.3]])
+    assert threat.contains(x + move, x).tolist() == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("p", ORDERS)
+def test_contains_accepts_what_float32_makes_of_a_full_step(p: float) -> None:
+    x = torch.rand(16, 3, 32, 32, generator=Generator().manual_seed(4))
+    threat = LpBall(p, 8 / 255 if p == math.inf else 4.0)
+    far = threat.project(x + torch.randn(x.shape, generator=Generator().manual_seed(5)), x)
+    assert threat.contains(far, x).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"p": "inf", "eps": 8}, "8/255"),
+        ({"p": "inf", "eps": 1.5}, "255"),
+        ({"p": "inf", "eps": -0.1}, "-0.1"),
+        ({"p": 2, "eps": -1}, "-1"),
+        ({"p": 2, "eps": math.nan}, "nan"),
+        ({"p": 1, "eps": math.inf}, "inf"),
+        ({"p": 3, "eps": 0.1}, "3"),
+        ({"p": 0, "eps": 0.1}, "0"),
+        ({"p": math.nan, "eps": 0.1}, "nan"),
+        ({"p": "L2", "eps": 0.1}, "L2"),
+        ({"p": 2, "eps": "8/255"}, "8/255"),
+        ({"p": 2, "eps": None}, "None"),
+        ({"p": 2, "eps": 0.1, "bounds": (1.0, 0.0)}, "low < high"),
+        ({"p": 2, "eps": 0.1, "bounds": (0.5, 0.5)}, "low < high"),
+        ({"p": 2, "eps": 0.1, "bounds": (0.0, math.nan)}, "nan"),
+        ({"p": 2, "eps": 0.1, "bounds": (0.0, 0.5, 1.0)}, "number"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_what_arrived(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        LpBall(**arguments)  # type: ignore[arg-type]
+
+
+def test_arguments_become_plain_values_and_stay() -> None:
+    threat = LpBall("inf", 1, (0, 1))  # type: ignore[arg-type]
+    assert (threat.p, threat.eps, threat.bounds, threat.norm) == (math.inf, 1.0, (0.0, 1.0), "inf")
+    assert (LpBall(2, 30.0).norm, LpBall(1.0, 12).norm) == ("2", "1")
+    assert LpBall("inf", 1.5, (-1, 1)).eps == 1.5
+    with pytest.raises(FrozenInstanceError):
+        threat.eps = 0.5  # type: ignore[misc]
