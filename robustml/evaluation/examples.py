@@ -1,0 +1,100 @@
+"""A few attacked images, kept for the report's picture grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from robustml.attacks.gradient import logits_of
+
+__all__ = ["Examples", "pick_examples"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """K images (K, ...) in [0, 1] before and after the attack that fooled most, with predictions and confidences."""
+
+    attack: str
+    x: npt.NDArray[np.float32]
+    x_adv: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64]
+    prediction: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float32]
+    adversarial_prediction: npt.NDArray[np.int64]
+    adversarial_confidence: npt.NDArray[np.float32]
+    class_names: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Write them as an .npz that needs no pickle to read."""
+        arrays = {name: np.asarray(value) for name, value in vars(self).items()}
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def pick_examples(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attacked: Mapping[str, Tensor],
+    class_names: Sequence[str] | None,
+    count: int,
+) -> Examples | None:
+    """Up to `count` images of one batch that were classified correctly: the fooled ones first, classes mixed.
+
+    Args:
+        model: in eval mode.
+        x: (N, ...) images.
+        y: (N,) labels.
+        attacked: attack name to what it made of `x`.
+        class_names: names of the classes; "0", "1", ... by default.
+        count: how many to keep.
+
+    Returns:
+        None where there was no attack or no image was classified correctly.
+    """
+    if not attacked:
+        return None
+    with torch.no_grad():
+        confidence, prediction = logits_of(model, x).softmax(1).max(1)
+        judged = {name: logits_of(model, x_adv).softmax(1).max(1) for name, x_adv in attacked.items()}
+    correct = prediction == y
+    name = max(judged, key=lambda key: int((correct & (judged[key].indices != y)).sum()))
+    adversarial_confidence, adversarial_prediction = judged[name]
+    order = _spread_over_classes(correct, adversarial_prediction != y, y)[:count]
+    if not len(order):
+        return None
+    names = tuple(class_names) if class_names else tuple(str(label) for label in range(int(y.max()) + 1))
+
+    def kept(tensor: Tensor) -> Any:
+        return tensor[order].cpu().numpy()
+
+    return Examples(
+        attack=name,
+        x=kept(x.float()),
+        x_adv=kept(attacked[name].float()),
+        y=kept(y),
+        prediction=kept(prediction),
+        confidence=kept(confidence),
+        adversarial_prediction=kept(adversarial_prediction),
+        adversarial_confidence=kept(adversarial_confidence),
+        class_names=names,
+    )
+
+
+def _spread_over_classes(correct: Tensor, fooled: Tensor, y: Tensor) -> Tensor:
+    """Indices of the correct images: fooled before robust, in each kind the first of every class before the next."""
+    turn = torch.zeros_like(y)
+    for kind in (correct & fooled, correct & ~fooled):
+        for label in range(int(y.max()) + 1):
+            members = kind & (y == label)
+            turn[members] = torch.arange(int(members.sum()), device=y.device)
+    keys = (~fooled).long() * (len(y) + 1) + turn
+    chosen = correct.nonzero().squeeze(1)
+    return chosen[keys[chosen].argsort(stable=True)]

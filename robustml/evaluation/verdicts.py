@@ -1,0 +1,62 @@
+"""What happened to each test image: the raw material of every figure that the evaluator reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["AttackVerdicts", "Verdicts"]
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass
+class AttackVerdicts:
+    """One attack on N images: which still get their true label, how far each was moved, and what it cost."""
+
+    robust: Bools
+    distance: Floats
+    seconds: float = 0.0
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Verdicts:
+    """N images: their labels, the clean predictions, and one entry an attack."""
+
+    y: Integers
+    prediction: Integers
+    attacks: dict[str, AttackVerdicts]
+
+    @property
+    def correct(self) -> Bools:
+        """Which images are classified correctly when nobody attacks."""
+        return np.equal(self.y, self.prediction)
+
+    @property
+    def worst_case(self) -> Bools:
+        """Which images withstand every attack (and are correct to begin with)."""
+        robust = self.correct.copy()
+        for attack in self.attacks.values():
+            robust &= attack.robust
+        return robust
+
+    @staticmethod
+    def concatenate(parts: list[Verdicts]) -> Verdicts:
+        """One object for consecutive batches that all saw the same attacks; seconds add up."""
+        attacks = {
+            name: AttackVerdicts(
+                robust=np.concatenate([part.attacks[name].robust for part in parts]),
+                distance=np.concatenate([part.attacks[name].distance for part in parts]),
+                seconds=sum(part.attacks[name].seconds for part in parts),
+                params=parts[0].attacks[name].params,
+            )
+            for name in parts[0].attacks
+        }
+        y = np.concatenate([part.y for part in parts])
+        return Verdicts(y, np.concatenate([part.prediction for part in parts]), attacks)

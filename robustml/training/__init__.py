@@ -1,0 +1,20 @@
+"""Training: one LightningModule for every objective, schedules, checkpoints and callbacks."""
+
+from robustml.training.checkpoints import AtomicCheckpointIO, best_and_last
+from robustml.training.classifier import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, derived_seed
+from robustml.training.schedules import Cosine, OneCycle, Piecewise, Triangular
+from robustml.training.stopwatch import Stopwatch
+
+__all__ = [
+    "ADVERSARIAL_ACCURACY",
+    "CLEAN_ACCURACY",
+    "AtomicCheckpointIO",
+    "Cosine",
+    "OneCycle",
+    "Piecewise",
+    "RobustClassifier",
+    "Stopwatch",
+    "Triangular",
+    "best_and_last",
+    "derived_seed",
+]

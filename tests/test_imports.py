@@ -1,0 +1,117 @@
+"""The house rule on imports, read off the source: a room imports from lower floors or from itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "robustml"
+
+FLOORS = {
+    "cli": 8,
+    "commands": 7,
+    "extraction": 6,
+    "defenses": 6,
+    "training": 5,
+    "objectives": 4,
+    "evaluation": 4,
+    "trojans": 4,
+    "attacks": 3,
+    "poisoning": 3,
+    "monitoring": 3,
+    "threats": 2,
+    "models": 2,
+    "data": 2,
+    "types": 1,
+    "modes": 1,
+    "config": 1,
+    "integrity": 1,
+    "errors": 1,
+}
+# A leaf that anyone may import; errors are the same on the ground floor, for the neighbours there need them.
+LEAVES = {"reporting", "errors"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(source: str, package: list[str]) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything that is imported, wherever in the file; `package` resolves relative imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def imports_of(path: Path) -> list[tuple[int, list[str]]]:
+    package = list(path.relative_to(ROOT).parts[:-1])
+    return [(line, name.split(".")) for line, name in imported(path.read_text(), package)]
+
+
+def test_the_reader_of_imports_sees_every_form() -> None:
+    source = (
+        "import a.b\nfrom c import d\nif x:\n    from . import e\n    from ..f import g\ndef h():\n    import i, j\n"
+    )
+    assert sorted(imported(source, ["p", "q"])) == [
+        (1, "a.b"),
+        (2, "c.d"),
+        (4, "p.q.e"),
+        (5, "p.f.g"),
+        (7, "i"),
+        (7, "j"),
+    ]
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(path) for path in MODULES} - {"__init__"}
+    assert rooms <= FLOORS.keys() | LEAVES
+    assert {"attacks", "evaluation", "training", "threats", "cli"} <= rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_import_goes_up(path: Path) -> None:
+    room = room_of(path)
+    for line, name in imports_of(path):
+        where = f"{path.relative_to(ROOT)}:{line} imports {'.'.join(name)}"
+        assert name[0] not in ("scripts", "tests"), where
+        if room not in ("cli", "commands"):
+            assert name[0] not in ("hydra", "omegaconf", "hydra_plugins"), f"{where}, which only commands may"
+        if name[0] != "robustml" or room == "__init__":
+            continue
+        other = name[1]
+        assert other in FLOORS.keys() | LEAVES | {"__version__"}, f"{where}, a room without a floor"
+        if other in (room, "__version__"):
+            continue
+        if room in LEAVES:
+            assert (room, other) == ("reporting", "errors"), f"{where}, but {room} is a leaf"
+        elif other not in LEAVES:
+            assert FLOORS[other] < FLOORS[room], f"{where}: from floor {FLOORS[room]} to floor {FLOORS[other]}"
+
+
+@pytest.mark.parametrize("module", ["robustml", "robustml.cli"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    heavy = "{'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'numpy', 'pandas', 'matplotlib', 'torchattacks'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_lazy_names_of_the_package_resolve() -> None:
+    import robustml
+
+    for name in robustml.__all__:
+        assert getattr(robustml, name) is not None
+    assert robustml.LpBall is sys.modules["robustml.threats"].LpBall
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = robustml.nothing_of_the_kind
