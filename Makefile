@@ -11,6 +11,9 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 demo: $(VENV)/installed
 	$(BIN)/robustml train -m experiment=digits_standard,digits_pgd trainer.enable_progress_bar=false
 
+# One thread a test: on networks this small, two threads wait for each other more than they work.
+test test-slow test-data: export OMP_NUM_THREADS := 1
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 

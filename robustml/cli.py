@@ -1,0 +1,84 @@
+"""`robustml <verb> ...`: finds the verb's module and runs it as the main program.
+
+Nothing heavy is imported here, so that `robustml --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+from robustml.errors import nearest
+
+__all__ = ["main"]
+
+VERBS = {
+    "train": "train a model from a config, and measure clean against adversarial accuracy",
+    "evaluate": "attack a trained model: robustml evaluate run=<dir>",
+    "sweep": "one figure against another: robustml sweep eps run=<dir>",
+    "report": "write the page of one run, or compare several: robustml report <dir> [<dir> ...]",
+    "configs": "list, show and copy the built-in configs",
+}
+
+USAGE = """\
+robustml: train models that cannot be fooled, and find out which of yours can be.
+
+usage: robustml <verb> [options]
+
+{verbs}
+
+examples:
+  robustml train                                      PGD training on scikit-learn's digits, no download
+  robustml train experiment=mnist_fgsm_rs data.root=<dir with mnist/train.parquet>
+  robustml train data=cifar10 model=preact_resnet18 threat=linf threat.eps=8/255
+  robustml evaluate run=outputs/<name>/<time> attack=torchattacks attack.name=CW
+  robustml sweep eps run=outputs/<name>/<time>
+
+`robustml <verb> --help` says more; `robustml --version` prints the version; `robustml -sc install=bash` prints the
+shell completion.
+"""
+
+
+def main() -> None:
+    """Dispatch; exit status 0 done, 1 the run failed, 2 the request was wrong."""
+    arguments = sys.argv[1:]
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("--help", "-h", "help"):
+        width = max(map(len, VERBS)) + 2
+        print(USAGE.format(verbs="\n".join(f"  {name:<{width}}{what}" for name, what in VERBS.items())), end="")
+    elif verb == "--version":
+        from robustml import __version__
+
+        print(__version__)
+    elif verb in ("-sc", "--shell-completion"):
+        _complete(arguments)
+    elif verb in VERBS:
+        _run(verb, arguments[1:])
+    else:
+        print(f"error: {verb!r} is not a verb of robustml; {nearest(verb, VERBS)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(verb: str, arguments: list[str]) -> None:
+    """Run the verb as `__main__`, so that Lightning can relaunch `python -m robustml.commands.<verb>` for DDP."""
+    sys.argv = [sys.argv[0], *arguments]
+    runpy.run_module(f"robustml.commands.{verb}", run_name="__main__", alter_sys=True)
+
+
+def _complete(arguments: list[str]) -> None:
+    """Hydra's shell completion, with the verb taken out of the line that it completes."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) == 2:
+        print(" ".join(name for name in VERBS if name.startswith(words[1])))
+        return
+    verb = "evaluate" if words[1:2] == ["evaluate"] else "train"
+    # Of what stands before the word in question, Hydra can read the overrides only: not the name of a sweep.
+    os.environ["COMP_LINE"] = " ".join([*words[:1], *(word for word in words[2:-1] if "=" in word), *words[2:][-1:]])
+    # Hydra names the completed program after argv[0].
+    sys.argv = [os.path.basename(sys.argv[0]), *arguments]
+    runpy.run_module(f"robustml.commands.{verb}", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Thin mains, one a verb: `robustml <verb>` runs `robustml.commands.<verb>`."""

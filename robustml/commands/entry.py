@@ -1,0 +1,161 @@
+"""How a verb starts and ends: Hydra composes its config, and every failure becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from robustml.commands.collect import collect_runs
+from robustml.config import config_dir
+from robustml.errors import RequestError, RunFailed, nearest
+
+__all__ = ["allow_arguments", "argument", "hydra_command", "report_failures"]
+
+_PARAMS = re.compile(r"[\w.]+\.params\.\w+=")
+
+
+def argument(name: str) -> str | None:
+    """The value of `name=...` on the command line, needed before Hydra composes; None where it is absent."""
+    prefix = f"{name}="
+    return next((word.removeprefix(prefix) for word in sys.argv[1:] if word.startswith(prefix)), None)
+
+
+def allow_arguments(words: list[str]) -> list[str]:
+    """The command line with `attack.params.c=1` as `++attack.params.c=1`: torchattacks' arguments are in no config."""
+    return ["++" + word if _PARAMS.match(word) else word for word in words]
+
+
+def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+    """Compose `config_name`, run `task` once, or once a job of a multirun, and exit.
+
+    Args:
+        task: gets the composed config.
+        config_name: the entry point in the config folder, without `.yaml`.
+    """
+    sys.argv = [sys.argv[0], *allow_arguments(sys.argv[1:])]
+    # Hydra would print the exception itself, in several lines, and exit with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    failures: list[Exception] = []
+
+    def cleaning(config: DictConfig) -> None:
+        try:
+            task(config)
+        except Exception as error:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # Hydra then says which job it was, and goes on with the next
+            failures.append(error)
+
+    def run() -> None:
+        try:
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(cleaning)()
+        finally:
+            collect_runs()
+        if failures:
+            raise failures[0]
+
+    report_failures(run, config_name)
+
+
+def report_failures(main: Callable[[], object], config_name: str | None = None) -> None:
+    """Call `main`; print a failure as one line and exit with its status (2 wrong request, 1 failed run)."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:
+        if (wrong := _find(error, RequestError)) is not None:
+            _fail(str(wrong), 2)
+        if (failed := _find(error, RunFailed)) is not None:
+            _fail(str(failed), 1)
+        # A ValueError where a group is set to null.
+        if isinstance(error, (HydraException, OmegaConfBaseException)) or str(error).startswith("Config group"):
+            _fail(_explain(error, config_name), 2)
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _fail(message: str, status: int) -> None:
+    # The other processes of a DDP run fail for the same reason: one line is enough.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+def _find(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
+    """The first exception of a kind among `error` and its causes (Hydra wraps what a constructor raises)."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take back the output folder that Hydra made before the request was found to be wrong."""
+    for candidate in (folder, *folder.parents):
+        if candidate.resolve() == Path.cwd() or not candidate.is_dir() or any(candidate.iterdir()):
+            return
+        candidate.rmdir()
+
+
+def _explain(error: Exception, config_name: str | None) -> str:
+    """Hydra's and OmegaConf's errors in one line, with the nearest name."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        return f"there is no config {name!r} in {group or 'the config folder'}; {nearest(name, error.options or [])}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {first}"
+    if config_name and (key := _quoted(first)) and first.startswith("Could not override"):
+        known = set(_known_names(config_name))
+        if key in known:
+            return f"{first} {error.__cause__ or 'The value does not fit.'}"
+        return f"there is no config key or group {key!r}; {nearest(key, _siblings(key, known))}"
+    if first.startswith("Config group"):
+        return "a config group cannot be set to null; name one of its options, such as scheduler=none"
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key} has no value yet: add {error.full_key}=..."
+    if first.startswith("Error in call to target") or first.startswith("Error locating target"):
+        return f"{first} {error.__cause__ or ''}"
+    return first
+
+
+def _quoted(text: str) -> str | None:
+    parts = text.split("'")
+    return parts[1] if len(parts) > 2 else None
+
+
+def _siblings(key: str, known: set[str]) -> set[str]:
+    """The known names as deep as `key`, so that a hint stays short."""
+    depth = key.count(".")
+    return {name for name in known if name.count(".") == depth} or known
+
+
+def _known_names(config_name: str) -> Iterator[str]:
+    """Every dotted key of the entry point's config and every group."""
+    folder = config_dir()
+    yield from (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())
+    try:
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+            config = hydra.compose(config_name)
+    except (HydraException, OmegaConfBaseException):
+        return
+    yield from _dotted(OmegaConf.to_container(config, resolve=False))
+
+
+def _dotted(node: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _dotted(value, f"{prefix}{key}.")

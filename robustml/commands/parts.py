@@ -1,0 +1,90 @@
+"""The objects that a config describes, built in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
+
+from robustml.commands.settings import build, plain_target
+from robustml.data import DataModule
+from robustml.errors import RequestError
+from robustml.types import Attack, Threat
+
+__all__ = [
+    "build_attacks",
+    "build_data",
+    "introduce",
+    "pick_device",
+    "say",
+]
+
+
+def say(text: str) -> None:
+    """Print a line, once in a run of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(text, flush=True)
+
+
+def build_data(config: DictConfig) -> DataModule:
+    """Load the data, and write into the config what only the data knows: the number of classes and the shape."""
+    settings = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
+    data = build(settings)
+    if not isinstance(data, DataModule):
+        raise RequestError(f"data must be a robustml.data.DataModule, got {type(data).__name__}")
+    data.setup()
+    with open_dict(config):
+        config.data.num_classes = data.num_classes
+        config.data.shape = list(data.shape)
+    return data
+
+
+def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any], model: nn.Module) -> None:
+    """Say what was understood: the data, the threat with its parsed eps, the model."""
+    facts = data.summary()
+    say(
+        f"data:   {facts['name']}, {facts['train']} train / {facts['val']} validation / {facts['test']} test, "
+        f"{data.num_classes} classes, shape {'x'.join(map(str, data.shape))}"
+    )
+    norm = getattr(threat, "norm", type(threat).__name__)
+    say(f"threat: L{norm}, eps = {threat.eps:.6g} ({threat.eps * 255:.4g}/255) on images in [0, 1]")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(f"model:  {plain_target(model_settings)}, {parameters:,} parameters")
+
+
+def build_attacks(settings: Mapping[str, Any]) -> dict[str, Attack]:
+    """The attacks of the `evaluation` settings; what could not run is refused now, not after hours of training."""
+    attacks: dict[str, Attack] = {name: build(attack) for name, attack in settings["attacks"].items()}
+    for name, attack in attacks.items():
+        if not callable(attack):
+            raise RequestError(
+                f"evaluation.attacks.{name} has no _target_, so it is no attack: leave it out, or add one with "
+                f"+attack@evaluation.attacks.{name}=pgd"
+            )
+    curve = settings.get("curve") or {}
+    if curve and curve["attack"] not in attacks:
+        raise RequestError(
+            f"evaluation.curve.attack={curve['attack']!r} is none of evaluation.attacks ({', '.join(attacks)})"
+        )
+    for name, limit in (("limit", settings["limit"]), ("curve.limit", curve.get("limit"))):
+        if limit is not None and limit < 1:
+            raise RequestError(f"evaluation.{name} must be at least 1, or null for all images; got {limit}")
+    return attacks
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of that name; CUDA where there is one, else the CPU, if it is None.
+
+    Raises:
+        RequestError: there is no such device.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RequestError(f"device={name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device

@@ -1,0 +1,146 @@
+"""Run directories: what a training run leaves, and how other commands take its model up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from robustml.commands.settings import build, plain_target, read_settings
+from robustml.errors import RequestError
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "RESULTS",
+    "WEIGHTS",
+    "checkpoint_weights",
+    "load_model",
+    "load_weights",
+    "save_weights",
+    "sha256",
+]
+
+BEST = Path("checkpoints/best.ckpt")
+LAST = Path("checkpoints/last.ckpt")
+WEIGHTS = Path("model.safetensors")
+RESULTS = Path("results.json")
+EXAMPLES = Path("examples.npz")
+REPORT = Path("report.html")
+
+
+def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> nn.Module:
+    """The model of a run, in eval mode on the CPU: images (N, ...) in [0, 1] in, logits (N, C) out.
+
+    Args:
+        run_dir: a run directory of `robustml train`.
+        which: ``"best"`` on the validation split, from model.safetensors, whose digest is checked against
+            results.json; or ``"last"``, from the last checkpoint. Neither file is unpickled freely.
+
+    Raises:
+        RequestError: files are missing, damaged or changed, or hold the weights of another architecture.
+    """
+    run = Path(run_dir)
+    settings = read_settings(run)
+    if which == "best":
+        path = run / WEIGHTS
+        if not path.is_file():
+            raise RequestError(f"{run} has no {WEIGHTS}: the run did not finish; continue it with resume={run}")
+        _check_digest(run, path)
+        weights = _read(path)
+    elif which == "last":
+        path = run / LAST
+        weights = checkpoint_weights(path)
+    else:
+        raise RequestError(f"which={which!r} is unknown; expected best or last")
+    model: nn.Module = build(settings["model"])
+    load_weights(model, weights, path)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        RequestError: they belong to another architecture; names the first difference.
+    """
+    expected = model.state_dict()
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    shapes = [
+        f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in expected.keys() & weights.keys()
+        if weights[key].shape != expected[key].shape
+    ]
+    differences = [f"{key} is missing" for key in sorted(missing)] + [f"{key} is extra" for key in sorted(unexpected)]
+    differences += sorted(shapes)
+    if differences:
+        raise RequestError(
+            f"{path} holds another architecture than {type(model).__name__}: {differences[0]}"
+            + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
+        )
+    model.load_state_dict(weights)
+
+
+def checkpoint_weights(path: Path) -> dict[str, Tensor]:
+    """The model's weights out of a Lightning checkpoint of `RobustClassifier`.
+
+    Raises:
+        RequestError: the file is missing, cannot be read, or is none of ours.
+    """
+    if not path.is_file():
+        raise RequestError(f"there is no checkpoint {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint["state_dict"]
+    except Exception as error:
+        raise RequestError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from error
+    prefix = "model."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the weights as safetensors, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    # Tied weights share memory, which safetensors refuses.
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, as ``sha256:<hex>``."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path) -> dict[str, Any]:
+    """The `model` block of results.json."""
+    return {
+        "name": plain_target(settings),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "sha256": sha256(weights),
+    }
+
+
+def _check_digest(run: Path, weights: Path) -> None:
+    results = run / RESULTS
+    if not results.is_file():
+        raise RequestError(f"{run} has no {RESULTS} to check {WEIGHTS} against: the run did not finish")
+    try:
+        expected = json.loads(results.read_text())["model"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{results} is damaged: {error}") from error
+    if (found := sha256(weights)) != expected:
+        raise RequestError(f"{weights} was changed after the run: its digest is {found}, {RESULTS} says {expected}")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise RequestError(f"{path} cannot be read as safetensors: {error}") from error

@@ -1,0 +1,103 @@
+"""From a composed config to plain settings, and from settings to objects."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from robustml.errors import RequestError
+
+__all__ = ["build", "number", "plain", "plain_target", "read_settings", "record", "write_settings"]
+
+Settings = dict[str, Any]
+
+_FRACTION = re.compile(r"[+-]?\d+(?:\.\d+)?\s*/\s*\d+(?:\.\d+)?")
+
+
+def plain(config: DictConfig) -> Settings:
+    """The resolved config as dicts, lists and values, with every fraction such as ``8/255`` as a number."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = _numbers(container)
+    assert isinstance(settings, dict)
+    return settings
+
+
+def build(settings: Any, **extra: Any) -> Any:
+    """The object that settings with a `_target_` describe; nested ones too. None stays None."""
+    return None if settings is None else instantiate(settings, _convert_="all", **extra)
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Write settings as YAML, enough to repeat the run."""
+    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def number(value: Any) -> float:
+    """A number, or a fraction such as ``8/255``, as a float.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    try:
+        numerator, _, denominator = str(value).partition("/")
+        return float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise RequestError(f"expected a number or a fraction such as 8/255, got {value!r}") from error
+
+
+def read_settings(run: Path) -> Settings:
+    """The settings of a run directory.
+
+    Raises:
+        RequestError: the folder is not a run directory, or its config.yaml cannot be read.
+    """
+    path = run / "config.yaml"
+    if not run.is_dir():
+        raise RequestError(f"there is no run directory {run}")
+    if not path.is_file():
+        raise RequestError(f"{run} is not a run directory: it has no config.yaml")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path} holds no settings: expected a mapping")
+    return settings
+
+
+def record(settings: Settings) -> None:
+    """Put the settings of an earlier run where the entry points' `recorded` default finds them.
+
+    Overrides on the command line then apply to them as they do to a built-in config: the attacks follow the threat.
+    """
+    linked = {key: _follow(value, settings.get("threat")) for key, value in settings.items()}
+    ConfigStore.instance().store(name="recorded", node=linked, package="_global_")
+
+
+def _follow(node: Any, threat: Any) -> Any:
+    """Write every copy of the run's threat inside `node` as a reference to it again."""
+    if isinstance(node, dict):
+        return {
+            key: "${threat}" if key == "threat" and value == threat else _follow(value, threat)
+            for key, value in node.items()
+        }
+    return [_follow(value, threat) for value in node] if isinstance(node, list) else node
+
+
+def _numbers(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _numbers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_numbers(value) for value in node]
+    return number(node) if isinstance(node, str) and _FRACTION.fullmatch(node.strip()) else node
+
+
+def plain_target(settings: Any) -> str:
+    """The class name in a `_target_`, for people to read."""
+    return str(settings["_target_"]).rpartition(".")[2]

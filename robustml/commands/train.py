@@ -1,0 +1,142 @@
+"""`robustml train`: train a model from a config, measure it clean and under attack, leave a run directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustml.commands.entry import argument, hydra_command
+from robustml.errors import RequestError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from omegaconf import DictConfig
+
+    from robustml.training import RobustClassifier
+
+__all__ = ["main", "train"]
+
+
+def train(config: DictConfig) -> None:
+    """Train, evaluate the selected model on the test split, write the run directory and its report."""
+    import pytorch_lightning as pl
+    from hydra.core.hydra_config import HydraConfig
+
+    from robustml.commands.finish import close, finish
+    from robustml.commands.parts import build_attacks, build_data, introduce, say
+    from robustml.commands.quiet import quiet
+    from robustml.commands.runs import LAST, checkpoint_weights, load_weights
+    from robustml.commands.settings import build, plain, write_settings
+
+    quiet()
+    pl.seed_everything(config.seed, verbose=False)
+    data = build_data(config)
+    settings = plain(config)
+    module = build_module(settings)
+    threat = build(settings["threat"])
+    build_attacks(settings["evaluation"])
+    run = Path(HydraConfig.get().runtime.output_dir)
+    last, config_file = run / LAST, run / "config.yaml"
+    fresh = not config_file.exists()
+    if not fresh and "resume" not in config and os.environ.get("LOCAL_RANK", "0") == "0":
+        raise RequestError(f"{run} holds a run already: continue it with resume={run}, or choose another output=")
+    if last.is_file():
+        load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
+    trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
+    introduce(data, threat, settings["model"], module.model)
+    if trainer.is_global_zero:
+        write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, config_file)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(settings)
+    if settings["compile"]:
+        module.model.compile()
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        finish(trainer, module, data, threat, settings, run)
+    except RequestError:
+        if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
+            config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
+        raise
+    finally:
+        close(trainer.loggers)
+
+
+def build_module(settings: dict[str, Any]) -> RobustClassifier:
+    """The Lightning module; the model's initial weights depend on the seed alone."""
+    import pytorch_lightning as pl
+
+    from robustml.commands.settings import build
+    from robustml.training import RobustClassifier
+
+    pl.seed_everything(settings["seed"], verbose=False)
+    model = build(settings["model"])
+    if settings["channels_last"]:
+        import torch
+
+        model = model.to(memory_format=torch.channels_last)
+    return RobustClassifier(
+        model,
+        objective=build(settings["objective"]),
+        optimizer=build(settings["optimizer"]),
+        scheduler=build(settings["scheduler"]),
+        validation_attack=build(settings["validation"]["attack"]),
+        seed=settings["seed"],
+    )
+
+
+def build_trainer(
+    settings: dict[str, Any], run: Path, *, has_validation: bool, say: Callable[[str], None] | None
+) -> pl.Trainer:
+    """The trainer, with checkpoints, the epoch table and whatever callbacks and loggers the config adds."""
+    from robustml.commands.settings import build
+    from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, AtomicCheckpointIO, best_and_last
+    from robustml.training.callbacks import EpochTable
+
+    monitors = {"adversarial": ADVERSARIAL_ACCURACY, "clean": CLEAN_ACCURACY}
+    chosen = settings["validation"]["monitor"]
+    if chosen not in monitors:
+        raise RequestError(f"validation.monitor={chosen!r} is unknown; expected adversarial or clean")
+    if chosen == "adversarial" and settings["validation"]["attack"] is None:
+        raise RequestError("validation.monitor=adversarial needs a validation.attack; set one, or monitor=clean")
+    monitor = monitors[chosen] if has_validation else None
+    callbacks = [
+        *(build(callback) for callback in settings["callbacks"].values()),
+        EpochTable(run / "metrics.csv", say),
+        best_and_last(run / "checkpoints", monitor),
+    ]
+    trainer: pl.Trainer = build(
+        settings["trainer"],
+        callbacks=callbacks,
+        logger=[build(logger) for logger in settings["logger"].values()],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(run),
+    )
+    return trainer
+
+
+def main() -> None:
+    """Start a run from train.yaml, or continue the one in `resume=<dir>` from its own config."""
+    resume = argument("resume")
+    if resume is None:
+        hydra_command(train, "train")
+        return
+    from robustml.commands.entry import report_failures
+    from robustml.commands.settings import read_settings, record
+
+    def take_up() -> None:
+        settings = read_settings(Path(resume))
+        settings.pop("overrides", None)
+        record(settings)
+
+    report_failures(take_up)
+    if any(word in ("-m", "--multirun") for word in sys.argv):
+        print("error: resume= continues one run; leave out -m", file=sys.stderr)
+        sys.exit(2)
+    hydra_command(train, "resume")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Run the command in a process of its own without importing torch each time.
+
+The processes are forked from a server that has imported everything and computed nothing: they start in milliseconds,
+share no state with the tests or with each other, and can be killed like any other. Tests whose point is the start of
+a program (exit status of the script, imports, DDP, the wheel) use `start` instead, which pays for the imports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+__all__ = ["CLI", "Outcome", "call", "command", "start"]
+
+CLI = Path(sys.executable).with_name("robustml")
+PRELOAD = [
+    "pytest",
+    "matplotlib.pyplot",
+    "pandas",
+    "robustml.commands.entry",
+    "robustml.commands.finish",
+    "robustml.commands.judge",
+    "robustml.reporting.plots",
+    "scipy.stats",
+    "sklearn.datasets",
+    "torch._dynamo",
+    "torchattacks",
+]
+# What a developer's shell may hold, and a test must not see.
+FOREIGN = ("ROBUSTML_DATA", "WANDB_MODE", "WANDB_DIR", "WANDB_API_KEY", "PL_GLOBAL_SEED", "LOCAL_RANK", "COLUMNS")
+
+multiprocessing.set_forkserver_preload(PRELOAD)
+_server = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended (negative status: by that signal) and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def run(self) -> Path:
+        """The run directory that the last line names."""
+        assert self.status == 0, f"exit {self.status}\n{self.out}\n{self.err}"
+        last = self.out.splitlines()[-1]
+        assert last.startswith("run: "), last
+        return Path(last.removeprefix("run: "))
+
+    @property
+    def error(self) -> str:
+        """The one line that a refused request leaves on stderr."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, f"exit {self.status}, expected one line on stderr:\n{self.err}\n{self.out}"
+        assert lines[0].startswith("error: "), self.err
+        return lines[0]
+
+
+def command(
+    *words: object, cwd: Path, env: Mapping[str, str] | None = None, before: Callable[[], None] | None = None
+) -> Outcome:
+    """`robustml <words>` in a forked process.
+
+    Args:
+        words: the command line.
+        cwd: the working directory.
+        env: environment variables to set.
+        before: called in that process first, to break something on purpose; a function of a module.
+    """
+    return call(_command, [str(word) for word in words], before, cwd=cwd, env=env)
+
+
+def call(
+    function: Callable[..., object], *arguments: object, cwd: Path, env: Mapping[str, str] | None = None
+) -> Outcome:
+    """A function of a module in a forked process."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = _server.Process(target=_enter, args=(out, err, cwd, dict(env or {}), function, arguments))
+        process.start()
+        process.join()
+        assert process.exitcode is not None
+        return Outcome(process.exitcode, out.read_text(), err.read_text())
+
+
+def start(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The installed script itself, as a shell would start it."""
+    return subprocess.Popen(
+        [str(CLI), *map(str, words)],
+        cwd=cwd,
+        env={key: value for key, value in os.environ.items() if key not in FOREIGN} | dict(env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Outcome:
+    """Wait for a started script."""
+    out, err = process.communicate()
+    return Outcome(process.returncode, out, err)
+
+
+def _enter(
+    out: Path,
+    err: Path,
+    cwd: Path,
+    env: Mapping[str, str],
+    function: Callable[..., object],
+    arguments: Sequence[object],
+) -> None:
+    for path, descriptor in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.chdir(cwd)
+    # Two threads on these small tensors mostly wait for each other.
+    torch.set_num_threads(1)
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    os.environ.update(env)
+    try:
+        function(*arguments)
+    finally:
+        # Processes of multiprocessing leave without them; programs do not.
+        atexit._run_exitfuncs()
+
+
+def _command(words: Sequence[str], before: Callable[[], None] | None) -> None:
+    from robustml.cli import main
+
+    sys.argv = [str(CLI), *words]
+    if before is not None:
+        before()
+    main()

@@ -1,0 +1,133 @@
+"""What can go wrong at a bad moment; each is called in the process that it is to hit."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MOMENTS", "MORE_MOMENTS", "no_space_left"]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _in_batch(epoch: int, batch: int) -> None:
+    from robustml.training import RobustClassifier
+
+    step = RobustClassifier.training_step
+
+    def training_step(self: RobustClassifier, images: Any, batch_idx: int) -> Any:
+        if (self.current_epoch, batch_idx) == (epoch, batch):
+            _die()
+        return step(self, images, batch_idx)
+
+    RobustClassifier.training_step = training_step  # type: ignore[method-assign]
+
+
+def _in_file(name: str, epoch: int, act: Callable[[bytes, Any], None]) -> None:
+    """Act in place of writing the checkpoint `name` of an epoch."""
+    import torch
+
+    save = torch.save
+
+    def broken(checkpoint: Any, file: Any, **options: Any) -> None:
+        if Path(file.name).name.startswith(name) and checkpoint["epoch"] == epoch:
+            whole = io.BytesIO()
+            save(checkpoint, whole)
+            act(whole.getvalue(), file)
+        save(checkpoint, file, **options)
+
+    torch.save = broken
+
+
+def _half_written(content: bytes, file: Any) -> None:
+    file.write(content[: len(content) // 2])
+    file.flush()
+    os.fsync(file.fileno())
+    _die()
+
+
+def _before(module: str, name: str) -> None:
+    import importlib
+
+    setattr(importlib.import_module(module), name, lambda *_, **__: _die())
+
+
+def before_the_first_checkpoint() -> None:
+    _in_batch(0, 3)
+
+
+def in_the_second_epoch() -> None:
+    _in_batch(1, 2)
+
+
+def in_the_last_epoch() -> None:
+    _in_batch(3, 4)
+
+
+def while_the_last_checkpoint_is_written() -> None:
+    _in_file("last", 1, _half_written)
+
+
+def while_the_best_checkpoint_is_written() -> None:
+    _in_file("best", 2, _half_written)
+
+
+def while_the_first_checkpoint_is_written() -> None:
+    _in_file("", 0, _half_written)
+
+
+def while_the_final_checkpoint_is_written() -> None:
+    _in_file("last", 3, _half_written)
+
+
+def in_the_final_evaluation() -> None:
+    _before("robustml.commands.finish", "evaluate_as_configured")
+
+
+def before_the_results_are_written() -> None:
+    _before("robustml.commands.judge", "write_results")
+
+
+def before_the_report_is_written() -> None:
+    _before("robustml.commands.judge", "write_report")
+
+
+def while_the_table_is_written() -> None:
+    from robustml.training.callbacks import table
+
+    replace, calls = os.replace, iter(range(10))
+    table.os = type("os", (), {"replace": staticmethod(lambda *names: _die() if next(calls) == 2 else replace(*names))})
+
+
+MOMENTS = (
+    before_the_first_checkpoint,
+    in_the_second_epoch,
+    while_the_best_checkpoint_is_written,
+    while_the_last_checkpoint_is_written,
+    in_the_final_evaluation,
+    before_the_results_are_written,
+)
+MORE_MOMENTS = (
+    while_the_first_checkpoint_is_written,
+    while_the_table_is_written,
+    in_the_last_epoch,
+    while_the_final_checkpoint_is_written,
+    before_the_report_is_written,
+)
+
+
+def no_space_left() -> None:
+    """The disk is full when the last checkpoint of the second epoch is written."""
+
+    def full(content: bytes, file: Any) -> None:
+        file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _in_file("last", 1, full)

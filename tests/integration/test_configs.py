@@ -1,0 +1,232 @@
+"""Every YAML composes and builds; every experiment survives a few batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from data.tiny import noise, png, write_parquet
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+from torch.optim import SGD, Optimizer
+
+from integration.forks import command
+from robustml.attacks import FGSM
+from robustml.commands.parts import build_attacks
+from robustml.commands.settings import build, plain
+from robustml.config import config_dir
+from robustml.data import DataModule
+from robustml.reporting import read_results
+from robustml.threats import LpBall
+
+CONFIGS = config_dir()
+GROUPS = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})
+ALL = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
+# What a data set needs to be described; its files need not exist before it is set up.
+NEEDED = {
+    "data/csv": ["data.source.train=train.csv"],
+    "data/hub": ["data.source.path=owner/set"],
+    "data/image_folder": ["data.source.train=photos"],
+    "data/parquet": ["data.source.train=train.parquet"],
+}
+COLOUR = ("preact_resnet18", "resnet18", "timm", "wide_resnet")
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Plain settings of `robustml train <words>`, without running it."""
+
+    def compose(*words: str, entry: str = "train") -> dict[str, Any]:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = hydra.compose(entry, [f"hydra.run.dir={tmp_path}", *words], return_hydra_config=True)
+        with open_dict(config):
+            config.hydra.runtime.output_dir = str(tmp_path)
+        HydraConfig.instance().set_config(config)
+        config = deepcopy(config)
+        with open_dict(config):
+            del config["hydra"]
+        return plain(config)
+
+    yield compose
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+
+
+def test_every_group_is_looked_at_below() -> None:
+    looked_at = "attack callbacks data debug evaluation experiment logger model objective optimizer scheduler sweep"
+    assert [*looked_at.split(), "threat", "trainer"] == GROUPS
+    assert [name for name in ALL if "/" not in name] == ["evaluate", "resume", "train"]
+
+
+@pytest.mark.parametrize("name", options("attack"))
+def test_attack(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    attack = build(compose(f"attack={name}", "threat.eps=8/255")["attack"])
+    assert attack.threat == LpBall("inf", 8 / 255)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    x = torch.rand(2, 1, 8, 8)
+    assert attack.threat.contains(attack(model, x, torch.tensor([0, 1])), x).all()
+
+
+@pytest.mark.parametrize("name", options("data"))
+def test_data(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    data = build(compose(f"data={name}", *NEEDED.get(f"data/{name}", []))["data"])
+    assert isinstance(data, DataModule)
+    if name == "digits":
+        data.setup()
+        assert (len(data.train), len(data.val), len(data.test)) == (1257, 180, 360)
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_model(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    data = "cifar10" if name in COLOUR else "mnist"
+    settings = compose(f"model={name}", f"data={data}")
+    with torch.device("meta"):  # shapes without numbers: the wide ones would take seconds
+        model = build(settings["model"]).eval()
+        assert model(torch.rand(1, *settings["data"]["shape"])).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", options("threat"))
+def test_threat(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    assert build(compose(f"threat={name}")["threat"]).norm == name.removeprefix("l")
+
+
+@pytest.mark.parametrize("name", options("optimizer"))
+def test_optimizer(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    factory = build(compose(f"optimizer={name}")["optimizer"])
+    assert isinstance(factory, partial)
+    assert isinstance(factory([torch.nn.Parameter(torch.ones(1))]), Optimizer)
+
+
+@pytest.mark.parametrize("name", options("scheduler"))
+def test_scheduler(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    schedule = build(compose(f"scheduler={name}")["scheduler"])
+    assert (schedule is None) == (name == "none")
+    if schedule is not None:
+        assert schedule(SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1), 10).get_last_lr()[0] >= 0
+
+
+@pytest.mark.parametrize("name", options("objective"))
+def test_objective(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose(f"objective={name}", "attack=fgsm")
+    objective = build(settings["objective"])
+    assert settings["validation"]["monitor"] == ("clean" if name == "standard" else "adversarial")
+    if name == "adversarial":
+        assert isinstance(objective.attack, FGSM)
+
+
+@pytest.mark.parametrize("name", options("evaluation"))
+def test_evaluation(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose(f"evaluation={name}")["evaluation"]
+    assert bool(build_attacks(settings)) == (name != "clean")
+    assert {"seed", "limit", "batch_size", "curve"} <= set(settings)
+
+
+@pytest.mark.parametrize("name", options("trainer"))
+def test_trainer(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose(f"trainer={name}")["trainer"]
+    assert settings["inference_mode"] is False
+    assert settings["use_distributed_sampler"] is False
+    if name in ("cpu", "ddp_cpu"):
+        trainer = build(settings, logger=False, enable_checkpointing=False)
+        assert trainer.num_devices == (2 if name == "ddp_cpu" else 1)
+
+
+@pytest.mark.parametrize("name", options("logger"))
+def test_logger(name: str, compose: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    loggers = [build(logger) for logger in compose(f"logger={name}")["logger"].values()]
+    assert [logger.save_dir for logger in loggers] == ([] if name == "none" else [str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", options("callbacks"))
+def test_callbacks(name: str, compose: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    callbacks = [build(callback) for callback in compose(f"callbacks={name}")["callbacks"].values()]
+    assert [callback.folder for callback in callbacks] == ([] if name == "none" else [tmp_path / "evaluation"])
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_sweep(name: str) -> None:
+    path = CONFIGS / "sweep" / f"{name}.yaml"
+    sweep = yaml.safe_load(path.read_text())
+    assert set(sweep) <= {"command", "over", "multiples", "overrides"}
+    assert sweep["command"] in ("train", "evaluate")
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiment_composes(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose(f"experiment={name}")
+    assert settings["name"] == name
+    assert len((CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()) <= 20
+    assert build(settings["objective"])
+    assert build(settings["threat"]).eps > 0
+    assert build_attacks(settings["evaluation"])
+
+
+# Enough of the real command, on a slow CPU too.
+SHORT = (
+    "debug=fast",
+    "trainer.limit_train_batches=2",
+    "data.train_limit=16",
+    "data.batch_size=8",
+    "data.test_limit=4",
+    "validation.attack.steps=1",
+    "evaluation.attacks.pgd.steps=1",
+    "evaluation.curve=null",
+)
+
+
+def survives(name: str, folder: Path, env: dict[str, str]) -> None:
+    steps = [] if name.endswith(("standard", "fgsm_rs")) else ["attack.steps=1"]
+    outcome = command("train", f"experiment={name}", *SHORT, *steps, cwd=folder, env=env)
+    assert outcome.err == ""
+    assert read_results(outcome.run / "results.json").experiment == name
+
+
+def data_of(name: str) -> str:
+    return name.partition("_")[0]
+
+
+@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) == "digits"])
+def test_experiment_runs(name: str, tmp_path: Path) -> None:
+    survives(name, tmp_path, {})
+
+
+@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) != "digits"])
+def test_experiment_runs_on_images_of_noise(name: str, tmp_path: Path) -> None:
+    shape, column = {"mnist": ((28, 28), "image"), "cifar10": ((32, 32, 3), "img")}[data_of(name)]
+    for part in ("train", "test"):
+        images = [png(pixels) for pixels in noise(60, *shape)]
+        write_parquet(tmp_path / "sets" / data_of(name) / f"{part}.parquet", images, [row % 10 for row in range(60)])
+        if column != "image":
+            rename(tmp_path / "sets" / data_of(name) / f"{part}.parquet", column)
+    survives(name, tmp_path, {"ROBUSTML_DATA": str(tmp_path / "sets")})
+
+
+def rename(path: Path, column: str) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(pq.read_table(path).rename_columns([column, "label"]), path)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) != "digits"])
+def test_experiment_runs_on_its_data(name: str, tmp_path: Path) -> None:
+    folder = os.environ.get("ROBUSTML_DATA")
+    if not folder:
+        pytest.skip("ROBUSTML_DATA is not set: no local copies of the real sets")
+    cache = Path(os.environ.get("ROBUSTML_CACHE") or tmp_path / "cache")
+    survives(name, tmp_path, {"ROBUSTML_DATA": str(Path(folder).resolve()), "ROBUSTML_CACHE": str(cache)})

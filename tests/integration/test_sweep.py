@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from integration.conftest import TRAINING
+from integration.files import left, sha256
+from integration.forks import command
+from robustml.reporting import read_results
+
+
+def test_eps_of_one_run(run_copy: Path, tmp_path: Path) -> None:
+    outcome = command("sweep", "eps", f"run={run_copy}", "threat.eps=0,8/255,96/255", cwd=tmp_path)
+    folder = outcome.run
+    assert folder.parent == run_copy / "sweeps"
+    assert {"sweep.csv", "sweep.html", "0/results.json", "1/results.json", "2/results.json"} <= left(folder)
+    table = pd.read_csv(folder / "sweep.csv")
+    assert set(table["source"]) == {"attack", "worst_case"}
+    assert set(table["attack"]) == {"fgsm", "pgd", "mifgsm", "worst_case"}
+    assert len(table) == 12
+    assert sorted(set(table["test_eps"])) == pytest.approx([0, 8 / 255, 96 / 255])
+    worst = table[table["source"] == "worst_case"].set_index("run")["robust_accuracy"]
+    before = read_results(run_copy / "results.json")
+    assert worst[0] == pytest.approx(before.clean_accuracy.value)
+    assert worst[1] == pytest.approx(before.worst_case.robust_accuracy.value)
+    assert worst[2] < worst[1] - 0.1
+    assert "<svg" in (folder / "sweep.html").read_text() or "data:image" in (folder / "sweep.html").read_text()
+
+
+def test_eps_has_values_of_its_own(run_copy: Path, tmp_path: Path) -> None:
+    outcome = command("sweep", "eps", f"run={run_copy}", "attack=fgsm", "evaluation.limit=10", cwd=tmp_path)
+    table = pd.read_csv(outcome.run / "sweep.csv")
+    multiples = sorted(set(table["test_eps"] / (8 / 255)))
+    assert multiples == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5], rel=1e-6)
+    assert set(table["attack"]) == {"fgsm", "worst_case"}
+
+
+def test_train_eps_against_test_eps(tmp_path: Path) -> None:
+    outcome = command(
+        "sweep", "train_eps", "experiment=digits_pgd", *TRAINING, "evaluation.attacks.pgd.steps=2",
+        "evaluation.attacks.mifgsm.params.steps=2", "trainer.max_epochs=1", "threat.eps=0,8/255", cwd=tmp_path,
+    )  # fmt: skip
+    assert outcome.run.parent == tmp_path / "outputs" / "multirun"
+    table = pd.read_csv(outcome.run / "sweep.csv")
+    curve = table[table["source"] == "curve"]
+    assert {(round(row.train_eps, 6), round(row.test_eps, 6)) for row in curve.itertuples()} == {
+        (train, test) for train in (0, round(8 / 255, 6)) for test in (0, round(8 / 255, 6))
+    }
+    assert len(curve) == 4
+    page = (outcome.run / "sweep.html").read_text()
+    assert "Training budget against test budget" in page
+    assert "2 runs finished" in page
+
+
+def test_a_multirun_of_seeds(tmp_path: Path) -> None:
+    words = [*TRAINING, "evaluation=clean", "trainer.max_epochs=1"]
+    outcome = command("train", "-m", "seed=0,1", *words, cwd=tmp_path)
+    assert outcome.err == ""
+    folder = outcome.run
+    for seed in (0, 1):
+        assert read_results(folder / str(seed) / "results.json").seed == seed
+        assert f"run: {folder / str(seed)}" in outcome.out.splitlines()
+    assert sha256(folder / "0" / "model.safetensors") != sha256(folder / "1" / "model.safetensors")
+    # The second job of a process trains what it would have trained alone.
+    alone = command("train", "seed=1", *words, "output=alone", cwd=tmp_path).run
+    assert sha256(folder / "1" / "model.safetensors") == sha256(alone / "model.safetensors")
+    assert {"sweep.csv", "sweep.html", "report.html"} <= left(folder)
+
+
+def test_a_job_that_fails_does_not_take_the_others_along(tmp_path: Path) -> None:
+    words = [*TRAINING, "evaluation=clean", "trainer.max_epochs=1", "optimizer=sgd"]
+    outcome = command("train", "-m", *words, "optimizer.lr=0.01,1e30,0.02", cwd=tmp_path)
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1].startswith("error: the loss became")
+    assert "optimizer.lr=1e+30" in outcome.err
+    assert "Traceback" not in outcome.err
+    folder = Path(outcome.out.splitlines()[-1].removeprefix("run: "))
+    table = pd.read_csv(folder / "sweep.csv")
+    assert set(table["run"]) == {0, 2}
+    assert "failed: 1: " in outcome.out
+    assert "2 of 3 runs finished" in (folder / "sweep.html").read_text()
+
+
+def test_a_job_that_is_refused_does_not_take_the_others_along(run_copy: Path, tmp_path: Path) -> None:
+    outcome = command("evaluate", "-m", f"run={run_copy}", "threat.eps=0.01,8", "evaluation=clean", cwd=tmp_path)
+    assert outcome.status == 2
+    assert "8/255" in outcome.err.splitlines()[-1]
+    (folder,) = (run_copy / "sweeps").iterdir()
+    assert {"0/results.json", "sweep.csv"} <= left(folder)
