@@ -5,6 +5,8 @@ and the random state of torch, numpy and Python as they were; it takes seeds fro
 number of classes from the threat and the model; and it scales a step size that was not given with eps (the package's
 2/255 would never leave the start of a ball of .3).
 
+Inputs that are not images (N, C, H, W) are shown to the package as pictures of one row.
+
 Attacks that know no eps (CW, DeepFool, JSMA, ...) look for a small perturbation of their own. An example for which they
 found one outside the threat comes back unchanged, since within the threat they found none.
 
@@ -87,12 +89,14 @@ class TorchAttack:
         device = None if generator is None else generator.device
         seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=device))
         with frozen(model), _as_found(model, x.device, seed), torch.inference_mode(False), torch.enable_grad():
-            attack = getattr(torchattacks, self.name)(model, **self._arguments(model, x, seed))
+            victim = model if x.ndim == 4 else _TakesImages(model, x.shape[1:])
+            attack = getattr(torchattacks, self.name)(victim, **self._arguments(model, x, seed))
             attack.set_device(x.device)
             # The caller chooses the mode; torchattacks would switch a training model to eval, and back all of it.
             attack._change_model_mode = attack._recover_model_mode = lambda given_training: None
             clean = x.clone() if x.is_inference() else x.detach()
-            x_adv: Tensor = attack(clean, y).detach()
+            images = clean if x.ndim == 4 else clean.reshape(len(x), 1, 1, -1)
+            x_adv: Tensor = attack(images, y).detach().reshape(x.shape)
         if self._knows_eps():
             return x_adv
         inside = self.threat.contains(x_adv, x)
@@ -117,6 +121,19 @@ class TorchAttack:
         steps = self.params.get("steps", accepted["steps"].default if "steps" in accepted else None)
         known["alpha"] = 1.25 * eps if steps is None else 2.5 * eps / steps
         return {key: value for key, value in known.items() if key in accepted} | dict(self.params)
+
+
+class _TakesImages(nn.Module):
+    """Lets the package, which knows (N, C, H, W) only, attack a model of flat vectors or other shapes."""
+
+    def __init__(self, model: nn.Module, shape: torch.Size) -> None:
+        super().__init__()
+        self.model = model
+        self.shape = shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.reshape(-1, *self.shape))
+        return logits
 
 
 @contextmanager

@@ -275,3 +275,21 @@ def test_a_norm_that_the_attack_does_not_have_is_refused() -> None:
     for name, threat in (("PGD", LpBall(2, 0.5)), ("FGSM", LpBall(1, 3.0)), ("PGDL2", INF)):
         with pytest.raises(RequestError, match=name):
             TorchAttack(name, threat)
+
+
+@pytest.mark.parametrize("name", ["FGSM", "PGD", "MIFGSM", "CW", "APGD"])
+def test_vectors_are_attacked_like_pictures_of_one_row(name: str) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(12, 3)
+    flat, pictured = linear, torch.nn.Sequential(torch.nn.Flatten(), linear)
+    x = torch.rand(5, 12)
+    y = linear(x).argmax(1)
+    attack = TorchAttack(name, LpBall("inf", 0.2), {"steps": 5} if name != "FGSM" else {})
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(1)
+
+    x_adv = attack(flat, x, y, generator=seeded())
+    assert x_adv.shape == x.shape
+    expected = attack(pictured, x.view(5, 1, 1, 12), y, generator=seeded()).view(5, 12)
+    torch.testing.assert_close(x_adv, expected)
