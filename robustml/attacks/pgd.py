@@ -35,6 +35,8 @@ class PGD:
         relative_step_size: the same as a multiple of eps. 2.5 / steps if neither is given, as Madry et al. advise.
         restarts: number of starts. Each example keeps the start that fooled the model, or else had the highest loss.
         random_start: start uniformly inside the threat; at the original otherwise.
+        clip_start: clip random starts to the image box before the first gradient. On MNIST, where most pixels are 0,
+            that pushes every start to one side, and training with few steps was seen to lose its robustness.
         loss: what to climb: ``"ce"``, ``"margin"`` or ``"dlr"``.
         target: None to be taken for any wrong class; a class index, ``"least_likely"``, ``"runner_up"`` or
             ``"random"`` to be taken for that one. Examples whose label is the target are left as they are.
@@ -51,6 +53,7 @@ class PGD:
     relative_step_size: float | None = None
     restarts: int = 1
     random_start: bool = True
+    clip_start: bool = True
     loss: LossName = "ce"
     target: Target = None
     early_stop: bool = False
@@ -75,7 +78,7 @@ class PGD:
             return torch.where((goal.target == y).view(-1, *[1] * (x.ndim - 1)), x, x_adv)
 
     def _start(self, x: Tensor, generator: Generator | None) -> Tensor:
-        return self.threat.sample(x, generator) if self.random_start else x
+        return self.threat.sample(x, generator, boxed=self.clip_start) if self.random_start else x
 
     def _climb(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor) -> Tensor:
         return climb(
