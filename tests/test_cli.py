@@ -144,3 +144,11 @@ def test_a_script_trains_from_another_folder(tmp_path: Path) -> None:
     process = shell(sys.executable, ROOT / "scripts" / "train.py", *words, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines()[-1].startswith(f"run: {tmp_path / 'outputs' / 'script'}")
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """`robustml train --help | head -1` prints no traceback."""
+    line = f"{sys.executable} -m robustml.cli train --help | head -1"
+    outcome = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert outcome.stdout.startswith("robustml train")
+    assert outcome.stderr == ""

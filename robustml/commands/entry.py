@@ -75,6 +75,10 @@ def report_failures(main: Callable[[], object], config_name: str | None = None) 
         main()
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output (head, a pager) has left; Python must not flush into the pipe on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if (wrong := _find(error, RequestError)) is not None:
             _fail(str(wrong), 2)
