@@ -124,6 +124,8 @@ def _explain(error: Exception, config_name: str | None) -> str:
     if config_name and (key := _quoted(first)) and first.startswith("Could not override"):
         known = set(_known_names(config_name))
         if key in known:
+            if "is not in struct" in str(error.__cause__):
+                return f"the options chosen here have no key {key!r}; it belongs to another option of its group"
             return f"{first} {error.__cause__ or 'The value does not fit.'}"
         return f"there is no config key or group {key!r}; {nearest(key, _siblings(key, known))}"
     if first.startswith("Config group"):
