@@ -30,6 +30,8 @@ FLOORS = {
     "data": 2,
     "types": 1,
     "modes": 1,
+    "allocator": 1,
+    "draws": 1,
     "config": 1,
     "integrity": 1,
     "errors": 1,

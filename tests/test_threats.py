@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from typing import NamedTuple
 
@@ -10,12 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import ndimage, stats
 from scipy.optimize import linprog
 from torch import Generator, Tensor
 
 from robustml.errors import RequestError
-from robustml.threats import LpBall
+from robustml.threats import LpBall, Patch, SparseBall, Spatial
+from robustml.types import Threat
 
 Array = npt.NDArray[np.float64]
 
@@ -198,6 +201,7 @@ def test_samples_are_inside(problem: Problem, seed: int, boxed: bool) -> None:
 @pytest.mark.parametrize("p", ORDERS)
 def test_samples_that_are_not_boxed_leave_the_box(p: float) -> None:
     threat, x = LpBall(p, 0.5), torch.tensor([0.0, 1.0]).repeat(200, 2)
+    x = torch.cat([x, torch.linspace(0, 1, 200).unsqueeze(1)], dim=1)  # equal examples would draw equal starts
     free = threat.sample(x, Generator().manual_seed(0), boxed=False)
     assert free.min() < 0
     assert free.max() > 1
@@ -206,11 +210,14 @@ def test_samples_that_are_not_boxed_leave_the_box(p: float) -> None:
 
 @pytest.mark.parametrize("p", ORDERS)
 @pytest.mark.parametrize("size", [1, 2, 9])
-def test_samples_are_uniform_in_the_ball(p: float, size: int) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_samples_are_uniform_in_the_ball(p: float, size: int, own: bool) -> None:
     """In a ball of D dimensions the share of the volume within radius r is r^D, whatever the norm."""
     eps = 0.4
-    x = torch.full((4000, size), 0.5, dtype=torch.float64)
-    delta = rows(LpBall(p, eps, (-9, 9)).sample(x, Generator().manual_seed(1)) - x) / eps
+    x = 0.5 + 1e-6 * torch.arange(4000 * size, dtype=torch.float64).view(4000, size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        delta = rows(LpBall(p, eps, (-9, 9)).sample(x, Generator().manual_seed(1) if own else None) - x) / eps
     assert stats.kstest(norms(delta, p) ** size, "uniform").pvalue > 1e-3
     if p == 1.0:
         # |coordinate| is Beta(1, D) distributed, and the signs are fair coins.
@@ -220,6 +227,15 @@ def test_samples_are_uniform_in_the_ball(p: float, size: int) -> None:
         marginal = stats.uniform(-1, 2) if p == math.inf else stats.beta((size + 1) / 2, (size + 1) / 2, -1, 2)
         assert stats.kstest(delta[:, 0], marginal.cdf).pvalue > 1e-3
     assert stats.kstest(delta[:, -1], delta[:, 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("p", ORDERS)
+def test_an_example_gets_the_same_sample_in_any_batch(p: float) -> None:
+    x = torch.rand(6, 3, 4, generator=Generator().manual_seed(0))
+    together = LpBall(p, 0.3).sample(x, Generator().manual_seed(1))
+    for number in range(len(x)):
+        alone = LpBall(p, 0.3).sample(x[number : number + 1], Generator().manual_seed(1))
+        assert torch.equal(alone[0], together[number])
 
 
 def test_a_sample_without_a_generator_draws_from_the_global_one() -> None:
@@ -358,3 +374,307 @@ def test_arguments_become_plain_values_and_stay() -> None:
     assert LpBall("inf", 1.5, (-1, 1)).eps == 1.5
     with pytest.raises(FrozenInstanceError):
         threat.eps = 0.5  # type: ignore[misc]
+
+
+# Pixels, patches and rotations: x in the box, `wanted` anywhere, small enough to try every feasible choice.
+GRID = Spatial(40, 0.3, rotations=3, shifts=3)
+OTHERS: list[tuple[Threat, tuple[int, ...]]] = [
+    (SparseBall(2), (5,)),
+    (SparseBall(3), (2, 2, 3)),
+    (SparseBall(1, (-1.0, 1.0)), (3, 4)),
+    (SparseBall(99), (1, 2, 2)),
+    (Patch(2), (2, 4, 3)),
+    (Patch(1), (1, 3, 3)),
+    (Patch(2, corner=(1, 0)), (3, 3, 4)),
+    (Patch(3, bounds=(-1.0, 1.0)), (1, 3, 5)),
+    (GRID, (2, 5, 4)),
+    (Spatial(40, 0.3, eps=0.5, rotations=5, shifts=1), (1, 6, 6)),
+]
+other_threats = pytest.mark.parametrize(
+    ("threat", "shape"), OTHERS, ids=[f"{type(threat).__name__}-{threat.eps:g}-{shape}" for threat, shape in OTHERS]
+)
+
+
+def choices(threat: Threat, x: Tensor) -> list[Tensor]:
+    """All that the attacker can choose from, by loops: masks of what is free for one image (1, ...), or the images."""
+    if isinstance(threat, Spatial):
+        return [by_ndimage(x, *transform, threat.bounds[0]) for transform in threat.transforms()[0].tolist()]
+    masks = []
+    if isinstance(threat, SparseBall):
+        places = list(itertools.product(*(range(side) for side in (x.shape[1:] if x.ndim == 2 else x.shape[2:]))))
+        for some in itertools.combinations(places, min(int(threat.eps), len(places))):
+            mask = torch.zeros_like(x, dtype=torch.bool)
+            for place in some:
+                mask[(slice(None), *place) if x.ndim == 2 else (slice(None), slice(None), *place)] = True
+            masks.append(mask)
+        return masks
+    assert isinstance(threat, Patch)
+    side = int(threat.eps)
+    for row, column in itertools.product(range(x.shape[2] - side + 1), range(x.shape[3] - side + 1)):
+        if threat.corner in (None, (row, column)):
+            mask = torch.zeros_like(x, dtype=torch.bool)
+            mask[:, :, row : row + side, column : column + side] = True
+            masks.append(mask)
+    return masks
+
+
+def by_ndimage(x: Tensor, degrees: float, down: float, right: float, black: float) -> Tensor:
+    """One transform of images (1, C, H, W) by scipy: rotate about the centre, then shift."""
+    angle, (height, width) = math.radians(degrees), x.shape[2:]
+    # Rows count downwards: counter-clockwise as seen is clockwise in (row, column).
+    back = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    centre = np.array([(height - 1) / 2, (width - 1) / 2])
+    offset = centre - back @ (centre + np.array([down * height, right * width]))
+    planes = [
+        ndimage.affine_transform(plane.double().numpy(), back, offset, order=1, mode="grid-constant", cval=black)
+        for plane in x[0]
+    ]
+    return torch.tensor(np.stack(planes)).unsqueeze(0).to(x.dtype)
+
+
+def images_and_goals(threat: Threat, shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = Generator().manual_seed(seed)
+    low, high = threat.bounds
+    x = (torch.rand(3, *shape, generator=generator, dtype=dtype) * 1.5 - 0.25).clamp_(0, 1) * (high - low) + low
+    return x, x + torch.randn(x.shape, generator=generator, dtype=dtype) * [0.05, 0.5, 3.0][seed % 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@other_threats
+def test_other_projections_are_the_nearest_of_all_choices(
+    threat: Threat, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    for seed in range(6):
+        x, wanted = images_and_goals(threat, shape, seed, dtype)
+        found = threat.project(wanted, x)
+        for row in range(len(x)):
+            one, goal = x[row : row + 1], wanted[row : row + 1]
+            boxed = goal.clamp(*threat.bounds)
+            feasible = [
+                torch.where(choice, boxed, one) if choice.dtype == torch.bool else choice
+                for choice in choices(threat, one)
+            ]
+            nearest = min(float((goal - image).double().norm()) for image in feasible)
+            assert float((goal - found[row : row + 1]).double().norm()) == pytest.approx(nearest, abs=2e-5)
+            assert min(float((found[row : row + 1] - image).abs().max()) for image in feasible) < 2e-5
+
+
+@other_threats
+def test_other_projections_are_feasible_idempotent_and_per_example(threat: Threat, shape: tuple[int, ...]) -> None:
+    for seed in range(6):
+        x, wanted = images_and_goals(threat, shape, seed, torch.float32)
+        before = x.clone(), wanted.clone()
+        once = threat.project(wanted, x)
+        assert threat.contains(once, x).all()
+        assert (threat.distance(once, x) <= threat.eps).all()
+        assert torch.equal(threat.project(once, x), once)
+        assert torch.equal(threat.project(x, x), x)
+        singles = [threat.project(wanted[i : i + 1], x[i : i + 1]) for i in range(len(x))]
+        assert torch.equal(torch.cat(singles), once)
+        assert torch.equal(x, before[0])
+        assert torch.equal(wanted, before[1])
+        assert isinstance(threat, Threat)
+
+
+@other_threats
+def test_other_samples_are_inside_and_follow_the_generator(threat: Threat, shape: tuple[int, ...]) -> None:
+    x = images_and_goals(threat, shape, 0, torch.float32)[0][:1].repeat(50, *[1] * len(shape))
+    first, again, other = (threat.sample(x, Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert threat.contains(first, x).all()
+    assert first.dtype == x.dtype
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        drawn = threat.sample(x)
+        torch.manual_seed(3)
+        assert torch.equal(threat.sample(x), drawn)
+
+
+def test_sparse_samples_take_every_pixel_equally_often() -> None:
+    x = torch.full((3000, 2, 3, 2), 0.5)
+    x[:, 0, 0, 0] += 1e-4 * torch.arange(3000)  # equal examples would draw equal samples
+    delta = SparseBall(2).sample(x, Generator().manual_seed(0)) - x
+    counts = (delta != 0).any(1).sum(0).flatten()
+    assert (delta != 0).any(1).flatten(1).sum(1).eq(2).all()
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+    values = (x + delta)[delta != 0].double()
+    assert stats.kstest(values.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_patch_samples_take_every_place_equally_often() -> None:
+    x = torch.full((3000, 1, 4, 3), 0.5) + 1e-4 * torch.arange(3000).view(-1, 1, 1, 1)
+    touched = (Patch(2).sample(x, Generator().manual_seed(0)) != x).squeeze(1)
+    assert touched.flatten(1).sum(1).eq(4).all()
+    first = touched.flatten(1).int().argmax(1)
+    counts = torch.bincount(first, minlength=12).view(4, 3)
+    assert counts[3].sum() == counts[:, 2].sum() == 0
+    assert stats.chisquare(counts[:3, :2].flatten().numpy()).pvalue > 1e-3
+
+
+def test_sparse_distance_counts_places_and_not_values() -> None:
+    x = torch.full((4, 3, 2, 2), 0.5)
+    x_adv = x.clone()
+    x_adv[1, :, 0, 1] = 0.9
+    x_adv[2, 0, 0, 0], x_adv[2, 2, 1, 1], x_adv[2, 1, 1, 1] = 0.0, 1.0, 0.4
+    x_adv[3, :, :, :] += 1e-7
+    assert SparseBall(2).distance(x_adv, x).tolist() == [0, 1, 2, 0]
+    assert SparseBall(1).contains(x_adv, x).tolist() == [True, True, False, True]
+    assert SparseBall(3).distance(x_adv.flatten(1), x.flatten(1)).tolist() == [0, 3, 3, 0]
+
+
+def test_patch_distance_is_the_side_of_the_square_that_holds_all_changes() -> None:
+    x = torch.full((5, 2, 6, 5), 0.5)
+    x_adv = x.clone()
+    x_adv[1, 1, 5, 0] = 1.0
+    x_adv[2, 0, 1, 1], x_adv[2, 1, 3, 2] = 1.0, 0.0
+    x_adv[3, 0, 4, 0], x_adv[3, 0, 4, 4] = 1.0, 1.0
+    x_adv[4] += 1e-7
+    assert Patch(3).distance(x_adv, x).tolist() == [0, 1, 3, 5, 0]
+    assert Patch(3).contains(x_adv, x).tolist() == [True, True, True, False, True]
+    assert Patch(3, corner=(1, 1)).contains(x_adv, x).tolist() == [True, False, True, False, True]
+    assert Patch(3, corner=(1, 2)).contains(x_adv, x).tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize("threat", [SparseBall(2), Patch(2), Patch(2, corner=(0, 0)), GRID], ids=repr)
+def test_other_threats_look_at_the_box_and_refuse_what_is_not_finite(threat: Threat) -> None:
+    x = torch.zeros(5, 1, 4, 4)
+    x_adv = x.clone()
+    x_adv[0, 0, 0, 0] = -1e-3
+    x_adv[1, 0, 0, 0] = 1 + 1e-3
+    x_adv[2, 0, 0, 0] = math.nan
+    x_adv[3, 0, 0, 0] = math.inf
+    assert threat.contains(x_adv, x).tolist() == [False, False, False, False, True]
+
+
+def test_a_sparse_step_moves_the_leading_pixels_across_the_box_so_often() -> None:
+    x = torch.full((2, 2, 2, 2), 0.0)
+    gradient = torch.zeros_like(x)
+    gradient[0, 0] = torch.tensor([[3.0, 1.0], [0.5, 0.0]])
+    gradient[0, 1, 0, 0] = -2.0
+    after = SparseBall(2, (-1.0, 1.0)).ascend(x, gradient, 0.5)
+    # The two leading pixels have gradients 3 and 1 in their strongest channel, and share half a box of width 2.
+    torch.testing.assert_close(after, gradient * 0.25)
+    assert torch.equal(SparseBall(0).ascend(x, gradient, 0.5), x)
+
+
+def test_a_patch_step_of_eps_crosses_the_box() -> None:
+    x, gradient = torch.full((1, 1, 3, 3), 0.0), torch.tensor([-2.0, 0.0, 1e-9]).repeat(1, 1, 3, 1)
+    expected = torch.tensor([-2.0, 0.0, 2.0]).repeat(1, 1, 3, 1)
+    torch.testing.assert_close(Patch(3, bounds=(-1.0, 1.0)).ascend(x, gradient, 3.0), expected)
+    assert torch.equal(Patch(0).ascend(x, gradient, 1.0), x)
+
+
+def test_rotations_have_no_gradient_step() -> None:
+    with pytest.raises(RequestError, match="attack=spatial"):
+        GRID.ascend(torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4), 0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10)])
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0)])
+def test_rotations_and_shifts_are_those_of_scipy(shape: tuple[int, ...], bounds: tuple[float, float]) -> None:
+    threat = Spatial(35, 0.25, rotations=5, shifts=3, bounds=bounds)
+    x = torch.rand(2, *shape, generator=Generator().manual_seed(0), dtype=torch.float64) * (bounds[1] - bounds[0])
+    x += bounds[0]
+    transforms, _ = threat.transforms()
+    assert len(transforms) == 5 * 3 * 3
+    for transform in transforms:
+        rendered = threat.render(x, transform.unsqueeze(0))
+        for row in range(2):
+            expected = by_ndimage(x[row : row + 1], *transform.tolist(), bounds[0])
+            torch.testing.assert_close(rendered[row : row + 1], expected, atol=1e-9, rtol=0)
+
+
+def test_a_rotation_by_scipys_rotate_and_a_shift_by_scipys_shift() -> None:
+    """Functions that take an angle and a distance, lest a matrix here repeat a sign error there."""
+    x = torch.rand(1, 1, 9, 9, generator=Generator().manual_seed(1), dtype=torch.float64)
+    threat = Spatial(90, 0.5)
+    for degrees in (-50.0, 10.0, 90.0):
+        # scipy turns the array counter-clockwise as it is printed, too.
+        expected = ndimage.rotate(x[0, 0].numpy(), degrees, reshape=False, order=1, mode="grid-constant")
+        rendered = threat.render(x, torch.tensor([[degrees, 0.0, 0.0]], dtype=torch.float64))
+        np.testing.assert_allclose(rendered[0, 0].numpy(), expected, atol=1e-9)
+    rendered = threat.render(x, torch.tensor([[0.0, 2 / 9, -1.5 / 9]], dtype=torch.float64))
+    expected = ndimage.shift(x[0, 0].numpy(), (2, -1.5), order=1, mode="grid-constant")
+    np.testing.assert_allclose(rendered[0, 0].numpy(), expected, atol=1e-9)
+    quarter = threat.render(x, torch.tensor([[90.0, 0.0, 0.0]], dtype=torch.float64))
+    torch.testing.assert_close(quarter, torch.rot90(x, 1, (2, 3)), atol=1e-9, rtol=0)
+
+
+def test_each_image_has_a_transform_of_its_own() -> None:
+    x = torch.rand(3, 2, 6, 5)
+    transforms = GRID.transforms()[0][[0, 5, 20]]
+    rendered = GRID.render(x, transforms)
+    singles = [GRID.render(x[i : i + 1], transforms[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(rendered, torch.cat(singles), atol=1e-7, rtol=0)
+    assert torch.equal(rendered[0], x[0]), "the smallest transform is none at all"
+
+
+def test_the_size_of_a_transform_is_read_off_the_image() -> None:
+    threat = Spatial(30, 0.2, rotations=5, shifts=5)
+    x = torch.rand(1, 1, 8, 8, generator=Generator().manual_seed(2))
+    for degrees, down, right, size in ((0, 0, 0, 0), (-15, 0, 0, 0.5), (15, 0.2, 0, 1), (0, -0.1, 0.1, 0.5)):
+        x_adv = threat.render(x, torch.tensor([[degrees, down, right]], dtype=torch.float64))
+        assert float(threat.distance(x_adv, x)) == pytest.approx(size, abs=1e-6)
+        for eps in (0.0, 0.5, 1.0):
+            inside = bool(Spatial(30, 0.2, eps, rotations=5, shifts=5).contains(x_adv, x))
+            assert inside == (size <= eps)
+    between = threat.render(x, torch.tensor([[7.0, 0.0, 0.0]], dtype=torch.float64))
+    assert threat.distance(between, x).item() == math.inf
+    assert not threat.contains(between, x)
+
+
+def test_transforms_come_smallest_first_and_less_budget_takes_some_away() -> None:
+    transforms, sizes = Spatial(30, 0.1).transforms()
+    assert len(transforms) == 31 * 5 * 5
+    assert transforms[0].tolist() == [0, 0, 0]
+    assert sizes.tolist() == sorted(sizes.tolist())
+    assert transforms.abs().amax(0).tolist() == pytest.approx([30, 0.1, 0.1])
+    half, _ = Spatial(30, 0.1, eps=0.5).transforms()
+    assert {tuple(row) for row in half.tolist()} < {tuple(row) for row in transforms.tolist()}
+    assert half.abs().amax(0).tolist() == pytest.approx([14, 0.05, 0.05])
+    assert Spatial(30, 0.1, eps=0).transforms()[0].tolist() == [[0, 0, 0]]
+    assert len(Spatial(0, 0.1).transforms()[0]) == 25
+    assert len(Spatial(30, 0).transforms()[0]) == 31
+
+
+def test_threats_say_what_they_are() -> None:
+    assert LpBall("inf", 8 / 255).describe() == "Linf, eps = 0.0313725 (8/255) on images in [0, 1]"
+    assert SparseBall(10).describe() == "L0, any value in at most 10 pixels"
+    assert Patch(5).describe() == "a patch of 5 x 5 pixels, anywhere"
+    assert Patch(5, (0, 2)).describe() == "a patch of 5 x 5 pixels, with the upper left pixel at row 0, column 2"
+    expected = "rotation up to 15 degrees and shifts up to 0.05 of the side, 135 in all"
+    assert Spatial(eps=0.5).describe() == expected
+    assert [threat.norm for threat in (SparseBall(1), Patch(1), Spatial())] == ["0", "patch", "spatial"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SparseBall(0.3), "0.3"),
+        (lambda: SparseBall(-1), "-1"),
+        (lambda: SparseBall("8/255"), "8/255"),
+        (lambda: SparseBall(math.inf), "inf"),
+        (lambda: SparseBall(math.nan), "nan"),
+        (lambda: SparseBall(1, (1.0, 0.0)), "low < high"),
+        (lambda: SparseBall(1, (0.0, 0.5, 1.0)), "two numbers"),
+        (lambda: Patch(2.5), "2.5"),
+        (lambda: Patch(2, corner=(1,)), "corner"),
+        (lambda: Patch(2, corner=(-1, 0)), "corner"),
+        (lambda: Patch(2, corner=(0.5, 0)), "corner"),
+        (lambda: Patch(2).project(torch.rand(2, 9), torch.rand(2, 9)), "2, 9"),
+        (lambda: Patch(4).sample(torch.rand(2, 1, 3, 5)), "3 x 5"),
+        (lambda: Patch(2, corner=(2, 0)).sample(torch.rand(2, 1, 3, 5)), "row 2"),
+        (lambda: Spatial(-1), "degrees"),
+        (lambda: Spatial(200), "degrees"),
+        (lambda: Spatial(shift=1.5), "shift"),
+        (lambda: Spatial(eps=2), "eps"),
+        (lambda: Spatial(eps="much"), "much"),
+        (lambda: Spatial(rotations=4), "odd"),
+        (lambda: Spatial(shifts=0), "odd"),
+        (lambda: Spatial().sample(torch.rand(2, 9)), "2, 9"),
+    ],
+)
+def test_wrong_pixels_patches_and_rotations_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        make()

@@ -1,4 +1,4 @@
-"""Threat models: what an attacker may do to one input.
+"""The Lp threats: a small change of every pixel, and inside the image box.
 
 Every operation is per example: one call on N examples gives what N calls on one give. The projections are exact onto
 the intersection of the ball and the image box, which is not what projecting on one and then the other gives for p = 1
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from robustml.draws import Draws
 from robustml.errors import RequestError
 
 __all__ = ["LpBall"]
@@ -60,6 +61,10 @@ class LpBall:
         """The norm's name as results.json writes it: ``"inf"``, ``"2"`` or ``"1"``."""
         return "inf" if self.p == math.inf else f"{self.p:g}"
 
+    def describe(self) -> str:
+        """The threat in words, eps as it was parsed."""
+        return f"L{self.norm}, eps = {self.eps:.6g} ({self.eps * 255:.4g}/255) on images in [0, 1]"
+
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The point of the ball and the box nearest to `x_adv` (Euclidean), for each example.
 
@@ -86,14 +91,18 @@ class LpBall:
 
         Args:
             x: (N, ...), the originals.
-            generator: where to draw from, on the device of `x`; the global one by default.
+            generator: with one, an example gets the same start in whatever batch it is (`robustml.draws`), as an
+                evaluation needs; without, the whole batch is drawn at once from the global one, which is faster.
             boxed: clamp the start into the box. Wong et al. 2020 do not.
 
         Returns:
             (N, ...), inside the ball, and inside the box if `boxed`.
         """
         if self.p == math.inf:
-            noise = torch.empty_like(x).uniform_(-self.eps, self.eps, generator=generator)
+            if generator is None:
+                noise = torch.empty_like(x).uniform_(-self.eps, self.eps)
+            else:
+                noise = Draws.of(x, generator).uniform(*x.shape[1:]).to(x).mul_(2).sub_(1).mul_(self.eps)
         else:
             noise = self._uniform_in_ball(x.flatten(1), generator).view_as(x)
         start = noise.add_(x)
@@ -132,7 +141,10 @@ class LpBall:
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The Lp norm (N,) of each perturbation."""
-        distance: Tensor = torch.linalg.vector_norm((x_adv - x).flatten(1), ord=self.p, dim=1)
+        delta = (x_adv - x).flatten(1)
+        if self.p == math.inf:
+            return delta.abs().amax(dim=1)  # on a CPU ten times as fast as the library's maximum norm
+        distance: Tensor = torch.linalg.vector_norm(delta, ord=self.p, dim=1)
         return distance
 
     def contains(self, x_adv: Tensor, x: Tensor, atol: float = 1e-6) -> Tensor:
@@ -152,15 +164,18 @@ class LpBall:
 
     def _uniform_in_ball(self, like: Tensor, generator: Generator | None) -> Tensor:
         n, size = like.shape
+        draws = None if generator is None else Draws.of(like, generator)
         if self.p == 2.0:
-            direction = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+            direction = torch.randn_like(like) if draws is None else draws.normal(size).to(like)
             direction /= torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-            radius = torch.rand(n, 1, generator=generator, device=like.device, dtype=like.dtype) ** (1.0 / size)
-            return direction * (radius * self.eps)
+            share = (torch.rand(n, 1, device=like.device) if draws is None else draws.uniform(1)).to(like)
+            return direction * (share ** (1.0 / size) * self.eps)
         # size + 1 exponentials over their sum are uniform on the simplex; leaving one out, uniform below it.
-        spacings = torch.empty(n, size + 1, device=like.device, dtype=like.dtype).exponential_(generator=generator)
-        signs = torch.randint(0, 2, like.shape, generator=generator, device=like.device).mul_(2).sub_(1)
-        return spacings[:, :-1] / spacings.sum(dim=1, keepdim=True) * signs * self.eps
+        if draws is None:
+            spacings, signs = like.new_empty(n, size + 1).exponential_(), torch.rand_like(like)
+        else:
+            spacings, signs = draws.exponential(size + 1).to(like), draws.uniform(size).to(like)
+        return spacings[:, :-1] / spacings.sum(dim=1, keepdim=True) * (signs - 0.5).sign() * self.eps
 
 
 def _shrink_l2(wanted: Tensor, room: Tensor, eps: float) -> Tensor:
