@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["Attack", "LossOutput", "Objective", "Threat"]
+__all__ = ["Attack", "LossOutput", "MinimumNormAttack", "Objective", "Threat"]
 
 
 @runtime_checkable
@@ -48,6 +48,18 @@ class Attack(Protocol):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Return adversarial examples for `x`, detached."""
+        ...
+
+
+@runtime_checkable
+class MinimumNormAttack(Attack, Protocol):
+    """An attack that looks for the smallest perturbation of each example, whatever the threat's `eps`.
+
+    Called like any attack, it returns what it found where that lies inside the threat, and `x` where it does not.
+    """
+
+    def smallest(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """The nearest adversarial example found for each of `x`, in the box but however far; `x` where none was."""
         ...
 
 

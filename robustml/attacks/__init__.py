@@ -1,11 +1,44 @@
 """Evasion attacks: one paper a file, all of them `robustml.types.Attack`."""
 
+from robustml.attacks.apgd import APGD
+from robustml.attacks.autoattack import AutoAttack
+from robustml.attacks.ddn import DDN
+from robustml.attacks.fab import FAB
 from robustml.attacks.fgsm import FGSM
 from robustml.attacks.fgsm_rs import FGSMRS
+from robustml.attacks.fmn import FMN
 from robustml.attacks.losses import Goal
 from robustml.attacks.mifgsm import MIFGSM
+from robustml.attacks.patch_pgd import PatchPGD
 from robustml.attacks.pgd import PGD
 from robustml.attacks.rescale import at_eps
+from robustml.attacks.sparse_rs import SparseRS
+from robustml.attacks.spatial import SpatialSearch
+from robustml.attacks.square import Square
 from robustml.attacks.torchattacks import TorchAttack, torchattacks_names
+from robustml.attacks.transfer import Transfer
+from robustml.attacks.universal import FixedPerturbation, UniversalPGD, craft_universal
 
-__all__ = ["FGSM", "FGSMRS", "MIFGSM", "PGD", "Goal", "TorchAttack", "at_eps", "torchattacks_names"]
+__all__ = [
+    "APGD",
+    "DDN",
+    "FAB",
+    "FGSM",
+    "FGSMRS",
+    "FMN",
+    "MIFGSM",
+    "PGD",
+    "AutoAttack",
+    "FixedPerturbation",
+    "Goal",
+    "PatchPGD",
+    "SparseRS",
+    "SpatialSearch",
+    "Square",
+    "TorchAttack",
+    "Transfer",
+    "UniversalPGD",
+    "at_eps",
+    "craft_universal",
+    "torchattacks_names",
+]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from robustml.attacks.thin_convolution import ThinConvolutions
 from robustml.errors import RequestError
 from robustml.modes import frozen
 
@@ -54,7 +55,8 @@ def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]
     """
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        logits = logits_of(model, leaf)
+        with ThinConvolutions():
+            logits = logits_of(model, leaf)
         # Examples do not mix, so the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(loss(logits).sum(), leaf)
     return gradient, logits.detach()

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.climb import climb
 from robustml.attacks.gradient import crafting, logits_of
 from robustml.attacks.losses import Goal, LossName, attack_loss
+from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.types import Threat
 
@@ -154,7 +155,7 @@ def choose_target(target: Target, model: nn.Module, x: Tensor, y: Tensor, genera
             raise RequestError(f"target={target} is not a class of the model (0 to {classes - 1})")
         return torch.full_like(y, target)
     if target == "random":
-        offset = torch.randint(1, classes, y.shape, generator=generator, device=y.device)
+        offset = 1 + (Draws.of(x, generator).uniform(1).squeeze(1) * (classes - 1)).long()
         return (y + offset) % classes
     own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
     if target == "least_likely":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, cast
 
+from robustml.attacks.transfer import Transfer
 from robustml.errors import RequestError
 from robustml.types import Attack
 
@@ -17,6 +18,8 @@ def at_eps(attack: Attack, eps: float) -> Attack:
     Raises:
         RequestError: the attack is not a dataclass with a `threat` that is one too, so that nothing can be exchanged.
     """
+    if isinstance(attack, Transfer):
+        return dataclasses.replace(attack, attack=at_eps(attack.attack, eps))
     threat = getattr(attack, "threat", None)
     if not (dataclasses.is_dataclass(attack) and dataclasses.is_dataclass(threat)):
         raise RequestError(

@@ -100,7 +100,12 @@ class TorchAttack:
         if self._knows_eps():
             return x_adv
         inside = self.threat.contains(x_adv, x)
-        return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, x)
+        return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, clean)
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the attack asks for outputs only and no gradients."""
+        return self.name in ("OnePixel", "Pixle", "SPSA", "Square")
 
     def _accepted(self) -> dict[str, inspect.Parameter]:
         import torchattacks

@@ -15,19 +15,36 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks import FGSM, FGSMRS, MIFGSM, PGD, TorchAttack, at_eps
+from robustml.attacks import (
+    DDN,
+    FGSM,
+    FGSMRS,
+    FMN,
+    MIFGSM,
+    PGD,
+    FixedPerturbation,
+    PatchPGD,
+    SparseRS,
+    SpatialSearch,
+    TorchAttack,
+    Transfer,
+    UniversalPGD,
+    at_eps,
+)
 from robustml.attacks.pgd import choose_target
 from robustml.errors import RequestError
-from robustml.threats import LpBall
-from robustml.types import Attack
+from robustml.threats import LpBall, Patch, SparseBall, Spatial
+from robustml.types import Attack, Threat
 
 INF, TWO, ONE = LpBall("inf", 0.1), LpBall(2, 0.6), LpBall(1, 2.5)
 BALLS = {"inf": INF, "2": TWO, "1": ONE}
+FOUR_PIXELS = SparseBall(4)
 
 DETERMINISTIC: dict[str, Attack] = {
     **{f"fgsm-{norm}": FGSM(ball) for norm, ball in BALLS.items()},
     "fgsm-margin": FGSM(INF, loss="margin"),
     **{f"bim-{norm}": PGD(ball, steps=4, random_start=False) for norm, ball in BALLS.items()},
+    "bim-0": PGD(FOUR_PIXELS, steps=4, random_start=False),
     "bim-margin": PGD(INF, steps=4, random_start=False, loss="margin"),
     "bim-dlr": PGD(TWO, steps=4, random_start=False, loss="dlr"),
     "bim-early_stop": PGD(INF, steps=4, random_start=False, early_stop=True),
@@ -36,12 +53,18 @@ DETERMINISTIC: dict[str, Attack] = {
     "bim-target-runner_up-dlr": PGD(INF, steps=4, random_start=False, target="runner_up", loss="dlr"),
     **{f"mifgsm-{norm}": MIFGSM(ball, steps=4) for norm, ball in BALLS.items()},
     "mifgsm-early_stop": MIFGSM(INF, steps=4, early_stop=True, decay=0.5, step_size=0.04),
+    # In wide balls, for what lies outside of the ball is not given back.
+    **{f"fmn-{norm}": FMN(LpBall(norm, wide), steps=10) for norm, wide in (("inf", 0.6), (2, 2.0), (1, 7.0))},
+    "fmn-target-class": FMN(LpBall(2, 3.0), steps=10, target=3),
+    "ddn": DDN(LpBall(2, 2.0), steps=20),
 }
 
 RANDOM: dict[str, Attack] = {
     **{f"fgsmrs-{norm}": FGSMRS(ball) for norm, ball in BALLS.items()},
     "fgsmrs-clip_start": FGSMRS(INF, clip_start=True, step_size=0.1),
     **{f"pgd-{norm}": PGD(ball, steps=4) for norm, ball in BALLS.items()},
+    "pgd-0": PGD(FOUR_PIXELS, steps=4),
+    "pgd-0-restarts-early_stop": PGD(FOUR_PIXELS, steps=3, restarts=2, early_stop=True),
     "pgd-step_size": PGD(INF, steps=4, step_size=0.01),
     "pgd-relative_step_size": PGD(TWO, steps=4, relative_step_size=0.5),
     "pgd-restarts": PGD(INF, steps=3, restarts=3),
@@ -55,6 +78,36 @@ RANDOM: dict[str, Attack] = {
 
 # The targets are drawn, so that batches of one draw others than a batch of N does.
 DRAWN_TARGETS: dict[str, Attack] = {"pgd-target-random": PGD(INF, steps=3, target="random")}
+
+# They draw from streams that belong to each example, so that a batch gives it the same ones as no batch.
+STREAMED: dict[str, Attack] = {
+    "sparse_rs": SparseRS(FOUR_PIXELS, queries=60),
+    "sparse_rs-ce": SparseRS(FOUR_PIXELS, queries=60, loss="ce", alpha=1.0),
+}
+
+
+class Surrogate(nn.Module):
+    """Logits (N, 5) of anything that has 12 values at least, in its precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1)[:, :12] @ torch.sin(torch.arange(60.0)).view(12, 5).to(x.dtype)).exp()
+
+
+ELSEWHERE: dict[str, Attack] = {"transfer": Transfer(Surrogate(), PGD(INF, steps=3, random_start=False))}
+
+ON_IMAGES: dict[str, Attack] = {
+    "patch_pgd": PatchPGD(Patch(3), steps=3, locations=2),
+    "patch_pgd-all": PatchPGD(Patch(4), steps=2, locations=None, step_size=0.3, loss="margin"),
+    "patch_pgd-early_stop": PatchPGD(Patch(3), steps=3, locations=3, early_stop=True),
+    "patch_pgd-corner": PatchPGD(Patch(3, corner=(1, 3)), steps=3),
+    "spatial": SpatialSearch(Spatial(rotations=5, shifts=3)),
+    "spatial-early_stop": SpatialSearch(Spatial(rotations=5, shifts=3), loss="margin", early_stop=True),
+    "spatial-draws": SpatialSearch(Spatial(rotations=5, shifts=3), draws=4),
+    "fixed": FixedPerturbation(torch.linspace(-0.2, 0.2, 36).view(1, 6, 6), TWO),
+}
+
+# One perturbation for the whole batch: by nature, what it does to an image depends on the others.
+TOGETHER: dict[str, Attack] = {f"universal-{norm}": UniversalPGD(ball, steps=4) for norm, ball in BALLS.items()}
 
 TORCHATTACKS: dict[str, Attack] = {
     "ta-FGSM": TorchAttack("FGSM", INF),
@@ -70,8 +123,8 @@ TORCHATTACKS: dict[str, Attack] = {
 }
 TORCHATTACKS_DETERMINISTIC = ["ta-FGSM", "ta-BIM", "ta-MIFGSM"]
 
-OWN = DETERMINISTIC | RANDOM | DRAWN_TARGETS
-ALL = OWN | TORCHATTACKS
+OWN = DETERMINISTIC | RANDOM | DRAWN_TARGETS | STREAMED | ELSEWHERE | TOGETHER
+ALL = OWN | ON_IMAGES | TORCHATTACKS
 # One for every way through the code, where a check does not depend on norms and numbers.
 FEW = {
     name: ALL[name]
@@ -88,6 +141,9 @@ FEW = {
         "pgd-restarts-2-margin",
         "pgd-restarts-early_stop",
         "pgd-target-random",
+        "pgd-0-restarts-early_stop",
+        "patch_pgd-early_stop",
+        "universal-2",
         "ta-PGD",
         "ta-MIFGSM",
         "ta-APGD",
@@ -95,13 +151,17 @@ FEW = {
 }
 
 
+# They take no gradient of the model that they are called with.
+BLIND = {name: ALL[name] for name in ("sparse_rs", "spatial-early_stop", "spatial-draws", "fixed", "transfer")}
+
+
 def over(table: dict[str, Attack]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("attack", table.values(), ids=table)
 
 
-def threat_of(attack: Attack) -> LpBall:
+def threat_of(attack: Attack) -> Threat:
     threat = attack.threat  # type: ignore[attr-defined]
-    assert isinstance(threat, LpBall)
+    assert isinstance(threat, Threat)
     return threat
 
 
@@ -119,8 +179,16 @@ def assert_sound(attack: Attack, x_adv: Tensor, x: Tensor) -> None:
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     assert threat.contains(x_adv, x).all()
-    norms = np.linalg.norm((x_adv - x).double().flatten(1).numpy(), ord=threat.p, axis=1)
-    assert (norms <= threat.eps * (1 + 1e-5) + 1e-6).all()
+    delta = (x_adv - x).double().flatten(1).numpy()
+    if isinstance(threat, LpBall):
+        norms = np.linalg.norm(delta, ord=threat.p, axis=1)
+        assert (norms <= threat.eps * (1 + 1e-5) + 1e-6).all()
+    elif isinstance(threat, SparseBall):
+        # Grey images and flat vectors: a pixel is a value.
+        assert ((delta != 0).sum(axis=1) <= threat.eps).all()
+    elif isinstance(threat, Patch):
+        for rows, columns in (np.nonzero(image)[-2:] for image in (x_adv != x).numpy()):
+            assert not len(rows) or max(np.ptp(rows), np.ptp(columns)) < threat.eps
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
@@ -174,7 +242,7 @@ def test_float64_and_flat_inputs(attack: Attack, linear_model: nn.Module, flat_b
     assert_sound(attack, attack(linear_model.double(), x, flat_batch.y, generator=seeded()), x)
 
 
-@over(DETERMINISTIC | RANDOM)
+@over(DETERMINISTIC | RANDOM | STREAMED)
 def test_the_loss_rises(attack: Attack, linear_model: nn.Module, flat_batch: Any) -> None:
     """An attack that returns noise, or walks downhill, would pass every other check."""
     targeted = getattr(attack, "target", None) is not None
@@ -236,7 +304,7 @@ def test_without_a_generator_the_global_one_decides(attack: Attack, conv_model: 
         assert torch.equal(attack(conv_model, image_batch.x, image_batch.y), first)
 
 
-@over(FEW)
+@over(FEW | BLIND)
 def test_the_result_is_detached_from_images_that_carry_a_gradient(
     attack: Attack, conv_model: nn.Module, image_batch: Any
 ) -> None:
@@ -248,7 +316,9 @@ def test_the_result_is_detached_from_images_that_carry_a_gradient(
     assert x.requires_grad
 
 
-@over(DETERMINISTIC | {name: TORCHATTACKS[name] for name in TORCHATTACKS_DETERMINISTIC})
+@over(
+    DETERMINISTIC | STREAMED | ELSEWHERE | ON_IMAGES | {name: TORCHATTACKS[name] for name in TORCHATTACKS_DETERMINISTIC}
+)
 def test_a_batch_gives_what_its_examples_give(attack: Attack, conv_model: nn.Module, image_batch: Any) -> None:
     assert_batch_invariant(attack, conv_model, image_batch)
 
@@ -257,10 +327,10 @@ def test_a_batch_gives_what_its_examples_give(attack: Attack, conv_model: nn.Mod
 def test_a_batch_gives_what_its_examples_give_from_the_same_start(
     attack: Attack, conv_model: nn.Module, image_batch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(threat: LpBall, x: Tensor, generator: Generator | None = None, *, boxed: bool = True) -> Tensor:
+    def start(threat: Threat, x: Tensor, generator: Generator | None = None, *, boxed: bool = True) -> Tensor:
         return threat.project(x + threat.eps * torch.sin(1000 * x), x)
 
-    monkeypatch.setattr(LpBall, "sample", start)
+    monkeypatch.setattr(type(threat_of(attack)), "sample", start)
     assert_batch_invariant(attack, conv_model, image_batch)
 
 
@@ -348,7 +418,7 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
-@over(FEW)
+@over(FEW | BLIND)
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 def test_works_where_gradients_are_switched_off(
     attack: Attack, context: Callable[[], AbstractContextManager[Any]], conv_model: nn.Module, image_batch: Any
@@ -362,7 +432,7 @@ def test_works_where_gradients_are_switched_off(
         assert torch.equal(x_adv, expected)
 
 
-@over({name: attack for name, attack in OWN.items() if name.startswith(("fgsm", "pgd-", "mifgsm-"))})
+@over({name: attack for name, attack in ALL.items() if not name.startswith(("bim", "transfer", "ta-"))})
 def test_a_budget_of_zero_changes_nothing(attack: Attack, conv_model: nn.Module, image_batch: Any) -> None:
     nothing = at_eps(attack, 0.0)
     torch.testing.assert_close(
@@ -370,7 +440,7 @@ def test_a_budget_of_zero_changes_nothing(attack: Attack, conv_model: nn.Module,
     )
 
 
-@over({name: OWN[name] for name in FEW if name in OWN})
+@over({name: attack for name, attack in FEW.items() if name not in TORCHATTACKS})
 def test_parameters_get_no_gradient_and_the_input_only_is_differentiated(
     attack: Attack, conv_model: nn.Module, image_batch: Any
 ) -> None:
@@ -432,6 +502,20 @@ def test_a_targeted_attack_reaches_its_target(digits_net: Any) -> None:
         (lambda: PGD(INF, step_size=float("nan")), "step_size"),
         (lambda: PGD(INF, loss="dlrr"), "dlr"),  # type: ignore[arg-type]
         (lambda: MIFGSM(INF, steps=0), "steps"),
+        (lambda: SparseRS(INF), "threat=sparse"),  # type: ignore[arg-type]
+        (lambda: SparseRS(FOUR_PIXELS, queries=0), "queries"),
+        (lambda: SparseRS(FOUR_PIXELS, alpha=0), "alpha"),
+        (lambda: SparseRS(FOUR_PIXELS, loss="mse"), "mse"),  # type: ignore[arg-type]
+        (lambda: PatchPGD(INF), "threat=patch"),  # type: ignore[arg-type]
+        (lambda: PatchPGD(Patch(2), steps=0), "steps"),
+        (lambda: PatchPGD(Patch(2), locations=0), "locations"),
+        (lambda: PatchPGD(Patch(2), step_size=0), "step_size"),
+        (lambda: SpatialSearch(INF), "threat=spatial"),  # type: ignore[arg-type]
+        (lambda: SpatialSearch(Spatial(), draws=0), "draws"),
+        (lambda: UniversalPGD(FOUR_PIXELS), "Lp"),  # type: ignore[arg-type]
+        (lambda: UniversalPGD(INF, steps=0), "steps"),
+        (lambda: UniversalPGD(INF, cap=0), "cap"),
+        (lambda: UniversalPGD(INF, step_size=1.0, relative_step_size=1.0), "not both"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(make: Callable[[], Attack], message: str) -> None:

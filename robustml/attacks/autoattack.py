@@ -1,0 +1,118 @@
+"""AutoAttack: four complementary attacks without parameters, each on what the others left.
+
+Croce & Hein 2020 (arXiv:2003.01690); the L1 version is that of Croce & Hein 2021 (arXiv:2103.01208). The order and the
+budgets are the papers': "standard" runs APGD on the cross-entropy, APGD on the targeted DLR loss, FAB-T and Square;
+"plus" adds APGD on the DLR loss and FAB on all
+classes, with five restarts; "rand" averages gradients over 20 passes,
+for models with random outputs.
+
+Deviations: those of the members (see their files). The classes are counted in the model's own logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustml.attacks.apgd import APGD
+from robustml.attacks.fab import FAB
+from robustml.attacks.gradient import crafting, logits_of
+from robustml.attacks.processes import attack_in_processes, available_processes
+from robustml.attacks.square import Square
+from robustml.errors import RequestError, nearest
+from robustml.threats import LpBall
+from robustml.types import Attack
+
+__all__ = ["AutoAttack"]
+
+Version = Literal["standard", "plus", "rand"]
+
+
+@dataclass(frozen=True)
+class AutoAttack:
+    """The ensemble of Croce & Hein.
+
+    Args:
+        threat: what the attacker may do.
+        version: ``"standard"``, ``"plus"`` or ``"rand"``.
+        batch_size: most examples in one forward pass.
+        processes: over how many processes to spread the examples on a CPU; None takes one a thread. Images and verdicts
+            do not depend on it, up to rounding.
+
+    Raises:
+        RequestError: another version.
+    """
+
+    threat: LpBall
+    version: Version = "standard"
+    batch_size: int = 250
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later, in the middle of an evaluation."""
+        if self.version not in get_args(Version):
+            hint = nearest(str(self.version), get_args(Version))
+            raise RequestError(f"AutoAttack has no version {self.version!r}; {hint}")
+        if self.processes is not None and self.processes < 1:
+            raise RequestError(f"AutoAttack needs processes >= 1 or null, got {self.processes}")
+        self.members()
+
+    def members(self) -> Mapping[str, Attack]:
+        """The attacks that this version runs, by their usual names and in their order."""
+        threat, size, one_norm = self.threat, self.batch_size, self.threat.p == 1
+        restarts = 5 if self.version == "plus" or (one_norm and self.version == "standard") else 1
+        # Only the standard version was tuned for L1; the others treat it as they treat the other norms.
+        shrink = one_norm and self.version == "standard"
+        eot = 20 if self.version == "rand" else 1
+        ce = APGD(threat, loss="ce", restarts=restarts, eot=eot, shrink_radius=shrink, batch_size=size)
+        dlr = APGD(threat, loss="dlr", restarts=restarts, eot=eot, batch_size=size)
+        targeted = APGD(threat, loss="dlr", targets=5 if shrink else 9, shrink_radius=shrink, batch_size=size)
+        square = Square(threat, batch_size=size)
+        fab_t = FAB(threat, targets=9, batch_size=size)
+        if self.version == "rand":
+            return {"apgd-ce": ce, "apgd-dlr": dlr}
+        if self.version == "standard":
+            return {"apgd-ce": ce, "apgd-t": targeted, "fab-t": fab_t, "square": square}
+        fab = FAB(threat, targets=None, restarts=5, batch_size=size)
+        return {"apgd-ce": ce, "apgd-dlr": dlr, "fab": fab, "square": square, "apgd-t": targeted, "fab-t": fab_t}
+
+    def remarks(self, classes: int) -> list[str]:
+        """What is left out or done differently on a model with so few classes."""
+        return [
+            f"{name}: {remark}"
+            for name, member in self.members().items()
+            if isinstance(member, APGD | FAB)
+            for remark in member.remarks(classes)
+        ]
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,); `x` where none was found."""
+        device = None if generator is None else generator.device
+        seed = int(torch.randint(0, 2**62, (1,), generator=generator, device=device))
+        with crafting(model, x, y) as (x, y):
+            processes = self.processes or available_processes(x)
+            own = Generator().manual_seed(seed)
+            if processes > 1 and len(x) > 1:
+                return attack_in_processes(self._run, model, x, y, generator=own, processes=min(processes, len(x)))
+            return self._run(model, x, y, generator=own)
+
+    def _run(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+        result = x.clone()
+        left = torch.cat([logits_of(model, part).argmax(dim=1) for part in torch.split(x, self.batch_size)]) == y
+        for member in self.members().values():
+            seeded = Generator()
+            # Drawn for each member whether it has work or not, so that nobody's numbers depend on the other examples.
+            seeded.manual_seed(int(torch.randint(0, 2**62, (1,), generator=generator)))
+            index = left.nonzero().squeeze(1)
+            if not len(index):
+                break
+            found = member(model, x[index], y[index], generator=seeded)
+            result[index] = found
+            labels = [logits_of(model, part).argmax(dim=1) for part in torch.split(found, self.batch_size)]
+            left[index] = torch.cat(labels) == y[index]
+        result[left] = x[left]
+        return result

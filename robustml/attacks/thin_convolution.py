@@ -1,0 +1,91 @@
+"""The input gradient of a convolution over one to three channels, as one matrix product: for CPUs.
+
+An attack differentiates the first layer with respect to the image, which training never does, so the libraries are not
+tuned for it: oneDNN pads the single channel of a grey image to a full vector. Folding the product of weights and output
+gradients back into an image does the same sum, several times as fast where there are many filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["ThinConvolutions"]
+
+_MOST_CHANNELS = 3
+_FILTERS_A_CHANNEL = 8
+
+
+class ThinConvolutions(TorchFunctionMode):
+    """Inside this context, convolutions of few channels and many filters hand back their input gradient faster.
+
+    No module is touched; the outputs are the same and the gradients equal up to rounding. Does nothing off the CPU.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Exchange `torch.conv2d` where it pays."""
+        if func is torch.conv2d and not kwargs and _pays(*args):
+            return _ThinConvolution.apply(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def _pays(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    filters, channels = weight.shape[:2]
+    return (
+        x.requires_grad
+        and not weight.requires_grad
+        and (bias is None or not bias.requires_grad)
+        and x.device.type == "cpu"
+        and x.ndim == 4
+        and groups == 1
+        and not isinstance(padding, str)
+        and channels <= _MOST_CHANNELS
+        and filters >= _FILTERS_A_CHANNEL * channels
+    )
+
+
+class _ThinConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.fold = {"output_size": x.shape[2:], "stride": stride, "padding": padding, "dilation": dilation}
+        return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        rows = gradient.permute(0, 2, 3, 1)
+        if rows.is_contiguous():  # channels last: one large product in place of one for each image
+            columns = (rows.flatten(0, 2) @ weight.flatten(1)).view(len(rows), -1, weight[0].numel()).transpose(1, 2)
+        else:
+            columns = weight.flatten(1).t() @ gradient.flatten(2)
+        image = functional.fold(columns, kernel_size=weight.shape[2:], **ctx.fold)
+        return image, None, None, None, None, None, None
