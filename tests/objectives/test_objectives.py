@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks import FGSM, PGD
 from robustml.errors import RequestError
 from robustml.modes import AttackMode
-from robustml.objectives import Adversarial, Standard
+from robustml.objectives import Adversarial, GaussianNoise, IntervalBound, Standard
 from robustml.threats import LpBall
 from robustml.types import Objective
 
@@ -182,6 +182,8 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "adversarial": lambda: Adversarial(PGD(LpBall("inf", 0.1), steps=2)),
     "mixture": lambda: Adversarial(PGD(LpBall(2, 0.5), steps=2), share=0.5, attack_mode="train"),
     "clean": lambda: Adversarial(PGD(LpBall(1, 2.0), steps=2), share=0.0),
+    "gaussian": lambda: GaussianNoise(sigma=0.2),
+    "interval": lambda: IntervalBound(LpBall("inf", 0.02)),
     "batch_stats": lambda: Adversarial(FGSM(LpBall("inf", 0.1)), attack_mode="batch_stats"),
 }
 
