@@ -8,9 +8,11 @@ images itself. Every figure is counted per image, so that the worst case is the 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,13 +21,14 @@ from torch import Generator, Tensor, distributed, nn
 from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.examples import Examples, pick_examples
+from robustml.evaluation.progress import Progress
 from robustml.evaluation.results import RobustnessResults, summarise
-from robustml.evaluation.sanity import Flag, look_at_attacks, look_at_model
-from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
+from robustml.evaluation.sanity import Flag, look_at_attacks, look_at_limits, look_at_model
+from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
 from robustml.modes import evaluating, frozen
 from robustml.types import Attack, Threat
 
-__all__ = ["attack_parameters", "evaluate"]
+__all__ = ["attack_generator", "attack_parameters", "evaluate"]
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -40,50 +43,102 @@ def evaluate(
     seed: int = 0,
     device: torch.device | str | None = None,
     examples: int = 8,
+    cascade: bool = False,
+    progress: Path | None = None,
+    time_limit: float | None = None,
+    check_limits: bool = False,
     on_attack: Callable[[str, int, int], None] | None = None,
 ) -> RobustnessResults:
     """Measure a model clean and under every attack.
+
+    Each attack goes over all images before the next begins, so that an evaluation that is stopped early has an upper
+    bound of the robust accuracy for all of them, which going on can only lower.
 
     In a process group (`torch.distributed`), process r of w takes batches r, r + w, ... and all of them return the
     figures of the whole set, bit-equal to those of one process.
 
     Args:
         model: images (N, ...) in [0, 1] to logits (N, C). Run in eval mode and handed back as found.
-        loader: batches `(x, y)` of images (N, ...) in [0, 1] and labels (N,), always in the same order.
+        loader: batches `(x, y)` of images (N, ...) in [0, 1] and labels (N,), always in the same order. Walked through
+            once clean and once for each attack.
         attacks: name to attack, in the order in which they run. May be empty.
         threat: what the attacker may do; every attack must respect it.
         class_names: for the per-class figures; "0", "1", ... by default.
-        seed: random attacks draw from generators made of it, the attack's name and the batch's number.
+        seed: random attacks draw from generators made of it and the attack's name. The numbers belong to the example
+            (`robustml.draws`), so that batches of any size give the same verdicts.
         device: where to evaluate; where the model's parameters are by default.
         examples: how many attacked images to keep for the report's picture grid.
+        cascade: run each attack only on the images that withstood the ones before it. The robust accuracy of an attack
+            then is what is left after it.
+        progress: a file that records each batch as it is done. What it already holds is not run again; Ctrl-C then ends
+            the evaluation early instead of throwing it away.
+        time_limit: seconds after which no further batch is begun.
+        check_limits: also look whether an attack without a limit fools the model, as it must; costs 50 gradient steps
+            on a hundred images.
         on_attack: called with (attack name, batch number, images attacked) after each attack on a batch.
 
     Raises:
         RequestError: images outside [0, 1], labels outside the model's classes, an empty loader, non-finite or
-            malformed logits.
-        RunFailed: an attack returned images outside the threat model, or not finite.
+            malformed logits, or a `progress` file of another evaluation.
+        RunFailed: an attack returned images outside the threat model, or not finite, or on which the model's logits are
+            not finite.
     """
+    started = time.monotonic()
     device = torch.device(device) if device is not None else _device_of(model)
     rank, world_size = _rank_and_world_size()
     parts: dict[int, Verdicts] = {}
     flags: list[Flag] = []
     kept: Examples | None = None
-    with evaluating(model), frozen(model):
+    first: dict[str, Tensor] = {}
+
+    def mine() -> Iterator[tuple[int, Tensor, Tensor]]:
         for index, (x, y) in enumerate(loader):
-            if index % world_size != rank:
-                continue
-            x, y = x.to(device), y.to(device)
+            if index % world_size == rank:
+                yield index, x.to(device), y.to(device)
+
+    with evaluating(model), frozen(model):
+        for index, x, y in mine():
             logits = _clean_logits(model, x, y)
             if index == 0:
                 flags += look_at_model(model, x, y, logits)
-            parts[index], attacked = _attack_batch(model, x, y, logits, attacks, threat, seed, index, on_attack)
-            if index == 0 and examples:
-                kept = pick_examples(model, x, y, attacked, class_names, examples)
+                flags += _remarks(attacks, logits.shape[1])
+                if check_limits and attacks:
+                    flags += look_at_limits(model, x, y, threat, attack_generator(seed, "limits", x.device))
+            parts[index] = Verdicts(y.cpu().numpy(), logits.argmax(dim=1).cpu().numpy(), {})
+        record = None if progress is None else _open(progress, rank, model, attacks, threat, seed, cascade, parts)
+        stopped = False
+        for name, attack in attacks.items():
+            for index, x, y in mine():
+                stopped = stopped or (time_limit is not None and time.monotonic() - started > time_limit)
+                verdicts = parts[index]
+                done = None if record is None else record.get(name, index)
+                if done is None and not stopped:
+                    target = verdicts.worst_case if cascade else verdicts.correct
+                    try:
+                        done, x_adv = _attack_batch(model, x, y, name, attack, target, threat, seed)
+                        if record is not None:
+                            record.put(name, index, done)
+                        if index == 0:
+                            first[name] = x_adv
+                        if on_attack is not None:
+                            on_attack(name, index, int(target.sum()))
+                    except KeyboardInterrupt:
+                        if record is None:
+                            raise
+                        stopped = True
+                if done is None:
+                    # Nobody has attacked these yet: what withstood the attacks so far counts as robust.
+                    left = verdicts.worst_case if cascade else verdicts.correct
+                    done = AttackVerdicts(left, np.zeros(len(y)), left.copy(), pending=int(left.sum()))
+                verdicts.attacks[name] = dataclasses.replace(done, params=attack_parameters(attack))
+        if examples and first:
+            x, y = next((x, y) for index, x, y in mine() if index == 0)
+            kept = pick_examples(model, x, y, first, class_names, examples)
     parts, flags, kept = _gather(parts, flags, kept, world_size)
     if not parts:
         raise RequestError("there is nothing to evaluate: the loader has no batches (is the split empty?)")
     verdicts = Verdicts.concatenate([parts[index] for index in sorted(parts)])
-    flags += look_at_attacks(verdicts, attacks)
+    flags += look_at_attacks(verdicts, attacks, cascade=cascade)
     return summarise(verdicts, threat, flags, kept, class_names)
 
 
@@ -93,46 +148,83 @@ def attack_parameters(attack: Attack) -> dict[str, Any]:
         return {"attack": type(attack).__name__}
     values = {field.name: getattr(attack, field.name) for field in dataclasses.fields(attack)}
     values.pop("threat", None)
-    plain = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    plain = {key: _plain(value) for key, value in values.items()}
     eps = getattr(getattr(attack, "threat", None), "eps", None)
     return {"attack": type(attack).__name__, "eps": eps} | plain
 
 
+def _plain(value: Any) -> Any:
+    """A setting in a form that JSON can hold: the settings of an inner attack, the class of a surrogate model."""
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    if isinstance(value, Tensor):
+        return f"tensor of shape {tuple(value.shape)}"
+    if dataclasses.is_dataclass(value):
+        return attack_parameters(cast(Attack, value))
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 def _attack_batch(
+    model: nn.Module, x: Tensor, y: Tensor, name: str, attack: Attack, target: Bools, threat: Threat, seed: int
+) -> tuple[AttackVerdicts, Tensor]:
+    """Run one attack on the images of a batch that `target` (N,) selects; the verdicts, and all images (N, ...)."""
+    began = time.perf_counter()
+    index = torch.from_numpy(target).nonzero().squeeze(1).to(x.device)
+    robust, rounded = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
+    distance = torch.zeros(len(y), dtype=torch.float64)
+    x_adv = x.clone()
+    if len(index):
+        found = attack(model, x[index], y[index], generator=attack_generator(seed, name, x.device))
+        _refuse_violation(name, found, x[index], threat)
+        low, high = threat.bounds
+        stored = ((found - low) / (high - low) * 255).round().div(255) * (high - low) + low
+        with torch.no_grad():
+            logits = logits_of(model, found)
+            if not logits.isfinite().all():
+                raise RunFailed(f"the model returns logits that are not finite on images that attack {name!r} made")
+            robust[index] = logits.argmax(dim=1) == y[index]
+            rounded[index] = logits_of(model, stored).nan_to_num(nan=torch.inf).argmax(dim=1) == y[index]
+        distance[index.cpu()] = threat.distance(found, x[index]).double().cpu()
+        x_adv[index] = found
+    seconds = time.perf_counter() - began
+    return AttackVerdicts(robust.cpu().numpy(), distance.numpy(), rounded.cpu().numpy(), seconds), x_adv
+
+
+def _remarks(attacks: Mapping[str, Attack], classes: int) -> list[Flag]:
+    """What attacks leave out on a model with so few classes: they say so themselves."""
+    return [
+        Flag("reduced_attack", f"{name}: {remark}", name)
+        for name, attack in attacks.items()
+        if callable(remarks := getattr(attack, "remarks", None))
+        for remark in remarks(classes)
+    ]
+
+
+def _open(
+    path: Path,
+    rank: int,
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    logits: Tensor,
     attacks: Mapping[str, Attack],
     threat: Threat,
     seed: int,
-    index: int,
-    on_attack: Callable[[str, int, int], None] | None,
-) -> tuple[Verdicts, dict[str, Tensor]]:
-    """Run every attack on the correctly classified images of one batch."""
-    prediction = logits.argmax(dim=1)
-    correct = (prediction == y).nonzero().squeeze(1)
-    verdicts = Verdicts(y.cpu().numpy(), prediction.cpu().numpy(), {})
-    attacked: dict[str, Tensor] = {}
-    for name, attack in attacks.items():
-        robust, distance = torch.zeros_like(y, dtype=torch.bool), torch.zeros(len(y), dtype=torch.float64)
-        started = time.perf_counter()
-        x_adv = x.clone()
-        if len(correct):
-            generator = _generator(seed, name, index, x.device)
-            found = attack(model, x[correct], y[correct], generator=generator)
-            _refuse_violation(name, found, x[correct], threat)
-            with torch.no_grad():
-                robust[correct] = logits_of(model, found).argmax(dim=1) == y[correct]
-            distance[correct.cpu()] = threat.distance(found, x[correct]).double().cpu()
-            x_adv[correct] = found
-        attacked[name] = x_adv
-        verdicts.attacks[name] = AttackVerdicts(
-            robust.cpu().numpy(), distance.numpy(), time.perf_counter() - started, attack_parameters(attack)
-        )
-        if on_attack is not None:
-            on_attack(name, index, len(correct))
-    return verdicts, attacked
+    cascade: bool,
+    parts: Mapping[int, Verdicts],
+) -> Progress:
+    """The record of this process."""
+    weights, clean = hashlib.sha256(), hashlib.sha256()
+    for key, value in model.state_dict().items():
+        weights.update(key.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for index in sorted(parts):
+        clean.update(parts[index].y.tobytes() + parts[index].prediction.tobytes())
+    identity = {
+        "model": weights.hexdigest(),
+        "data": clean.hexdigest(),
+        "threat": str(threat),
+        "attacks": {name: str(attack_parameters(attack)) for name, attack in attacks.items()},
+        "seed": seed,
+        "cascade": cascade,
+    }
+    return Progress(path if rank == 0 else path.with_name(f"{path.name}.{rank}"), identity)
 
 
 def _clean_logits(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -146,6 +238,8 @@ def _clean_logits(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits = logits_of(model, x)
     if not logits.isfinite().all():
         raise RequestError("the model returns logits that are not finite (NaN or infinity) on clean images")
+    if y.shape != (len(x),) or y.is_floating_point() or y.is_complex():
+        raise RequestError(f"labels must be integers of shape ({len(x)},), got {y.dtype} of shape {tuple(y.shape)}")
     if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
         raise RequestError(
             f"labels must be in 0..{logits.shape[1] - 1}, the model's classes; got {int(y.min())} to {int(y.max())}"
@@ -170,8 +264,9 @@ def _refuse_violation(name: str, x_adv: Tensor, x: Tensor, threat: Threat) -> No
     )
 
 
-def _generator(seed: int, attack: str, batch: int, device: torch.device) -> Generator:
-    state = np.random.SeedSequence([seed, *attack.encode(), batch]).generate_state(1)[0]
+def attack_generator(seed: int, attack: str, device: torch.device) -> Generator:
+    """What the attack of that name draws from, in every batch alike."""
+    state = np.random.SeedSequence([seed, *attack.encode()]).generate_state(1)[0]
     return Generator(device=device).manual_seed(int(state))
 
 

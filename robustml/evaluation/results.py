@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robustml.evaluation.certify import CertifiedResults
+from robustml.evaluation.corruption import CorruptionResults
 from robustml.evaluation.examples import Examples
 from robustml.evaluation.sanity import Flag
 from robustml.evaluation.verdicts import Bools, Verdicts
@@ -25,6 +27,8 @@ class RobustnessResults:
         flags: reasons to doubt the figures.
         examples: attacked images for the report.
         class_names: names of the classes.
+        corruptions: accuracy under common corruptions, where it was asked for.
+        certified: certificates, where they were asked for.
     """
 
     verdicts: Verdicts
@@ -32,6 +36,8 @@ class RobustnessResults:
     flags: list[Flag]
     examples: Examples | None
     class_names: tuple[str, ...]
+    corruptions: CorruptionResults | None = None
+    certified: CertifiedResults | None = None
 
     @property
     def clean_accuracy(self) -> Rate:
@@ -55,14 +61,19 @@ class RobustnessResults:
             "attacks": {
                 name: {
                     "robust_accuracy": self.robust_accuracy(name).model_dump(),
+                    "rounded_accuracy": _share(attack.rounded).model_dump(),
                     "max_norm": float(attack.distance.max(initial=0.0)),
+                    "pending": attack.pending,
                     "seconds": attack.seconds,
                     "params": attack.params,
                 }
                 for name, attack in self.verdicts.attacks.items()
             },
             "worst_case": {"robust_accuracy": self.worst_case.model_dump(), "attacks": list(self.verdicts.attacks)},
+            "complete": self.verdicts.complete,
             "per_class": self._per_class(),
+            "corruptions": None if self.corruptions is None else self.corruptions.to_dict(),
+            "certified": None if self.certified is None else self.certified.to_dict(),
             "flags": [{"name": flag.name, "attack": flag.attack, "message": flag.message} for flag in self.flags],
         }
 

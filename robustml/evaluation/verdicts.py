@@ -17,12 +17,23 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass
 class AttackVerdicts:
-    """One attack on N images: which still get their true label, how far each was moved, and what it cost."""
+    """One attack on N images.
+
+    Attributes:
+        robust: which still get their true label; those that the attack has not come to yet count as robust.
+        distance: how far each was moved, in the unit of eps.
+        rounded: which still get their true label when the attacked images are stored with 8 bits a value.
+        seconds: what it cost.
+        params: the settings of the attack.
+        pending: how many images it has not come to, because the evaluation was stopped.
+    """
 
     robust: Bools
     distance: Floats
+    rounded: Bools
     seconds: float = 0.0
     params: dict[str, Any] = field(default_factory=dict)
+    pending: int = 0
 
 
 @dataclass
@@ -46,6 +57,11 @@ class Verdicts:
             robust &= attack.robust
         return robust
 
+    @property
+    def complete(self) -> bool:
+        """Whether every attack has come to every image; if not, `worst_case` is an upper bound."""
+        return not any(attack.pending for attack in self.attacks.values())
+
     @staticmethod
     def concatenate(parts: list[Verdicts]) -> Verdicts:
         """One object for consecutive batches that all saw the same attacks; seconds add up."""
@@ -53,8 +69,10 @@ class Verdicts:
             name: AttackVerdicts(
                 robust=np.concatenate([part.attacks[name].robust for part in parts]),
                 distance=np.concatenate([part.attacks[name].distance for part in parts]),
+                rounded=np.concatenate([part.attacks[name].rounded for part in parts]),
                 seconds=sum(part.attacks[name].seconds for part in parts),
                 params=parts[0].attacks[name].params,
+                pending=sum(part.attacks[name].pending for part in parts),
             )
             for name in parts[0].attacks
         }

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks import FGSM, MIFGSM, PGD
-from robustml.errors import RequestError
+from robustml.attacks import FGSM, MIFGSM, PGD, TorchAttack, at_eps
+from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import accuracy_curve, evaluate
 from robustml.threats import LpBall
 from robustml.types import Attack
@@ -140,27 +140,176 @@ def test_a_curve_starts_at_the_clean_accuracy_and_falls(digits_net: Any) -> None
     assert curve.flags == ()
     assert curve.to_dict()["attack"] == "pgd"
     assert [point["eps"] for point in curve.to_dict()["points"]] == [0.0, 0.05, 0.1, 0.3]
-    at_one = evaluate(model, [(x, y)], {"pgd": PGD(THREAT, steps=10)}, THREAT)
-    assert curve.robust_accuracy[2] == at_one.robust_accuracy("pgd")
+
+
+class Half(nn.Module):
+    """Two classes, split by the plane weight . (x - 0.5) = 0."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = (x.flatten(1) - 0.5) @ self.weight
+        return torch.stack([-score, score], dim=1)
+
+
+@pytest.mark.parametrize(("p", "dual"), [("inf", 1.0), (2, 2.0), (1, float("inf"))])
+def test_the_curve_of_a_plane_is_known(p: Any, dual: float) -> None:
+    """An image is robust below its distance to the plane, to within what a search is off at the boundary."""
+    generator = Generator().manual_seed(40)
+    weight = torch.randn(20, generator=generator)
+    x = 0.3 + 0.4 * torch.rand(240, 20, generator=generator)
+    y = (torch.arange(240) % 10 > 0).long().where((x - 0.5) @ weight > 0, (torch.arange(240) % 10 == 0).long())
+    distance = ((x - 0.5) @ weight).abs() / torch.linalg.vector_norm(weight, ord=dual)
+    correct = torch.arange(240) % 10 > 0
+    radii = [float(distance.quantile(share)) for share in (0.1, 0.25, 0.5, 0.75, 0.9)]
+    batches = list(zip(x.split(100), y.split(100), strict=True))
+    curve = accuracy_curve(
+        Half(weight), batches, "bim", PGD(LpBall(p, 0.1), steps=20, random_start=False), [0.0, *radii]
+    )
+    for eps, found in zip([0.0, *radii], curve.robust_accuracy, strict=True):
+        low, high = ((correct & (distance > eps * factor)).float().mean() for factor in (1.02, 0.98))
+        assert found.n == 240
+        assert low <= found.value <= high
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.parametrize(("p", "largest"), [("inf", 0.24), (2, 1.2), (1, 3.2)])
+def test_a_curve_is_never_above_separate_attacks(p: Any, largest: float, early_stop: bool, digits_net: Any) -> None:
+    model, x, y = digits_net.model, digits_net.test.x[:200], digits_net.test.y[:200]
+    batches = [(x[:120], y[:120]), (x[120:], y[120:])]
+    attack = PGD(LpBall(p, 0.1), steps=10, early_stop=early_stop)
+    radii = [largest * (k + 1) / 6 for k in range(6)]
+    curve = accuracy_curve(model, batches, "pgd", attack, radii, seed=3)
+    separate = []
+    for eps in radii:
+        rescaled = at_eps(attack, eps)
+        results = evaluate(model, batches, {"pgd": rescaled}, rescaled.threat, seed=3)  # type: ignore[attr-defined]
+        separate.append(results.worst_case.value)
+    assert 0.9 > separate[0] > separate[-1] + 0.5, "there is something to compare"
+    # One image of 200: a random start may hit what another missed.
+    assert all(point.value <= alone + 0.0051 for point, alone in zip(curve.robust_accuracy, separate, strict=True))
+
+
+@pytest.mark.parametrize(("largest", "early_stop", "price"), [(0.16, False, 3), (0.08, True, 3), (0.16, True, 6)])
+def test_sixteen_points_at_little_more_than_the_price_of_one(
+    largest: float, early_stop: bool, price: float, digits_net: Any
+) -> None:
+    """Counted in images that pass through the model. An attack that is soon done at the largest eps is a low price."""
+    model, (x, y) = digits_net
+    attack = PGD(LpBall("inf", largest), steps=20, restarts=3, early_stop=early_stop)
+    seen: list[int] = []
+    hook = model.register_forward_hook(lambda module, arguments, output: seen.append(len(output)))
+    accuracy_curve(model, [(x, y)], "pgd", attack, [largest * (k + 1) / 16 for k in range(16)])
+    curve = sum(seen)
+    seen.clear()
+    evaluate(model, [(x, y)], {"pgd": attack}, attack.threat, examples=0)
+    hook.remove()
+    assert curve < price * sum(seen), f"{curve / sum(seen):.2f}"
 
 
 @dataclass(frozen=True)
 class TiresOut:
     """An attack that does nothing once eps is large."""
 
-    threat: LpBall
+    threat: Any
     limit: float
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
         return x if self.threat.eps > self.limit else FGSM(self.threat)(model, x, y)
 
 
-def test_a_curve_that_rises_is_flagged(digits_net: Any) -> None:
+@dataclass(frozen=True)
+class Cube:
+    """The ball of the L-infinity norm as a threat of another kind, for which there is no minimum-norm search."""
+
+    eps: float
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(LpBall("inf", self.eps, self.bounds), name)
+
+
+@pytest.mark.parametrize("threat", [THREAT, Cube(0.1)])
+def test_an_attack_that_fails_at_large_eps_is_flagged(threat: Any, digits_net: Any) -> None:
     model, test = digits_net
-    curve = accuracy_curve(model, [test], "tired", TiresOut(THREAT, 0.2), [0.05, 0.1, 0.3, 0.4])
+    curve = accuracy_curve(model, [test], "tired", TiresOut(threat, 0.2), [0.05, 0.1, 0.3, 0.4])
     assert [(flag.name, flag.attack) for flag in curve.flags] == [("curve_not_monotone", "tired")]
-    assert "eps=0.3" in curve.flags[0].message
+    assert "eps=0.4" in curve.flags[0].message
     assert "eps=0.1" in curve.flags[0].message
+    if threat is THREAT:
+        # What the attack missed, the search found.
+        alone = evaluate(model, [test], {"fgsm": FGSM(THREAT)}, THREAT)
+        assert curve.robust_accuracy[1].value <= alone.worst_case.value
+        assert curve.robust_accuracy[3].value == 0
+
+
+def test_nine_misses_are_chance_and_ten_are_not() -> None:
+    """Only an attack that fails on ten images of a plane's sixty at the largest eps is flagged."""
+
+    @dataclass(frozen=True)
+    class Spares:
+        threat: LpBall
+        count: int
+
+        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+            x_adv = FGSM(self.threat)(model, x, y)
+            x_adv[: self.count] = x[: self.count]
+            return x_adv
+
+    x, y = torch.full((60, 2), 0.51), torch.ones(60, dtype=torch.long)
+    for count, raised in ((9, False), (10, True)):
+        curve = accuracy_curve(Half(torch.ones(2)), [(x, y)], "spares", Spares(THREAT, count), [0.05, 0.1])
+        assert bool(curve.flags) == raised
+        assert [point.value for point in curve.robust_accuracy] == [0.0, 0.0]
+
+
+def test_a_threat_without_a_search_descends_from_the_largest_eps(digits_net: Any) -> None:
+    model, test = digits_net
+    radii = [0.0, 0.04, 0.08, 0.12, 0.16]
+    attack = PGD(LpBall("inf", 0.1), steps=10, random_start=False)
+    curve = accuracy_curve(model, [test], "bim", PGD(Cube(0.1), steps=10, random_start=False), radii)
+    for eps, found in zip(radii[1:], curve.robust_accuracy[1:], strict=True):
+        rescaled = at_eps(attack, eps)
+        results = evaluate(model, [test], {"bim": rescaled}, rescaled.threat)  # type: ignore[attr-defined]
+        # Image by image the attack is not quite monotone itself.
+        assert abs(found.value - results.worst_case.value) < 0.007
+    assert curve.flags == ()
+
+
+def test_an_attack_that_leaves_the_ball_is_refused(digits_net: Any) -> None:
+    @dataclass(frozen=True)
+    class Leaves:
+        threat: LpBall
+        value: float
+
+        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+            return torch.full_like(x, self.value)
+
+    for value in (0.5, float("nan")):
+        with pytest.raises(RunFailed, match=r"'leaves' left the threat model at eps=0\.2"):
+            accuracy_curve(digits_net.model, [digits_net.test], "leaves", Leaves(THREAT, value), [0.1, 0.2])
+
+
+def test_other_curves(digits_net: Any) -> None:
+    """eps = 0 alone, an attack of torchattacks, and a model that is always wrong."""
+    model, (x, y) = digits_net
+    clean = evaluate(model, [(x, y)], {}, THREAT).clean_accuracy
+    assert accuracy_curve(model, [(x, y)], "pgd", PGD(THREAT), [0]).robust_accuracy == (clean,)
+    curve = accuracy_curve(model, [(x, y)], "ta", TorchAttack("PGD", THREAT, {"steps": 3}), [0.0, 0.05, 0.2])
+    assert [point.n for point in curve.robust_accuracy] == [300] * 3
+    assert curve.robust_accuracy[0].value > curve.robust_accuracy[1].value > curve.robust_accuracy[2].value
+    wrong = accuracy_curve(model, [(x, (model(x).argmax(1) + 1) % 10)], "pgd", PGD(THREAT), [0.0, 0.1])
+    assert [point.value for point in wrong.robust_accuracy] == [0.0, 0.0]
+
+
+def test_the_same_seed_gives_the_same_curve(digits_net: Any) -> None:
+    model, test = digits_net
+    first, second = (
+        accuracy_curve(model, [test], "pgd", PGD(THREAT, steps=2), [0.05, 0.1, 0.15], seed=5) for _ in range(2)
+    )
+    assert first == second
 
 
 def test_a_curve_needs_radii_and_an_attack_that_can_be_rescaled(digits_net: Any) -> None:

@@ -1,0 +1,88 @@
+"""What an evaluation has found so far, a line a batch: it can be stopped at any moment and go on later.
+
+Each line is written and synced before the next batch begins. After a kill or a power cut at most the batch in hand is
+lost; a line that was cut short is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustml.errors import RequestError
+from robustml.evaluation.verdicts import AttackVerdicts
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """The record of one evaluation in a file.
+
+    Args:
+        path: JSON lines; made where it does not exist.
+        identity: everything that the verdicts depend on, as plain values.
+
+    Raises:
+        RequestError: the file belongs to an evaluation of another model, data, attack or setting.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        """Read what is there, drop a line that was cut short, and go on behind it."""
+        self._done: dict[tuple[str, int], dict[str, Any]] = {}
+        self._path = path
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+        whole = lines[:-1]  # what follows the last line break was cut short
+        if not whole:
+            path.write_text("")
+            self._append({"identity": identity})
+            return
+        os.truncate(path, sum(len(line) + 1 for line in whole))
+        header, *entries = (self._parse(line) for line in whole)
+        found = header.get("identity", {})
+        plain = json.loads(json.dumps(identity))
+        different = [key for key in plain if found.get(key) != plain[key]]
+        if different:
+            raise RequestError(
+                f"{path} was begun with another {', '.join(different)}: finish it with the same settings, or start anew"
+            )
+        for entry in entries:
+            self._done[entry["attack"], entry["batch"]] = entry
+
+    def get(self, attack: str, batch: int) -> AttackVerdicts | None:
+        """The verdicts of one attack on one batch, or None where they are not known yet."""
+        entry = self._done.get((attack, batch))
+        if entry is None:
+            return None
+        robust = np.array(entry["robust"], dtype=np.bool_)
+        rounded = np.array(entry["rounded"], dtype=np.bool_)
+        return AttackVerdicts(robust, np.array(entry["distance"], dtype=np.float64), rounded, entry["seconds"])
+
+    def put(self, attack: str, batch: int, verdicts: AttackVerdicts) -> None:
+        """Record the verdicts of one attack on one batch; on return they are on the disk."""
+        entry = {
+            "attack": attack,
+            "batch": batch,
+            "robust": verdicts.robust.astype(int).tolist(),
+            "rounded": verdicts.rounded.astype(int).tolist(),
+            "distance": verdicts.distance.tolist(),
+            "seconds": verdicts.seconds,
+        }
+        self._append(entry)
+        self._done[attack, batch] = entry
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self._path.open("ab") as file:
+            file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise RequestError(f"{self._path} is damaged ({error}); delete it to start anew") from error
+        return entry
