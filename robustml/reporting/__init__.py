@@ -1,5 +1,6 @@
 """Reports on finished runs: the results schema, tables, figures and self-contained pages."""
 
+from robustml.reporting.card import Card, read_card, read_cards, write_cards
 from robustml.reporting.html import write_report
 from robustml.reporting.runs import Examples, Run, find_runs, read_run
 from robustml.reporting.schema import Rate, Results, rate, read_results, write_results
@@ -7,6 +8,7 @@ from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.tables import summary_frame, summary_html, summary_table
 
 __all__ = [
+    "Card",
     "Examples",
     "Rate",
     "Results",
@@ -14,11 +16,14 @@ __all__ = [
     "collect_sweep",
     "find_runs",
     "rate",
+    "read_card",
+    "read_cards",
     "read_results",
     "read_run",
     "summary_frame",
     "summary_html",
     "summary_table",
+    "write_cards",
     "write_report",
     "write_results",
 ]

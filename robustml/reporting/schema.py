@@ -16,7 +16,11 @@ from robustml.reporting.atomic import write_text
 __all__ = [
     "SCHEMA",
     "AttackResult",
+    "Certified",
+    "CertifiedPoint",
     "ClassResult",
+    "CorruptionPoint",
+    "Corruptions",
     "Cost",
     "Curve",
     "CurvePoint",
@@ -70,10 +74,16 @@ class Rate(Part):
 
 
 class AttackResult(Part):
-    """How the model fared against one attack: the share still right, and what the attack used."""
+    """How the model fared against one attack: the share still right, and what the attack used.
+
+    `rounded_accuracy` is the share still right when the attacked images are stored with 8 bits a value; `pending`
+    counts the images that an evaluation stopped early did not come to.
+    """
 
     robust_accuracy: Rate
+    rounded_accuracy: Rate | None = None
     max_norm: Amount
+    pending: Count = 0
     seconds: Amount
     params: dict[str, Any] = Field(default_factory=dict)
 
@@ -107,6 +117,22 @@ class Curve(Part):
 
     attack: str
     points: list[CurvePoint]
+
+
+class CorruptionPoint(Part):
+    """Accuracy under one corruption at one severity."""
+
+    severity: Annotated[int, Field(ge=1, le=5)]
+    accuracy: Rate
+
+
+class Corruptions(Part):
+    """Accuracy under common corruptions: name to a point a severity; error is 1 - accuracy, both plain means."""
+
+    accuracy: dict[str, list[CorruptionPoint]]
+    mean_accuracy: Fraction
+    mean_corruption_error: Fraction
+    source: str | None = None
 
 
 class Flag(Part):
@@ -175,6 +201,47 @@ class Cost(Part):
     peak_memory_mb: Amount | None = None
 
 
+class CertifiedPoint(Part):
+    """The share of examples certified to keep their label within a radius."""
+
+    radius: Amount
+    certified_accuracy: Rate
+
+
+class Certified(Part):
+    """What a method proves of a classifier, beside what attacks on that same classifier left standing.
+
+    `method` "smoothing" is about the smoothed classifier, not the model itself: `accuracy` is that of whichever is
+    certified. `acr` is the average certified radius; `abstained` and `contradicted` count examples.
+    """
+
+    method: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    norm: str
+    eps: Amount
+    accuracy: Rate
+    certified_accuracy: Rate
+    empirical_accuracy: Rate | None = None
+    attacks: list[str] = Field(default_factory=list)
+    radii: list[CertifiedPoint] = Field(default_factory=list)
+    acr: Amount
+    abstained: Count = 0
+    contradicted: Count = 0
+    seconds: Amount
+
+    @model_validator(mode="after")
+    def _never_above_empirical(self) -> Certified:
+        _at_most("certified_accuracy", self.certified_accuracy, "accuracy", self.accuracy)
+        if self.empirical_accuracy is not None:
+            _at_most("certified_accuracy", self.certified_accuracy, "empirical_accuracy", self.empirical_accuracy)
+            _at_most("empirical_accuracy", self.empirical_accuracy, "accuracy", self.accuracy)
+        smaller = self.accuracy
+        for point in sorted(self.radii, key=lambda point: point.radius):
+            _at_most(f"radius {point.radius:g}", point.certified_accuracy, "smaller radii", smaller)
+            smaller = point.certified_accuracy
+        return self
+
+
 class Environment(Part):
     """Versions and device."""
 
@@ -198,13 +265,16 @@ class Results(Part):
     clean_accuracy: Rate
     attacks: dict[str, AttackResult] = Field(default_factory=dict)
     worst_case: WorstCase | None = None
+    # Without it, the evaluation was stopped early and the robust accuracies are upper bounds.
+    complete: bool = True
     per_class: list[ClassResult] = Field(default_factory=list)
     curve: Curve | None = None
+    corruptions: Corruptions | None = None
     flags: list[Flag] = Field(default_factory=list)
     selection: Selection | None = None
     backdoor: dict[str, Any] | None = None
     extraction: dict[str, Any] | None = None
-    certified: dict[str, Any] | None = None
+    certified: Certified | None = None
     cost: Cost = Field(default_factory=Cost)
     environment: Environment = Field(default_factory=Environment)
 

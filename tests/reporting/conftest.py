@@ -56,7 +56,8 @@ def make_results(
         "threat": {"norm": norm, "eps": eps},
         "clean_accuracy": counted(int(clean.sum()), n),
         "attacks": {
-            name: {"robust_accuracy": counted(int(mask.sum()), n), "max_norm": eps * 0.99999,
+            name: {"robust_accuracy": counted(int(mask.sum()), n), "rounded_accuracy": None, "pending": 0,
+                   "max_norm": eps * 0.99999,
                    "seconds": 0.4 * 5**place, "params": dict(ATTACKS[name])}
             for place, (name, mask) in enumerate(survives.items())
         },
@@ -78,7 +79,8 @@ def make_results(
             "best": {"epoch": 21, "clean_accuracy": 0.972, "adversarial_accuracy": 0.906},
             "last": {"epoch": 29, "clean_accuracy": 0.983, "adversarial_accuracy": 0.861},
         },
-        "backdoor": None, "extraction": None, "certified": None,
+        "backdoor": None, "extraction": None, "certified": None, "corruptions": None,
+        "complete": True,
         "cost": {"train_seconds": 312.4, "attack_share": 0.713, "samples_per_second": 4180.0, "peak_memory_mb": 742.0},
         "environment": {"python": "3.11.7", "torch": "2.8.0", "robustml": "0.1.0", "device": "cpu"},
     }  # fmt: skip

@@ -1,0 +1,460 @@
+"""The page of a card: one model in full, or several side by side; it says what card.json says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TypeVar
+
+from robustml.reporting import sections
+from robustml.reporting.card import SCHEMA, Card, ClassFigure, Figure, Gathered, ThreatFigures, threat_text
+from robustml.reporting.formats import NOTHING, norm_text, percent, plain, seconds_text
+from robustml.reporting.page import document, facts, figure, section
+from robustml.reporting.plots import MOST_CLASSES, accuracy_bars, accuracy_curve, class_bars
+from robustml.reporting.schema import Rate, Threat
+from robustml.reporting.tables import rate_cell
+
+__all__ = ["card_page"]
+
+Item = TypeVar("Item")
+
+
+def card_page(found: Sequence[Gathered], names: Sequence[str]) -> str:
+    """The whole page.
+
+    Args:
+        found: one card, or several to set side by side.
+        names: a short, distinct name for each.
+    """
+    if len(found) == 1:
+        card = found[0].card
+        kicker = f"Robustness card · {card.data.name} · {card.model.name} · seed {card.seed}"
+        heading, body = names[0], _one(found[0])
+    else:
+        kicker = f"Robustness cards · {', '.join(dict.fromkeys(gathered.card.data.name for gathered in found))}"
+        heading, body = f"{len(found)} models side by side", _several(found, names)
+    head = f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1></header>'
+    foot = (
+        f"<footer>Card schema {SCHEMA}. Intervals are Wilson 95% intervals of the proportion; worst case counts an "
+        "example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can lower "
+        "them; certified ones are lower bounds. All figures: card.json.</footer>"
+    )
+    return document(f"{heading} · robustness card", [head, *body, foot])
+
+
+def _one(gathered: Gathered) -> list[str]:
+    card = gathered.card
+    own = card.own_threat
+    others = [figures for figures in card.threats if figures is not own]
+    folded = "".join(_attacks(card, figures) for figures in others)
+    if len(others) > 1:
+        folded = f"<details><summary>Attacks within {len(others)} other budgets</summary>{folded}</details>"
+    return [
+        _verified(card),
+        _tiles(card),
+        _flag_box(card),
+        section("Worst case by budget", _budgets(card)),
+        _attacks(card, own) if own is not None else "",
+        folded,
+        section("Accuracy as the attacker's budget grows", *_curves([gathered], [""])),
+        _classes(gathered),
+        *_measured(gathered),
+        section("What the figures are from", _evidence(card), _left_out(card)),
+        section("Facts", _facts(card)),
+    ]
+
+
+def _several(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
+    cards = [gathered.card for gathered in found]
+    parts = [section("Side by side", _comparison(cards, names), _bars(cards, names))]
+    parts.append(section("Accuracy as the attacker's budget grows", *_curves(found, names)))
+    for place, (card, name) in enumerate(zip(cards, names, strict=True)):
+        details = _evidence(card) + _left_out(card) + _facts(card)
+        inside = [
+            f"<h2>{escape(name)}</h2>",
+            _verified(card),
+            _flag_box(card),
+            section("Worst case by budget", _budgets(card), level=3),
+            *(_attacks(card, figures, level=3) for figures in card.threats[:1]),
+            f"<details><summary>What the figures are from, and facts</summary>{details}</details>",
+        ]
+        parts.append(f'<section class="run" id="model-{place + 1}">{"".join(inside)}</section>')
+    return parts
+
+
+def _verified(card: Card) -> str:
+    count = len(card.evidence)
+    which = (
+        "the results.json that the figures below are from" if count == 1 else f"each of the {count} files of results"
+    )
+    text = f"The weights on disk are those that were measured: their SHA-256 digest is the one named in {which}."
+    if card.left_out:
+        left_out = len(card.left_out)
+        text += f" {left_out} more {'was' if left_out == 1 else 'were'} left out: of another model, or other data."
+    return f'<p class="lead">{escape(text)}</p>'
+
+
+def _tile(what: str, value: str, more: str, rate: Rate | None = None, css: str = "") -> str:
+    bar = ""
+    if rate is not None and rate.value is not None:
+        bar = f'<span class="bar"><i style="width:{100 * rate.value:.1f}%"></i></span>'
+    return (
+        f'<div class="tile {css}"><span class="what">{escape(what)}</span><span class="value">{escape(value)}</span>'
+        f'<span class="more">{escape(more)}</span>{bar}</div>'
+    )
+
+
+def _interval(rate: Rate) -> str:
+    if rate.value is None:
+        return "no test examples"
+    return f"95% interval {percent(rate.ci95[0], '')} to {percent(rate.ci95[1])}, n {rate.n:,}"
+
+
+def _tiles(card: Card) -> str:
+    """The verdict in large figures."""
+
+    def rate_tile(what: str, rate: Rate, prefix: str = "") -> str:
+        return _tile(what, percent(rate.value), prefix + _interval(rate), rate)
+
+    cells = [rate_tile("Clean accuracy", card.clean_accuracy.accuracy)]
+    own = card.own_threat
+    at = threat_text(card.threat)
+    if own is None:
+        cells.append(_tile(f"Worst case under attack, {at}", NOTHING, "not attacked within this budget"))
+    elif own.worst_case is not None:
+        shown = own.worst_case.accuracy
+        more = _interval(shown) + ("; less in another evaluation, see the flags" if own.lower else "")
+        what = f"Worst case under attack, {at}"
+        cells.append(_tile(what, percent(shown.value), more, shown, css="alert" if own.lower else ""))
+    elif own.upper_bounds:
+        bound = min((figure.accuracy for figure in own.upper_bounds), key=lambda rate: rate.value or 0.0)
+        more = "upper bound: no evaluation within this budget is complete"
+        cells.append(_tile(f"Worst case under attack, {at}", f"at most {percent(bound.value)}", more, css="alert"))
+    for proof in card.certified[:1]:
+        certified = proof.certified
+        what = f"Certified, {threat_text(Threat(norm=certified.norm, eps=certified.eps))}"
+        cells.append(rate_tile(what, certified.certified_accuracy, f"{certified.method}; "))
+    if own is not None and own.worst_class is not None:
+        worst = own.worst_class
+        cells.append(rate_tile("Worst class under attack", worst.accuracy, f"class {worst.name}; "))
+    if card.corruptions is not None:
+        block = card.corruptions.corruptions
+        count = sum(map(len, block.accuracy.values()))
+        cells.append(_tile("Common corruptions, mean", percent(block.mean_accuracy), f"{count} kinds and severities"))
+    names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in card.flags))
+    count = len(card.flags)
+    cells.append(
+        _tile("Flags", f"{count} raised" if count else "none raised", names or "by the sanity checks",
+              css="alert" if count else "fine")
+    )  # fmt: skip
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def _flag_box(card: Card) -> str:
+    items = [
+        f"<li><b>{escape(flag.name.replace('_', ' '))}</b>{f' ({escape(flag.attack)})' if flag.attack else ''}: "
+        f"{escape(flag.message)} <small>({escape(', '.join(flag.sources))})</small></li>"
+        for flag in card.flags
+    ]
+    if not items:
+        return ""
+    heading = f"<h3>⚠ {len(items)} {'flag' if len(items) == 1 else 'flags'} raised</h3>"
+    return f'<div class="flags" role="note">{heading}<ul>{"".join(items)}</ul></div>'
+
+
+def _table(headings: Sequence[str], rows: Sequence[str], numbers: Sequence[str] = ()) -> str:
+    head = "".join(f"<th{' class=number' if name in numbers else ''}>{escape(name)}</th>" for name in headings)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _count(rate: Rate) -> str:
+    return f'<td class="number">{rate.n:,}</td>'
+
+
+def _numbers(card: Card) -> dict[str, int]:
+    """The number by which tables refer to each file."""
+    return {evidence.name: place + 1 for place, evidence in enumerate(card.evidence)}
+
+
+def _budgets(card: Card) -> str:
+    """Clean accuracy, then what is left within each budget: figures, other evaluations and bounds."""
+    numbers = _numbers(card)
+
+    def row(what: str, found: Figure, worst: ClassFigure | None = None, rounded: Figure | None = None) -> str:
+        elsewhere = ""
+        if rounded is not None and rounded.source != found.source:
+            elsewhere = f"<small>n {rounded.accuracy.n:,}, file {numbers[rounded.source]}</small>"
+        stored = rate_cell(rounded.accuracy if rounded else None).replace("</td>", f"{elsewhere}</td>")
+        return (
+            f'<tr><th scope="row">{escape(what)}</th>{rate_cell(found.accuracy)}{_count(found.accuracy)}'
+            f'{stored}{_class_cell(worst)}<td class="number">{numbers[found.source]}</td></tr>'
+        )
+
+    rows = [row("clean", card.clean_accuracy, card.worst_class)]
+    for figures in card.threats:
+        at = threat_text(figures.threat)
+        if figures.worst_case is not None:
+            rows.append(row(at, figures.worst_case, figures.worst_class, figures.rounded_accuracy))
+        rows += [row(f"{at}, another evaluation", other) for other in figures.others]
+        rows += [row(f"{at}, at most: not complete", bound) for bound in figures.upper_bounds]
+    headings = ["budget", "accuracy, 95% interval", "n", "rounded to 8 bits", "worst class", "file"]
+    return _table(headings, rows, numbers=headings[1:])
+
+
+def _class_cell(worst: ClassFigure | None) -> str:
+    if worst is None:
+        return f'<td class="number">{NOTHING}</td>'
+    name = f"<small>class {escape(worst.name)}, n {worst.accuracy.n:,}</small></td>"
+    return rate_cell(worst.accuracy).replace("</td>", name)
+
+
+def _attacks(card: Card, figures: ThreatFigures, level: int = 2) -> str:
+    """Every attack of every evaluation within a budget: those on most images first, the strongest among them."""
+    numbers = _numbers(card)
+    rows, settings = [], []
+    for row in figures.attacks:
+        marks = "" if row.complete else ' <span class="mark">upper bound: not complete</span>'
+        # As in the report: float32 may exceed eps by its rounding.
+        beyond = row.max_norm > figures.threat.eps * 1.001 + 1e-6
+        excess = ' <span class="mark">beyond eps</span>' if beyond else ""
+        name, number = f'<th scope="row">{escape(row.attack)}', f'<td class="number">{numbers[row.source]}</td>'
+        rows.append(
+            f"<tr>{name}{marks}</th>{rate_cell(row.robust_accuracy)}"
+            f"{_count(row.robust_accuracy)}{rate_cell(row.rounded_accuracy)}"
+            f'<td class="number">{row.max_norm:.4g}{excess}</td>'
+            f'<td class="number">{escape(seconds_text(row.seconds))}</td>{number}</tr>'
+        )
+        chips = "".join(
+            f'<span class="chip">{escape(str(key))} {escape(plain(value))}</span>' for key, value in row.params.items()
+        )
+        settings.append(f'<tr>{name}</th>{number}<td class="chips">{chips}</td></tr>')
+    change = f"largest change ({norm_text(figures.threat.norm)})"
+    headings = ["attack", "robust accuracy, 95% interval", "n", "rounded to 8 bits", change, "time", "file"]
+    note = f"Largest change that any attack made: {figures.max_norm:.4g}, allowed {figures.threat.eps:.4g}."
+    table = _table(["attack", "file", "settings"], settings, numbers=["file"])
+    return section(
+        f"Attacks within {threat_text(figures.threat)}",
+        _table(headings, rows, numbers=headings[1:]),
+        f'<p class="note">{escape(note)}</p>',
+        f"<details><summary>Settings of the attacks</summary>{table}</details>",
+        level=level,
+    )
+
+
+def _curves(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
+    """The curves of all cards, one chart for each norm: budgets of different norms do not share an axis."""
+    charts = []
+    curves = [(name, gathered, curve) for name, gathered in zip(names, found, strict=True)
+              for curve in gathered.card.curves]  # fmt: skip
+    for norm in dict.fromkeys(curve.norm for _, _, curve in curves):
+        members = [(name, gathered, curve.curve) for name, gathered, curve in curves if curve.norm == norm]
+        attacks = list(dict.fromkeys(curve.attack for _, _, curve in members))
+        alike = len(attacks) == 1
+        lines = [
+            (": ".join(part for part in (name, "" if alike and name else curve.attack) if part), curve)
+            for name, _, curve in members
+        ]
+        train_eps = [
+            eps for _, gathered, _ in members if (eps := gathered.run.train_eps) and gathered.card.threat.norm == norm
+        ]
+        counts = sorted({curve.points[0].robust_accuracy.n for _, _, curve in members})
+        seen = " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
+        caption = f"{norm_text(norm)}, attack {', '.join(attacks)}, n {seen}; bands are 95% intervals."
+        charts.append(figure(accuracy_curve(lines, train_eps, norm), caption))
+    return charts
+
+
+def _classes(gathered: Gathered) -> str:
+    """The classes of the evaluation that the worst case is from, or else of the clean accuracy."""
+    own = gathered.card.own_threat
+    found = own.worst_case if own is not None and own.worst_case is not None else gathered.card.clean_accuracy
+    rows = gathered.sources[found.source].results.per_class
+    caption = f"From {found.source}."
+    if len(rows) > MOST_CLASSES:
+        caption += f" The {MOST_CLASSES} of {len(rows)} classes that hold up worst."
+    return section("By class", figure(class_bars(rows), caption))
+
+
+def _measured(gathered: Gathered) -> list[str]:
+    """Corruptions and certificates, as the reports of their own evaluations show them."""
+    card = gathered.card
+    parts = []
+    if card.corruptions is not None:
+        parts.append(sections.corruption_section(gathered.sources[card.corruptions.source].results))
+    for proof in card.certified:
+        results = gathered.sources[proof.source].results
+        alone = results.model_copy(update={"corruptions": None, "backdoor": None, "extraction": None})
+        parts.append(sections.extra_sections(alone))
+    return parts
+
+
+def _evidence(card: Card) -> str:
+    rows, lines = [], []
+    for place, evidence in enumerate(card.evidence):
+        attacks = ", ".join(evidence.attacks) or "no attack"
+        state = "" if evidence.complete else ", not complete"
+        config = evidence.config_sha256 or "missing"
+        rows.append(
+            f'<tr><td class="number">{place + 1}</td><th scope="row">{escape(evidence.name)}<dl>'
+            f'<dd class="digest">{escape(evidence.sha256)}</dd>'
+            f'<dd class="digest">config.yaml {escape(config)}</dd></dl></th>'
+            f'<td>{escape(f"{attacks}{state}")}</td><td class="number">{evidence.n:,}</td></tr>'
+        )
+        lines.append(f"# {place + 1}\n{evidence.command_line or 'the settings of its config.yaml'}")
+    table = _table(["no.", "file, and SHA-256 digests", "attacks", "n"], rows, numbers=["no.", "n"])
+    commands = f'<pre style="white-space:pre-wrap">{escape(chr(10).join(lines))}</pre>'
+    return f"{table}<details open><summary>To repeat it</summary>{commands}</details>"
+
+
+def _left_out(card: Card) -> str:
+    if not card.left_out:
+        return ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in card.left_out)
+    return f'<div class="note"><p>Left out:</p><ul>{items}</ul></div>'
+
+
+def _facts(card: Card) -> str:
+    model = card.model.model_dump()
+    model["weights sha256, verified"] = model.pop("sha256")
+    cost = card.cost
+    run = {
+        "experiment": card.experiment,
+        "seed": card.seed,
+        "training": seconds_text(cost.train_seconds) if cost.train_seconds else None,
+        "crafting attacks in training": percent(cost.attack_share) if cost.attack_share is not None else None,
+    }
+    environments = [evidence.environment for evidence in card.evidence]
+    cards = [facts("Model", model), facts("Data", card.data.model_dump()), facts("Run", run)]
+    cards += [
+        facts("Environment" if place == 0 else f"Environment, {place + 1}", environment.model_dump())
+        for place, environment in enumerate(_distinct(environments))
+    ]
+    return f'<div class="facts">{"".join(cards)}</div>'
+
+
+def _distinct(items: Sequence[Item]) -> list[Item]:
+    """Without repetitions, for items that cannot be hashed."""
+    return [item for place, item in enumerate(items) if item not in items[:place]]
+
+
+def _comparison(cards: Sequence[Card], names: Sequence[str]) -> str:
+    """Figures in rows, models in columns; the best of a row is bold."""
+    # Of other data, no figure is better or worse.
+    alike = len({card.data.fingerprint or card.data.name for card in cards}) == 1
+    rows: list[str] = []
+
+    def add(what: str, pick: Callable[[Card], Figure | None]) -> None:
+        found = [pick(card) for card in cards]
+        values = [one.accuracy.value if one is not None else None for one in found]
+        cells = [
+            _cell(best, one.accuracy, f"class {one.name}, " if isinstance(one, ClassFigure) else "")
+            if one is not None
+            else f'<td class="number">{NOTHING}</td>'
+            for one, best in zip(found, _bests(values, alike), strict=True)
+        ]
+        if any(found):
+            rows.append(_comparison_row(what, cells))
+
+    add("clean accuracy", lambda card: card.clean_accuracy)
+    add("worst class, clean", lambda card: card.worst_class)
+    for threat in _distinct([figures.threat for card in cards for figures in card.threats]):
+        at = threat_text(threat)
+        add(f"worst case, {at}", _within(threat, lambda figures: figures.worst_case))
+        add(f"rounded to 8 bits, {at}", _within(threat, lambda figures: figures.rounded_accuracy))
+        add(f"worst class, {at}", _within(threat, lambda figures: figures.worst_class))
+        changes = [card.within(threat) for card in cards]
+        texts = [NOTHING if figures is None else f"{figures.max_norm:.4g}" for figures in changes]
+        rows.append(_text_row(f"largest change, {at}", texts))
+    proofs = [(one.certified.method, Threat(norm=one.certified.norm, eps=one.certified.eps))
+              for card in cards for one in card.certified]  # fmt: skip
+    for method, threat in _distinct(proofs):
+        add(f"certified by {method}, {threat_text(threat)}", _proved(method, threat))
+    blocks = [None if card.corruptions is None else card.corruptions.corruptions for card in cards]
+    if any(blocks):
+        # A mean over other corruptions is another figure.
+        kinds = [
+            {(name, point.severity) for name, points in block.accuracy.items() for point in points}
+            for block in blocks
+            if block is not None
+        ]
+        bests = _bests(
+            [None if block is None else block.mean_accuracy for block in blocks], alike and len(_distinct(kinds)) == 1
+        )
+        cells = [
+            f'<td class="number">{NOTHING}</td>'
+            if block is None
+            else f'<td class="number">{_bold(percent(block.mean_accuracy), best)} '
+            f"<small>{len(block.accuracy)} kinds</small></td>"
+            for block, best in zip(blocks, bests, strict=True)
+        ]
+        rows.append(_comparison_row("common corruptions, mean", cells))
+    rows += [
+        _text_row("flags", [str(len(card.flags) or "none") for card in cards]),
+        _text_row("files of results", [str(len(card.evidence)) for card in cards]),
+        _text_row("model", [card.model.name for card in cards]),
+        _text_row("parameters", [plain(card.model.parameters) for card in cards]),
+        _text_row("data", [card.data.name for card in cards]),
+        _text_row("training time", [seconds_text(card.cost.train_seconds) for card in cards]),
+        _text_row("weights", [(card.model.sha256 or "").removeprefix("sha256:")[:12] for card in cards]),
+    ]
+    head = "".join(
+        f'<th class="number"><a href="#model-{place + 1}">{escape(name)}</a></th>' for place, name in enumerate(names)
+    )
+    note = "Bold: the best of its row. Where 95% intervals overlap, the order may be chance."
+    if not alike:
+        note = "The models were measured on different data, so that their figures do not compare."
+    return (
+        f'<div class="wide"><table><thead><tr><th>figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
+        f'</table></div><p class="note">{note}</p>'
+    )
+
+
+def _within(threat: Threat, pick: Callable[[ThreatFigures], Figure | None]) -> Callable[[Card], Figure | None]:
+    return lambda card: pick(figures) if (figures := card.within(threat)) is not None else None
+
+
+def _proved(method: str, threat: Threat) -> Callable[[Card], Figure | None]:
+    def pick(card: Card) -> Figure | None:
+        for proof in card.certified:
+            block = proof.certified
+            if (block.method, block.norm, block.eps) == (method, threat.norm, threat.eps):
+                return Figure(accuracy=block.certified_accuracy, source=proof.source)
+        return None
+
+    return pick
+
+
+def _bests(values: Sequence[float | None], alike: bool) -> list[bool]:
+    """Which of the values is the highest of two or more."""
+    known = [value for value in values if value is not None]
+    return [alike and len(known) > 1 and value == max(known) for value in values]
+
+
+def _bold(text: str, best: bool) -> str:
+    return f"<b>{text}</b>" if best else text
+
+
+def _cell(best: bool, rate: Rate, more: str = "") -> str:
+    low, high = rate.ci95
+    detail = f"{more}{percent(low, '')} to {percent(high, '')}, n {rate.n:,}"
+    return f'<td class="number">{_bold(percent(rate.value), best)} <small>{escape(detail)}</small></td>'
+
+
+def _text_row(what: str, texts: Sequence[str]) -> str:
+    return _comparison_row(what, [f'<td class="number">{escape(text)}</td>' for text in texts])
+
+
+def _comparison_row(what: str, cells: Sequence[str]) -> str:
+    return f'<tr><th scope="row">{escape(what)}</th>{"".join(cells)}</tr>'
+
+
+def _bars(cards: Sequence[Card], names: Sequence[str]) -> str:
+    """Clean and worst-case accuracy of each model as bars, where all were attacked within one budget."""
+    if len(_distinct([card.threat for card in cards])) > 1:
+        return ""
+    worst = [card.own_threat.worst_case if card.own_threat is not None else None for card in cards]
+    rows = [
+        (name, card.clean_accuracy.accuracy, one.accuracy if one is not None else None)
+        for name, card, one in zip(names, cards, worst, strict=True)
+    ]
+    return figure(accuracy_bars(rows), f"Worst case within {threat_text(cards[0].threat)}.")
