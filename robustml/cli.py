@@ -16,7 +16,10 @@ __all__ = ["main"]
 VERBS = {
     "train": "train a model from a config, and measure clean against adversarial accuracy",
     "evaluate": "attack a trained model: robustml evaluate run=<dir>",
+    "check": "try an attack, yours too, on what every attack has to keep to: robustml check attack=pgd",
     "sweep": "one figure against another: robustml sweep eps run=<dir>",
+    "gate": "exit with 1 unless a run meets conditions: robustml gate run=<dir> 'robust_accuracy>=0.45'",
+    "card": "all that was measured of a model, its weights verified: robustml card <dir> [<dir> ...]",
     "report": "write the page of one run, or compare several: robustml report <dir> [<dir> ...]",
     "configs": "list, show and copy the built-in configs",
 }

@@ -1,7 +1,11 @@
-"""`robustml evaluate run=<dir>`: attack a trained model, with the run's own attacks or others."""
+"""`robustml evaluate run=<dir>`: attack a trained model, with the run's own attacks or others.
+
+`robustml evaluate model=<option or class> checkpoint=<file>` does the same to a model that no run of ours trained.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,38 +14,70 @@ from robustml.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import nn
 
-__all__ = ["evaluate_run", "main", "take_up_run"]
+    from robustml.data import DataModule
+
+__all__ = ["evaluate_model", "evaluate_run", "main", "take_up_run"]
 
 # What an evaluation restores of a run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
+_IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 
 def evaluate_run(config: DictConfig) -> None:
     """Load the run's model and data, attack, and write an evaluation directory beside the run."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
-    from robustml.commands.parts import build_data, introduce, pick_device
+    from robustml.commands.parts import build_data
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import LAST, WEIGHTS, describe_model, load_model
-    from robustml.commands.settings import build, plain, write_settings
+    from robustml.commands.runs import LAST, WEIGHTS, load_model
+    from robustml.commands.settings import plain
 
     quiet()
     source = Path(config.run)
     model = load_model(source, config.which)
     data = build_data(config)
+    _judge(model, data, plain(config), source / (WEIGHTS if config.which == "best" else LAST))
+
+
+def evaluate_model(config: DictConfig) -> None:
+    """Build a model of any origin, load its checkpoint, attack, and write an evaluation directory."""
+    from robustml.commands.foreign import foreign_model
+    from robustml.commands.parts import build_data
+    from robustml.commands.quiet import quiet
+    from robustml.commands.settings import plain
+
+    quiet()
+    data = build_data(config)
     settings = plain(config)
+    model = foreign_model(settings, data)
+    _judge(model, data, settings, Path(settings["checkpoint"]) if settings["checkpoint"] is not None else None)
+
+
+def _judge(model: nn.Module, data: DataModule, settings: dict[str, Any], weights: Path | None) -> None:
+    """Attack `model` as the settings say, and write the evaluation directory; `weights` is the file it came from."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
+    from robustml.commands.parts import introduce, pick_device, say
+    from robustml.commands.runs import VERDICTS, describe_model
+    from robustml.commands.settings import build, plain_target, write_settings
+
     if settings["attack"] is not None:
         settings["evaluation"]["attacks"] = {_name(settings["attack"]): settings["attack"]}
         settings["evaluation"]["curve"] = None
     threat = build(settings["threat"])
     device = pick_device(settings["device"])
-    introduce(data, threat, settings["model"], model)
-    results, curve = evaluate_as_configured(model, data, threat, settings["evaluation"], device)
+    named = _named(settings["model"])
+    introduce(data, threat, named, model)
     out = Path(HydraConfig.get().runtime.output_dir)
+    record = out / VERDICTS
     write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
-    weights = source / (WEIGHTS if settings["which"] == "best" else LAST)
+    try:
+        results, curve = evaluate_as_configured(model, data, threat, settings["evaluation"], device, record)
+    except RequestError:
+        if not record.exists():
+            (out / "config.yaml").unlink()  # refused before the first image: there is nothing to continue
+        raise
     write_outcome(
         out,
         results,
@@ -50,27 +86,51 @@ def evaluate_run(config: DictConfig) -> None:
         settings,
         device,
         command="evaluate",
-        model=describe_model(settings["model"], model, weights),
+        model={"name": plain_target(named)} if weights is None else describe_model(named, model, weights),
         cost={"peak_memory_mb": peak_memory_mb(device)},
     )
     tell(out)
+    if not results.verdicts.complete:
+        say(f"stopped early, so that the worst case is an upper bound; go on with: robustml evaluate resume={out}")
 
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, so that the command line can override them."""
     run = argument("run")
     if run is None:
-        raise RequestError("evaluate needs a run directory: robustml evaluate run=outputs/<name>/<time>")
+        raise RequestError(
+            "evaluate needs a run directory, robustml evaluate run=outputs/<name>/<time>, or a model, "
+            "robustml evaluate model=wide_resnet checkpoint=<file>"
+        )
     from robustml.commands.settings import read_settings, record
 
     settings = read_settings(Path(run))
     missing = [key for key in _RESTORED if key not in settings]
     if missing:
         raise RequestError(f"{run}/config.yaml lacks {', '.join(missing)}: it is no config of robustml train")
-    restored = {key: settings[key] for key in _RESTORED}
-    if argument("evaluation") is not None:
-        del restored["evaluation"]  # chosen anew, not merged into the run's
-    record(restored)
+    anew = [group for group in ("threat", "evaluation") if argument(group) is not None]
+    record({key: settings[key] for key in _RESTORED}, without=anew)
+
+
+def take_up_evaluation() -> None:
+    """Record the settings of `resume=<evaluation directory>`; batches that it has verdicts of are not run again."""
+    from robustml.commands.settings import read_settings, record
+
+    folder = Path(str(argument("resume")))
+    settings = read_settings(folder)
+    if not (folder / "verdicts.jsonl").is_file():
+        raise RequestError(f"{folder} is not the directory of an evaluation: it has no verdicts.jsonl")
+    settings.pop("overrides", None)
+    record(settings)
+
+
+def _go_on(config: DictConfig) -> None:
+    (evaluate_run if "run" in config else evaluate_model)(config)
+
+
+def _named(model: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the `_target_` that people know the model by: a callable by its own name."""
+    return {"_target_": model["path"]} if model["_target_"] == "hydra.utils.get_object" else model
 
 
 def _name(attack: dict[str, Any]) -> str:
@@ -79,16 +139,30 @@ def _name(attack: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Restore the run's settings, then compose evaluate.yaml over them."""
+    """Restore the run's settings and compose evaluate.yaml over them, or compose evaluate_model.yaml."""
     import sys
 
+    if argument("resume") is not None:
+        report_failures(take_up_evaluation)
+        hydra_command(_go_on, "resume")
+        return
     if any(word in ("--help", "-h", "--shell-completion", "-sc") for word in sys.argv):
         from robustml.commands.settings import record
 
         record({})  # help and completion need no run, but a config that composes
+    elif argument("run") is None and any(word.startswith(("model=", "model.")) for word in sys.argv):
+        sys.argv = [other for word in sys.argv for other in _importable(word)]
+        hydra_command(evaluate_model, "evaluate_model")
+        return
     else:
         report_failures(take_up_run)
     hydra_command(evaluate_run, "evaluate")
+
+
+def _importable(word: str) -> list[str]:
+    """`model=my_package.MyNet` as the option and the value that it is short for; any other word as it is."""
+    match = _IMPORTABLE.fullmatch(word)
+    return ["model=custom", f"model._target_={match[1]}"] if match else [word]
 
 
 if __name__ == "__main__":

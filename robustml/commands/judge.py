@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from robustml import __version__
+from robustml.commands.certified import certified_as_configured
+from robustml.commands.corrupted import corruptions_as_configured
 from robustml.commands.parts import build_attacks, say
 from robustml.commands.runs import EXAMPLES, REPORT, RESULTS
 from robustml.data import DataModule
@@ -26,16 +28,35 @@ __all__ = ["evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]
 
 
 def evaluate_as_configured(
-    model: nn.Module, data: DataModule, threat: Threat, settings: Mapping[str, Any], device: torch.device
+    model: nn.Module,
+    data: DataModule,
+    threat: Threat,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    progress: Path | None = None,
 ) -> tuple[RobustnessResults, Curve | None]:
-    """Run the attacks of the `evaluation` settings on the test split, and the curve if they ask for one."""
+    """Run the attacks of the `evaluation` settings on the test split; corruptions and curve if they ask for them."""
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
     attacks = build_attacks(settings)
     model = model.to(device)
     say(f"evaluating on {len(loader.arrays)} test images: clean, {', '.join(attacks) or 'no attack'}")
     results = evaluate(
-        model, loader, attacks, threat, class_names=data.class_names, seed=settings["seed"], device=device
+        model,
+        loader,
+        attacks,
+        threat,
+        class_names=data.class_names,
+        seed=settings["seed"],
+        device=device,
+        cascade=settings.get("cascade", False),
+        progress=progress,
+        time_limit=settings.get("time_limit"),
+        check_limits=True,
     )
+    if not results.verdicts.complete:
+        return results, None
+    results.certified = certified_as_configured(model, loader, threat, attacks, results.verdicts, settings, device)
+    results.corruptions = corruptions_as_configured(model, data, settings, device)
     curve_settings = settings.get("curve")
     if not curve_settings:
         return results, None
@@ -103,7 +124,7 @@ def write_outcome(
     figures = results.to_dict()
     figures["flags"] += [] if curve is None else [vars(flag) for flag in curve.flags]
     identity = {"schema": 1, "experiment": settings["name"], "seed": settings["seed"], "data": data.summary()}
-    other_kinds = {"backdoor": None, "extraction": None, "certified": None}
+    other_kinds = {"backdoor": None, "extraction": None}
     extras = {"curve": None if curve is None else curve.to_dict(), "environment": _environment(device)}
     write_results(identity | figures | other_kinds | extras | blocks, out / RESULTS)
 

@@ -50,8 +50,7 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
         f"data:   {facts['name']}, {facts['train']} train / {facts['val']} validation / {facts['test']} test, "
         f"{data.num_classes} classes, shape {'x'.join(map(str, data.shape))}"
     )
-    norm = getattr(threat, "norm", type(threat).__name__)
-    say(f"threat: L{norm}, eps = {threat.eps:.6g} ({threat.eps * 255:.4g}/255) on images in [0, 1]")
+    say(f"threat: {threat.describe() if hasattr(threat, 'describe') else type(threat).__name__}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"model:  {plain_target(model_settings)}, {parameters:,} parameters")
 

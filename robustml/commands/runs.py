@@ -33,6 +33,7 @@ WEIGHTS = Path("model.safetensors")
 RESULTS = Path("results.json")
 EXAMPLES = Path("examples.npz")
 REPORT = Path("report.html")
+VERDICTS = Path("verdicts.jsonl")
 
 
 def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> nn.Module:

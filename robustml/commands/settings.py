@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,17 @@ def read_settings(run: Path) -> Settings:
     return settings
 
 
-def record(settings: Settings) -> None:
+def record(settings: Settings, without: Sequence[str] = ()) -> None:
     """Put the settings of an earlier run where the entry points' `recorded` default finds them.
 
     Overrides on the command line then apply to them as they do to a built-in config: the attacks follow the threat.
+
+    Args:
+        settings: of the run.
+        without: groups that are chosen anew. Merged into the run's, they would keep its keys: the p of an Lp ball in a
+            threat that has none.
     """
-    linked = {key: _follow(value, settings.get("threat")) for key, value in settings.items()}
+    linked = {key: _follow(value, settings.get("threat")) for key, value in settings.items() if key not in without}
     ConfigStore.instance().store(name="recorded", node=linked, package="_global_")
 
 

@@ -38,6 +38,16 @@ NEEDED = {
     "data/image_folder": ["data.source.train=photos"],
     "data/parquet": ["data.source.train=train.parquet"],
 }
+# What an attack runs with in place of the default threat, and what only the user of it can name.
+ATTACKED = {
+    "ddn": ["threat=l2"],
+    "patch_pgd": ["threat=patch"],
+    "sparse_rs": ["threat=sparse"],
+    "spatial": ["threat=spatial"],
+    "transfer": ["threat.eps=8/255", "attack.surrogate.run_dir=another"],
+}
+# What a user's own model is chosen with: they name no model of their own.
+OPEN = ("callable", "custom")
 COLOUR = ("preact_resnet18", "resnet18", "timm", "wide_resnet")
 
 
@@ -69,13 +79,16 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 def test_every_group_is_looked_at_below() -> None:
     looked_at = "attack callbacks data debug evaluation experiment logger model objective optimizer scheduler sweep"
     assert [*looked_at.split(), "threat", "trainer"] == GROUPS
-    assert [name for name in ALL if "/" not in name] == ["evaluate", "resume", "train"]
+    assert [name for name in ALL if "/" not in name] == ["check", "evaluate", "evaluate_model", "resume", "train"]
 
 
 @pytest.mark.parametrize("name", options("attack"))
-def test_attack(name: str, compose: Callable[..., dict[str, Any]]) -> None:
-    attack = build(compose(f"attack={name}", "threat.eps=8/255")["attack"])
-    assert attack.threat == LpBall("inf", 8 / 255)
+def test_attack(name: str, compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustml.load_model", lambda run_dir, which: torch.nn.Flatten())
+    settings = compose(f"attack={name}", *ATTACKED.get(name, ["threat.eps=8/255"]))
+    attack = build(settings["attack"])
+    assert attack.threat == build(settings["threat"])
+    assert name in ATTACKED or attack.threat == LpBall("inf", 8 / 255)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     x = torch.rand(2, 1, 8, 8)
     assert attack.threat.contains(attack(model, x, torch.tensor([0, 1])), x).all()
@@ -90,7 +103,7 @@ def test_data(name: str, compose: Callable[..., dict[str, Any]]) -> None:
         assert (len(data.train), len(data.val), len(data.test)) == (1257, 180, 360)
 
 
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", [name for name in options("model") if name not in OPEN])
 def test_model(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     data = "cifar10" if name in COLOUR else "mnist"
     settings = compose(f"model={name}", f"data={data}")
@@ -101,7 +114,8 @@ def test_model(name: str, compose: Callable[..., dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("name", options("threat"))
 def test_threat(name: str, compose: Callable[..., dict[str, Any]]) -> None:
-    assert build(compose(f"threat={name}")["threat"]).norm == name.removeprefix("l")
+    norm = "0" if name == "sparse" else name.removeprefix("l")
+    assert build(compose(f"threat={name}")["threat"]).norm == norm
 
 
 @pytest.mark.parametrize("name", options("optimizer"))
@@ -131,8 +145,9 @@ def test_objective(name: str, compose: Callable[..., dict[str, Any]]) -> None:
 @pytest.mark.parametrize("name", options("evaluation"))
 def test_evaluation(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     settings = compose(f"evaluation={name}")["evaluation"]
-    assert bool(build_attacks(settings)) == (name != "clean")
+    assert bool(build_attacks(settings)) == (name not in ("clean", "corruptions"))
     assert {"seed", "limit", "batch_size", "curve"} <= set(settings)
+    assert bool(settings.get("corruptions")) == (name == "corruptions")
 
 
 @pytest.mark.parametrize("name", options("trainer"))

@@ -31,7 +31,7 @@ def test_it_repeats_the_figures_of_the_training_run(run_copy: Path, tmp_path: Pa
     outcome = command("evaluate", f"run={run_copy}", cwd=tmp_path)
     assert outcome.err == ""
     assert outcome.run.parent == run_copy / "evaluations"
-    assert left(outcome.run) == {"config.yaml", "examples.npz", "report.html", "results.json"}
+    assert left(outcome.run) == {"config.yaml", "examples.npz", "report.html", "results.json", "verdicts.jsonl"}
     assert {name for name in left(run_copy) if not name.startswith("evaluations/")} == before
     results = read_results(outcome.run / "results.json")
     assert results.command == "evaluate"

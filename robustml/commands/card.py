@@ -1,0 +1,46 @@
+"""`robustml card <run> [<run> ...]`: all that was measured of a model, verified, as card.json and card.html."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from robustml.commands.entry import report_failures
+from robustml.errors import RequestError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Read run directories and their evaluations, write the card, print the figures."""
+    parser = argparse.ArgumentParser(
+        prog="robustml card",
+        description="Write card.json and card.html of a run: clean, robust, certified and corruption accuracy of one "
+        "model out of the run and all finished evaluations below it, with intervals, flags and digests. Of several "
+        "runs, the cards side by side. Exit status 0: done; 1: the weights are not those that were measured; 2: a run "
+        "cannot be read.",
+        epilog="examples: robustml card outputs/digits_pgd/2026-01-01_12-00-00\n"
+        "          robustml card outputs/a/<time> outputs/b/<time> --out cards",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory of robustml train")
+    parser.add_argument("--out", type=Path, help="folder to write into; the run itself by default, needed for several")
+    arguments = parser.parse_args()
+    report_failures(lambda: _card(arguments.runs, arguments.out))
+
+
+def _card(runs: list[Path], out: Path | None) -> None:
+    from robustml.reporting.card import card_lines, write_cards
+
+    if out is None and len(runs) > 1:
+        raise RequestError("several runs need a folder for their card: --out=<folder>")
+    folder = out or runs[0]
+    for run, card in zip(runs, write_cards(runs, folder), strict=True):
+        if len(runs) > 1:
+            print(f"{run}:")
+        print("\n".join(card_lines(card)))
+    print(f"card: {folder / 'card.json'}, {folder / 'card.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Certify the test images as the `evaluation.certification` settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustml.commands.parts import say
+from robustml.commands.settings import build
+from robustml.errors import RequestError
+from robustml.evaluation import CertifiedResults, Verdicts, certify
+from robustml.types import Attack, Threat
+
+__all__ = ["certified_as_configured"]
+
+
+def certified_as_configured(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    threat: Threat,
+    attacks: Mapping[str, Attack],
+    verdicts: Verdicts,
+    settings: Mapping[str, Any],
+    device: torch.device,
+) -> CertifiedResults | None:
+    """Certify the images that were attacked, and hold the certificates against attacks; None where none is asked for.
+
+    Raises:
+        RequestError: the settings describe no method, or one that does not fit the threat or the model.
+        RunFailed: an attack fooled certified images.
+    """
+    wanted = settings.get("certification")
+    if wanted is None:
+        return None
+    method: Any = build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else None
+    if not hasattr(method, "attackable"):
+        raise RequestError(
+            f"evaluation.certification={wanted!r} is no certification method; choose evaluation=certified_ibp or "
+            "evaluation=certified_smoothing"
+        )
+    say(f"certifying by {method.name}, and attacking what is certified")
+    found = certify(
+        model, loader, method, threat, attacks=attacks, verdicts=verdicts, seed=settings["seed"], device=device
+    )
+    empirical = found.empirical_accuracy
+    attacked = "" if empirical is None else f", {empirical.value:.1%} under attack"
+    say(
+        f"certified at eps={threat.eps:.4g}: {found.certified_accuracy(threat.eps).value:.1%}"
+        f" ({found.accuracy.value:.1%} clean{attacked}; average certified radius "
+        f"{found.average_certified_radius:.3g})"
+    )
+    return found

@@ -1,0 +1,73 @@
+"""`robustml check attack=<option>`: try an attack, built in or the user's own, on what every attack has to keep to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from robustml.commands.entry import argument, hydra_command
+from robustml.errors import RequestError, RunFailed
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from robustml.evaluation.conformance import Finding
+
+__all__ = ["check", "main"]
+
+
+def check(config: DictConfig) -> None:
+    """Examine the attack of the config and print a line a property.
+
+    Raises:
+        RunFailed: it breaks a property.
+    """
+    from robustml.commands.settings import build, plain, plain_target
+    from robustml.evaluation.conformance import check_attack
+
+    settings = plain(config)
+    attack = build(settings["attack"])
+    if not callable(attack):
+        raise RequestError(f"attack must be callable, got a {type(attack).__name__}")
+    threat = build(settings["threat"])
+    name = settings["attack"].get("name") or plain_target(settings["attack"])
+    print(f"checking {name}, threat {threat}", flush=True)
+    findings = check_attack(attack, getattr(attack, "threat", threat), on_finding=_say)
+    bad = [finding.name for finding in findings if finding.bad]
+    if bad:
+        raise RunFailed(f"{name} breaks {len(bad)} of {len(findings)} properties: {', '.join(bad)}")
+    skipped = sum(finding.outcome == "not applicable" for finding in findings)
+    kept = f"{name} keeps {len(findings) - skipped} of {len(findings)} properties"
+    print(kept + (f", {skipped} do not apply to it" if skipped else ""))
+
+
+def _say(finding: Finding) -> None:
+    from robustml.evaluation.conformance import PROPERTIES
+
+    outcome = {"pass": "pass", "not applicable": "-"}.get(finding.outcome, finding.outcome.upper())
+    width = max(map(len, PROPERTIES)) + 2
+    print(f"  {outcome:<7}{finding.name:<{width}}{finding.reason}".rstrip(), flush=True)
+
+
+def _take_up_class() -> None:
+    """Let `attack._target_=my.Attack` stand for an attack of that class, with no other settings than those given."""
+    target = argument("attack._target_")
+    if target is None or argument("attack") is not None:
+        return
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(group="attack", name="own", node={"_target_": target, "threat": "${threat}"})
+    sys.argv = [sys.argv[0], "attack=own", *("++" + w if w.startswith("attack.") else w for w in sys.argv[1:])]
+    # A script of the current folder can be named, as with `python -m`.
+    sys.path.insert(0, os.getcwd())
+
+
+def main() -> None:
+    """Compose check.yaml, with the user's own class in it if there is one."""
+    _take_up_class()
+    hydra_command(check, "check")
+
+
+if __name__ == "__main__":
+    main()
