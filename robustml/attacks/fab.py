@@ -30,6 +30,7 @@ from robustml.threats import LpBall
 __all__ = ["FAB"]
 
 _ALPHA_MAX, _ETA, _BETA = 0.1, 1.05, 0.9
+_CACHED_VALUES = 2**15
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,7 @@ class FAB:
                 gap, slope, adversarial = gap[kept], slope[kept], adversarial[kept]
                 if not len(kept):
                     break
-            offset = (slope * position).flatten(1).sum(dim=1) - gap
-            back = torch.where(_spread(adversarial, x), torch.lerp(x, position, _BETA), position)
-            position = self._step(back, x, slope, offset)
+            position = self._move(position, x, gap, slope, adversarial)
         return best, best_distance
 
     def _linearise(self, model: nn.Module, position: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,18 +173,27 @@ class FAB:
         slope = slopes[torch.arange(len(y), device=y.device), nearest]
         return _pick(leads.detach(), nearest), slope, logits.detach().argmax(dim=1) != y
 
-    def _step(self, position: Tensor, x: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-        """Over the linearised boundary, from the position and from the original, and between the two."""
-        normal, here, origin = slope.flatten(1), position.flatten(1), x.flatten(1)
-        steps = step_onto_hyperplane(
-            torch.cat([here, origin]), normal.repeat(2, 1), offset.repeat(2), self.threat.p, self.threat.bounds
-        )
-        from_here, from_origin = steps.chunk(2)
-        norms = self.threat.distance(steps, torch.zeros_like(steps[:1])).clamp_min(1e-8)
-        length_here, length_origin = norms.chunk(2)
-        pull = (length_here / (length_here + length_origin)).clamp_max(_ALPHA_MAX).unsqueeze(1)
-        mixed = torch.lerp(here + _ETA * from_here, origin + _ETA * from_origin, pull)
-        return mixed.clamp_(*self.threat.bounds).view_as(x)
+    def _move(self, position: Tensor, x: Tensor, gap: Tensor, slope: Tensor, adversarial: Tensor) -> Tensor:
+        """Back towards the original where the position is adversarial, then over the linearised boundary."""
+        values = (position.flatten(1), x.flatten(1), slope.flatten(1), gap, torch.where(adversarial, _BETA, 1.0).to(x))
+        # In chunks that stay in a core's cache: the work is many light passes over the same rows.
+        rows = max(1, _CACHED_VALUES // values[0].shape[1]) if x.device.type == "cpu" else len(x)
+        chunks = zip(*(torch.split(value, rows) for value in values), strict=True)
+        return torch.cat([self._step(*chunk) for chunk in chunks]).view_as(x)
+
+    def _step(self, position: Tensor, x: Tensor, slope: Tensor, gap: Tensor, share: Tensor) -> Tensor:
+        """Over the boundary from what is left of the way, `share`, and from the original, and between the two."""
+        offset = torch.linalg.vecdot(slope, position) - gap
+        ends = torch.stack([torch.lerp(x, position, share.unsqueeze(1)), x])
+        steps = step_onto_hyperplane(ends, slope, offset, self.threat.p, self.threat.bounds)
+        if self.threat.p == math.inf:
+            lengths = steps.abs().amax(dim=2)
+        else:
+            lengths = torch.linalg.vector_norm(steps, ord=self.threat.p, dim=2)
+        from_here, from_origin = lengths.clamp_min(1e-8)
+        pull = (from_here / (from_here + from_origin)).clamp_max(_ALPHA_MAX).unsqueeze(1)
+        here, origin = torch.add(ends, steps, alpha=_ETA)
+        return torch.lerp(here, origin, pull).clamp_(*self.threat.bounds)
 
 
 def _pick(scores: Tensor, column: Tensor) -> Tensor:

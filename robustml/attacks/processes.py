@@ -6,7 +6,9 @@ shared memory. Examples are dealt out in turn, since hard ones often lie togethe
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import signal
 import sys
 from multiprocessing.connection import Connection
 
@@ -18,6 +20,9 @@ from robustml.errors import RunFailed
 from robustml.types import Attack
 
 __all__ = ["attack_in_processes", "available_processes"]
+
+# From Linux' prctl.h.
+_PR_SET_PDEATHSIG = 1
 
 
 def available_processes(x: Tensor) -> int:
@@ -51,8 +56,10 @@ def attack_in_processes(
         receiver, sender = context.Pipe(duplex=False)
 
         def work(mine: slice = mine, sender: Connection = sender) -> None:
+            _belong_to_parent()
             torch.set_num_threads(1)
             keep_freed_memory()
+            model.to(memory_format=torch.channels_last)  # of this process's copy; wide convolutions gain a third
             try:
                 result[mine] = attack(model, x[mine], y[mine], generator=generator)
                 sender.send(None)
@@ -73,6 +80,12 @@ def attack_in_processes(
         if error is not None:
             raise error
     return result.clone()
+
+
+def _belong_to_parent() -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(worker: multiprocessing.process.BaseProcess, receiver: Connection) -> Exception | None:

@@ -139,6 +139,10 @@ def evaluate(
         raise RequestError("there is nothing to evaluate: the loader has no batches (is the split empty?)")
     verdicts = Verdicts.concatenate([parts[index] for index in sorted(parts)])
     flags += look_at_attacks(verdicts, attacks, cascade=cascade)
+    pending = {name: attack.pending for name, attack in verdicts.attacks.items() if attack.pending}
+    if pending:
+        left = ", ".join(f"{name} has {count} images to go" for name, count in pending.items())
+        flags.append(Flag("stopped_early", f"{left}: the worst case is an upper bound, which going on can only lower"))
     return summarise(verdicts, threat, flags, kept, class_names)
 
 

@@ -1,6 +1,6 @@
 """AutoAttack, ours against the reference package pyautoattack: wall time, verdicts, robust accuracy, attack by attack.
 
-    python scripts/bench/autoattack.py <run> --images <parquet> [--count 1000] [--norm inf --eps 0.3]
+    python scripts/bench/autoattack.py <run> [--count 1000] [--norm inf --eps 0.3] [--only all,apgd-t,fab-t]
 
 Both attack the same images of the same model in one process, one after the other, with all threads that torch has.
 """
@@ -8,19 +8,23 @@ Both attack the same images of the same model in one process, one after the othe
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import time
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 import robustml
 from robustml.attacks import AutoAttack
+from robustml.attacks.processes import attack_in_processes, available_processes
 from robustml.commands.settings import build, read_settings
 from robustml.threats import LpBall
+from robustml.types import Attack
 
 NAMES = {"inf": "Linf", "2": "L2", "1": "L1"}
 
@@ -45,37 +49,64 @@ def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return torch.cat([model(part) for part in torch.split(x, 250)]).argmax(dim=1) == y
 
 
-def ours(model: nn.Module, x: Tensor, y: Tensor, threat: LpBall, seed: int, members: bool) -> dict[str, object]:
-    """Seconds and verdicts of our ensemble, and of each member alone if `members`."""
-    attacks = {"all": AutoAttack(threat)} | (dict(AutoAttack(threat).members()) if members else {})
-    found = {}
-    right = correct(model, x, y).nonzero().squeeze(1)
-    for name, attack in attacks.items():
-        began = time.perf_counter()
-        x_adv = x.clone()
-        x_adv[right] = attack(model, x[right], y[right], generator=Generator().manual_seed(seed))
-        seconds = time.perf_counter() - began
-        assert threat.contains(x_adv, x).all()
-        found[name] = (seconds, correct(model, x_adv, y))
-    return found
+def members(threat: LpBall, budget: float) -> dict[str, Attack]:
+    """The members of our ensemble, with a share of their steps and queries."""
+
+    def shortened(attack: Any) -> Attack:
+        counts = {name: getattr(attack, name) for name in ("steps", "queries") if hasattr(attack, name)}
+        return cast(Attack, dataclasses.replace(attack, **{name: round(budget * n) for name, n in counts.items()}))
+
+    return {name: shortened(attack) for name, attack in AutoAttack(threat).members().items()}
 
 
-def reference(model: nn.Module, x: Tensor, y: Tensor, threat: LpBall, seed: int, members: bool) -> dict[str, object]:
+def ours(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, threat: LpBall, seed: int, budget: float
+) -> tuple[float, Tensor]:
+    """Seconds and verdicts of our ensemble, or of one member of it, in as many processes."""
+    robust = correct(model, x, y)
+    began = time.perf_counter()
+    x_adv = x.clone()
+    if name == "all" and budget == 1:
+        x_adv[robust] = AutoAttack(threat)(model, x[robust], y[robust], generator=Generator().manual_seed(seed))
+    else:
+        for member, attack in members(threat, budget).items():
+            left = robust.nonzero().squeeze(1)
+            if name in ("all", member) and len(left):
+                x_adv[left] = attack_in_processes(
+                    attack,
+                    model,
+                    x[left],
+                    y[left],
+                    generator=Generator().manual_seed(seed),
+                    processes=available_processes(x[left]),
+                )
+                robust[left] = correct(model, x_adv[left], y[left])
+    seconds = time.perf_counter() - began
+    assert threat.contains(x_adv, x).all()
+    return seconds, correct(model, x_adv, y)
+
+
+def reference(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, threat: LpBall, seed: int, budget: float
+) -> tuple[float, Tensor]:
     """The same of pyautoattack."""
     from pyautoattack import AutoAttack as Reference
 
-    found = {}
-    logging.disable(logging.CRITICAL)
-    for name in ["all", "apgd-ce", "apgd-t", "fab-t", "square"] if members else ["all"]:
-        attack = Reference(model, eps=threat.eps, norm=NAMES[threat.norm], seed=seed, version="standard")
-        if name != "all":
-            attack.attacks_to_run = [name]
-        began = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=250)
-        found[name] = (time.perf_counter() - began, correct(model, x_adv, y))
-    return found
+    attack = Reference(model, eps=threat.eps, norm=NAMES[threat.norm], seed=seed, version="standard")
+    if name != "all":
+        attack.attacks_to_run = [name]
+    if budget != 1:
+        steps = round(100 * budget)
+        for part in (attack.apgd, attack.apgd_targeted):
+            part.n_iter = part.n_iter_orig = steps
+            part.n_iter_2, part.n_iter_min = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1)
+            part.size_decr = max(int(0.03 * steps), 1)
+        attack.fab.n_iter, attack.square.n_queries = steps, round(5000 * budget)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=250)
+    return time.perf_counter() - began, correct(model, x_adv, y)
 
 
 def main() -> None:
@@ -87,22 +118,24 @@ def main() -> None:
     parser.add_argument("--norm", default="inf", choices=NAMES)
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--members", action="store_true", help="also each attack alone, on all images")
+    parser.add_argument("--budget", type=float, default=1, help="share of the steps and queries, of both")
+    parser.add_argument("--only", help="all, or members by name with commas between them", default="all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
     model = robustml.load_model(arguments.run)
     x, y = test_images(arguments.run, arguments.root, arguments.count)
     threat = LpBall(arguments.norm, arguments.eps)
-    mine = ours(model, x, y, threat, arguments.seed, arguments.members)
-    theirs = reference(model, x, y, threat, arguments.seed, arguments.members)
     clean = float(correct(model, x, y).float().mean())
-    print(f"{arguments.run}, {len(x)} images, L{threat.norm} eps {threat.eps:g}, clean {clean:.1%}")
-    print(f"{torch.get_num_threads()} threads; robust accuracy in %, seconds of wall time")
-    print(f"{'attack':<10} {'ours':>7} {'theirs':>7} {'agree':>7} {'ours s':>8} {'theirs s':>9} {'ratio':>6}")
+    print(f"{len(x)} images, L{threat.norm} eps {threat.eps:g}, clean {clean:.1%}, {torch.get_num_threads()} threads")
+    print(
+        f"{'attack':<10} {'ours':>7} {'theirs':>7} {'agree':>7} {'ours s':>8} {'theirs s':>9} {'ratio':>6}", flush=True
+    )
     rows = {}
-    for name, (seconds, robust) in mine.items():
-        their_seconds, their_robust = theirs[name]
-        row = {
+    for name in arguments.only.split(","):
+        seconds, robust = ours(name, model, x, y, threat, arguments.seed, arguments.budget)
+        their_seconds, their_robust = reference(name, model, x, y, threat, arguments.seed, arguments.budget)
+        rows[name] = row = {
             "ours": float(robust.float().mean()),
             "theirs": float(their_robust.float().mean()),
             "agreement": float((robust == their_robust).float().mean()),
@@ -110,11 +143,8 @@ def main() -> None:
             "their_seconds": their_seconds,
             "ratio": their_seconds / seconds,
         }
-        rows[name] = row
-        print(
-            f"{name:<10} {row['ours']:7.2%} {row['theirs']:7.2%} {row['agreement']:7.2%} "
-            f"{seconds:8.1f} {their_seconds:9.1f} {row['ratio']:6.2f}"
-        )
+        shares = f"{row['ours']:7.2%} {row['theirs']:7.2%} {row['agreement']:7.2%}"
+        print(f"{name:<10} {shares} {seconds:8.1f} {their_seconds:9.1f} {row['ratio']:6.2f}", flush=True)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"clean": clean, "count": len(x), "rows": rows}, indent=2) + "\n")
 

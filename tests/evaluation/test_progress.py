@@ -89,6 +89,7 @@ def test_a_time_limit_stops_between_batches(batches: Any) -> None:
     results = evaluate(model, loader, ATTACKS, THREAT, time_limit=0)
     assert results.worst_case.value == results.clean_accuracy.value
     assert not results.to_dict()["complete"]
+    assert [flag.name for flag in results.flags] == ["stopped_early"]
     assert results.to_dict()["attacks"]["pgd"]["pending"] == int(results.verdicts.correct.sum())
 
 
