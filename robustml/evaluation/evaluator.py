@@ -141,8 +141,8 @@ def evaluate(
     flags += look_at_attacks(verdicts, attacks, cascade=cascade)
     pending = {name: attack.pending for name, attack in verdicts.attacks.items() if attack.pending}
     if pending:
-        left = ", ".join(f"{name} has {count} images to go" for name, count in pending.items())
-        flags.append(Flag("stopped_early", f"{left}: the worst case is an upper bound, which going on can only lower"))
+        to_go = ", ".join(f"{name} has {count} images to go" for name, count in pending.items())
+        flags.append(Flag("stopped_early", f"{to_go}: the worst case is an upper bound, which going on can only lower"))
     return summarise(verdicts, threat, flags, kept, class_names)
 
 
