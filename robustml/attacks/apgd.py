@@ -228,7 +228,8 @@ class _Ascent:
         direction = state.gradient.sign() if self.threat.p == math.inf else _unit(state.gradient, 2)
         stepped = self._inside(torch.addcmul(position, state.step_size, direction), state.x)
         if momentum:
-            stepped = self._inside(position + 0.75 * (stepped - position) + 0.25 * (position - previous), state.x)
+            stepped = torch.lerp(position, stepped, 0.75).add_(position - previous, alpha=0.25)
+            stepped = self._inside(stepped, state.x)
         state.position = stepped
 
     def _inside(self, position: Tensor, x: Tensor) -> Tensor:
@@ -260,11 +261,13 @@ class _Ascent:
         before = state.value
         state.gradient, state.value, fools = self._gradient(state.position, state.goal)
         state.increases = state.increases + (state.value > before)
-        better = state.value > state.best_value
-        state.best_value = torch.maximum(state.value, state.best_value)
-        wide = better.view(-1, *[1] * (state.x.ndim - 1))
-        state.best = torch.where(wide, state.position, state.best)
-        state.best_gradient = torch.where(wide, state.gradient, state.best_gradient)
+        better = (state.value > state.best_value).nonzero().squeeze(1)
+        for best, found in (
+            (state.best_value, state.value),
+            (state.best, state.position),
+            (state.best_gradient, state.gradient),
+        ):
+            best[better] = found[better]
         return fools
 
     def _check(self, state: _State, window: int) -> None:

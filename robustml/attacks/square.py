@@ -93,15 +93,12 @@ class Square:
                 painter = painter.take(kept)
             if not len(row) or query == self.queries:
                 break
-            candidate = painter.paint(best, self._window(query, picture), numbers[:, query])
-            asked = (candidate - best).flatten(1).abs().amax(dim=1).nonzero().squeeze(1)
+            asked, candidate = painter.paint(best, self._window(query, picture), numbers[:, query])
             if not len(asked):
                 continue
-            new_lead = lead.clone()
-            new_lead[asked] = lead_of(candidate[asked], y[asked])
-            better = (new_lead > lead).nonzero().squeeze(1)
-            best[better] = candidate[better]
-            lead = torch.maximum(new_lead, lead)
+            new_lead = lead_of(candidate, y[asked])
+            better = (new_lead > lead[asked]).nonzero().squeeze(1)
+            best[asked[better]], lead[asked[better]] = candidate[better], new_lead[better]
         return result
 
     def _window(self, query: int, picture: tuple[int, int, int]) -> tuple[int, int]:
@@ -131,8 +128,12 @@ class _Painter(Protocol):
         """The first image of each example, inside the threat."""
         ...
 
-    def paint(self, best: Tensor, window: tuple[int, int], numbers: Tensor) -> Tensor:
-        """A proposal for each example: `best` with one window of that height and width repainted."""
+    def paint(self, best: Tensor, window: tuple[int, int], numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Repaint one window of that height and width in each of `best`.
+
+        Returns:
+            Which examples this changes (M,), and their new images (M, C, H, W).
+        """
         ...
 
     def take(self, index: Tensor) -> _Painter:
@@ -154,10 +155,15 @@ class _Signs:
         signs = draws.uniform(self.x.shape[1], 1, self.x.shape[3])
         return torch.where(signs < 0.5, self.down, self.up)
 
-    def paint(self, best: Tensor, window: tuple[int, int], numbers: Tensor) -> Tensor:
-        """One sign a channel, in one square."""
-        up = (numbers[:, 2:] >= 0.5).to(best).view(len(best), -1, 1, 1)
-        return torch.lerp(best, torch.lerp(self.down, self.up, up), _inside(window, numbers[:, :2], best))
+    def paint(self, best: Tensor, window: tuple[int, int], numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """One sign a channel, in one square. Only its pixels are touched: the squares are soon small."""
+        place = _pixels(window, numbers[:, :2], best)
+        old, low, high = (picture.flatten(2).gather(2, place) for picture in (best, self.down, self.up))
+        new = torch.lerp(low, high, (numbers[:, 2:] >= 0.5).to(best).unsqueeze(2))
+        asked = (new - old).abs().flatten(1).amax(dim=1).nonzero().squeeze(1)
+        candidate = best[asked]
+        candidate.flatten(2).scatter_(2, place[asked], new[asked])
+        return asked, candidate
 
     def take(self, index: Tensor) -> _Signs:
         """The same for some of the examples."""
@@ -185,19 +191,14 @@ class _Bumps:
                 delta[:, :, top : top + side, left : left + side] = self._bumps((side, side), numbers[:, i, j])
         return self._within(delta)
 
-    def paint(self, best: Tensor, window: tuple[int, int], numbers: Tensor) -> Tensor:
+    def paint(self, best: Tensor, window: tuple[int, int], numbers: Tensor) -> tuple[Tensor, Tensor]:
         """New bumps in one window, of the size that it and a second, wiped window had."""
         delta = best - self.x
         channels = delta.shape[1]
-        rows, columns = _corner(window, numbers[:, :2], best)
-        # Indices (N, 1, h, w) of every pixel of each example's own window.
-        down = rows.view(-1, 1, 1, 1) + torch.arange(window[0], device=best.device).view(1, 1, -1, 1)
-        across = columns.view(-1, 1, 1, 1) + torch.arange(window[1], device=best.device).view(1, 1, 1, -1)
-        example = torch.arange(len(best), device=best.device).view(-1, 1, 1, 1)
-        channel = torch.arange(channels, device=best.device).view(1, -1, 1, 1)
+        place = _pixels(window, numbers[:, :2], best)
         here, wiped = _inside(window, numbers[:, :2], best), _inside(window, numbers[:, 2:4], best)
         held = self._size(delta * torch.maximum(here, wiped))
-        old = delta[example, channel, down, across]
+        old = delta.flatten(2).gather(2, place).unflatten(2, window)
         new = self._bumps(window, numbers[:, 4:]) + old / (self._size(old) + 1e-12)
         whole = torch.linalg.vector_norm(delta.flatten(1), ord=self.threat.p, dim=1).view(-1, 1, 1, 1)
         if self.threat.p == 2:
@@ -205,8 +206,10 @@ class _Bumps:
         else:
             size = ((self.threat.eps - whole).clamp_min(0) / channels + held) * channels
         delta = delta * (1 - wiped)
-        delta[example, channel, down, across] = new / (self._size(new) + 1e-12) * size
-        return self._within(delta)
+        delta.flatten(2).scatter_(2, place, (new / (self._size(new) + 1e-12) * size).flatten(2))
+        candidate = self._within(delta)
+        asked = (candidate - best).flatten(1).abs().amax(dim=1).nonzero().squeeze(1)
+        return asked, candidate[asked]
 
     def take(self, index: Tensor) -> _Bumps:
         """The same for some of the examples."""
@@ -235,6 +238,16 @@ def _corner(window: tuple[int, int], numbers: Tensor, like: Tensor) -> tuple[Ten
     places = [like.shape[2] - window[0] + 1, like.shape[3] - window[1] + 1]
     rows, columns = (numbers * torch.tensor(places, device=like.device)).long().unbind(dim=1)
     return rows, columns
+
+
+def _pixels(window: tuple[int, int], numbers: Tensor, like: Tensor) -> Tensor:
+    """Where the h * w pixels of each example's window lie in its flattened channels: (N, C, h * w)."""
+    rows, columns = _corner(window, numbers, like)
+    width = like.shape[3]
+    down = torch.arange(window[0], device=like.device).view(-1, 1) * width
+    across = torch.arange(window[1], device=like.device)
+    pixels = (rows * width + columns).unsqueeze(1) + (down + across).flatten()
+    return pixels.unsqueeze(1).expand(-1, like.shape[1], -1)
 
 
 def _inside(window: tuple[int, int], numbers: Tensor, like: Tensor) -> Tensor:

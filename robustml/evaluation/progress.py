@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from robustml.errors import RequestError
+from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.verdicts import AttackVerdicts
 
 __all__ = ["Progress"]
@@ -28,6 +28,7 @@ class Progress:
 
     Raises:
         RequestError: the file belongs to an evaluation of another model, data, attack or setting.
+        RunFailed: it cannot be written, here and in `put`.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -75,10 +76,15 @@ class Progress:
         self._done[attack, batch] = entry
 
     def _append(self, entry: dict[str, Any]) -> None:
-        with self._path.open("ab") as file:
-            file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self._path.open("ab") as file:
+                file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunFailed(
+                f"{self._path} cannot be written ({error.strerror}); what stands in it is kept: make room, and resume"
+            ) from error
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:

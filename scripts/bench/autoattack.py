@@ -21,7 +21,6 @@ from torch import Generator, Tensor, nn
 
 import robustml
 from robustml.attacks import AutoAttack
-from robustml.attacks.processes import attack_in_processes, available_processes
 from robustml.commands.settings import build, read_settings
 from robustml.threats import LpBall
 from robustml.types import Attack
@@ -49,40 +48,30 @@ def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return torch.cat([model(part) for part in torch.split(x, 250)]).argmax(dim=1) == y
 
 
-def members(threat: LpBall, budget: float) -> dict[str, Attack]:
-    """The members of our ensemble, with a share of their steps and queries."""
+@dataclasses.dataclass(frozen=True)
+class Part(AutoAttack):
+    """Our ensemble or one member of it, with a share of the steps and queries."""
 
-    def shortened(attack: Any) -> Attack:
-        counts = {name: getattr(attack, name) for name in ("steps", "queries") if hasattr(attack, name)}
-        return cast(Attack, dataclasses.replace(attack, **{name: round(budget * n) for name, n in counts.items()}))
+    only: str = "all"
+    budget: float = 1
 
-    return {name: shortened(attack) for name, attack in AutoAttack(threat).members().items()}
+    def members(self) -> dict[str, Attack]:
+        """The members, shortened."""
+
+        def shortened(attack: Any) -> Attack:
+            counts = {name: getattr(attack, name) for name in ("steps", "queries") if hasattr(attack, name)}
+            shorter = {name: round(self.budget * count) for name, count in counts.items()}
+            return cast(Attack, dataclasses.replace(attack, **shorter))
+
+        return {name: shortened(part) for name, part in super().members().items() if self.only in ("all", name)}
 
 
-def ours(
-    name: str, model: nn.Module, x: Tensor, y: Tensor, threat: LpBall, seed: int, budget: float
-) -> tuple[float, Tensor]:
-    """Seconds and verdicts of our ensemble, or of one member of it, in as many processes."""
-    robust = correct(model, x, y)
+def ours(attack: Part, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[float, Tensor]:
+    """Seconds and verdicts."""
     began = time.perf_counter()
-    x_adv = x.clone()
-    if name == "all" and budget == 1:
-        x_adv[robust] = AutoAttack(threat)(model, x[robust], y[robust], generator=Generator().manual_seed(seed))
-    else:
-        for member, attack in members(threat, budget).items():
-            left = robust.nonzero().squeeze(1)
-            if name in ("all", member) and len(left):
-                x_adv[left] = attack_in_processes(
-                    attack,
-                    model,
-                    x[left],
-                    y[left],
-                    generator=Generator().manual_seed(seed),
-                    processes=available_processes(x[left]),
-                )
-                robust[left] = correct(model, x_adv[left], y[left])
+    x_adv = attack(model, x, y, generator=Generator().manual_seed(seed))
     seconds = time.perf_counter() - began
-    assert threat.contains(x_adv, x).all()
+    assert attack.threat.contains(x_adv, x).all()
     return seconds, correct(model, x_adv, y)
 
 
@@ -119,6 +108,7 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=1, help="share of the steps and queries, of both")
+    parser.add_argument("--precision", default="float32", help="of our search: float32 or bfloat16")
     parser.add_argument("--only", help="all, or members by name with commas between them", default="all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -133,7 +123,8 @@ def main() -> None:
     )
     rows = {}
     for name in arguments.only.split(","):
-        seconds, robust = ours(name, model, x, y, threat, arguments.seed, arguments.budget)
+        part = Part(threat, precision=arguments.precision, only=name, budget=arguments.budget)
+        seconds, robust = ours(part, model, x, y, arguments.seed)
         their_seconds, their_robust = reference(name, model, x, y, threat, arguments.seed, arguments.budget)
         rows[name] = row = {
             "ours": float(robust.float().mean()),

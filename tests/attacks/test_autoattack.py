@@ -13,7 +13,9 @@ from scipy.optimize import LinearConstraint, linprog, minimize
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import APGD, FAB, AutoAttack, Square
+from robustml.attacks.gradient import input_gradient
 from robustml.attacks.hyperplane import step_onto_hyperplane
+from robustml.attacks.low_precision import HalfPrecision, search_in_half_precision
 from robustml.attacks.thin_convolution import ThinConvolutions
 from robustml.draws import Draws
 from robustml.errors import RequestError
@@ -307,6 +309,7 @@ def test_what_fails_in_a_process_is_raised_here() -> None:
         (lambda: Square(LpBall(2, 1), share=0), "share"),
         (lambda: AutoAttack(LpBall(2, 1), version="standart"), "did you mean 'standard'"),  # type: ignore[arg-type]
         (lambda: AutoAttack(LpBall(2, 1), processes=0), "processes"),
+        (lambda: AutoAttack(LpBall(2, 1), precision="float16"), "did you mean 'bfloat16'"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_that_make_no_sense(make: Any, message: str) -> None:
@@ -360,3 +363,74 @@ def test_thin_convolutions_leave_training_alone() -> None:
     assert "Thin" not in type(output.grad_fn).__name__
     output.sum().backward()
     assert convolution.weight.grad is not None
+
+
+def test_half_precision_is_the_same_model_up_to_rounding(digits_net: Any) -> None:
+    model, (x, _) = digits_net
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = x[:40]
+    slope, logits = input_gradient(model, x, lambda scores: scores[:, 3])
+    half_slope, half_logits = input_gradient(HalfPrecision(model), x, lambda scores: scores[:, 3])
+    assert half_logits.dtype == half_slope.dtype == torch.float32
+    assert not torch.equal(half_logits, logits)
+    assert (half_logits - logits).abs().max() < 0.02 * logits.abs().max()
+    cosine = nn.functional.cosine_similarity(half_slope.flatten(1), slope.flatten(1))
+    assert cosine.min() > 0.98
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_fools_half_precision_alone_is_searched_again() -> None:
+    """Class 1 begins at .5; bfloat16 rounds .4995 up to it."""
+
+    class Threshold(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = torch.matmul(x.flatten(1), torch.ones(1, 1)).float()
+            return torch.cat([torch.full_like(score, 0.49975), score], dim=1)
+
+    calls: list[tuple[str, int]] = []
+
+    class Creep:
+        """Goes up by steps of .0005 until the model is fooled."""
+
+        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+            calls.append((type(model).__name__, len(x)))
+            position = x.clone()
+            for _ in range(5):
+                position = torch.where(
+                    model(position).argmax(1).view(-1, 1) == y.view(-1, 1), position + 5e-4, position
+                )
+            return position
+
+    x, y = torch.tensor([[0.4980], [0.499], [0.4995], [0.6]]), torch.tensor([0, 0, 0, 1])
+    found = search_in_half_precision(Creep(), Threshold(), x, y, seed=0, batch_size=2)
+    assert [name for name, _ in calls] == ["HalfPrecision", "Threshold"]
+    assert 0 < calls[1][1] < len(x)
+    assert (Threshold()(found).argmax(1) == torch.tensor([1, 1, 1, 1])).all()
+
+
+def test_searching_in_half_precision_finds_as_much(digits_net: Any) -> None:
+    model, (x, y) = digits_net
+    x, y, threat = x[:40], y[:40], LpBall("inf", 0.12)
+    verdicts = []
+    for precision in ("float32", "bfloat16"):
+        attack = AutoAttack(threat, precision=precision, processes=1)  # type: ignore[arg-type]
+        found = attack(model, x, y, generator=Generator().manual_seed(0))
+        assert threat.contains(found, x).all()
+        verdicts.append(model(found).argmax(1) == y)
+    assert 0.1 < verdicts[0].float().mean() < 0.95
+    assert (verdicts[0] == verdicts[1]).float().mean() >= 0.95
+
+
+def test_thin_convolutions_follow_autocast() -> None:
+    convolution = nn.Conv2d(1, 16, 4, 2, 1).requires_grad_(False)
+    x = torch.rand(4, 1, 12, 12)
+
+    def gradient(context: Any) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        with context, torch.autocast("cpu", torch.bfloat16):
+            output = convolution(leaf)
+        assert output.dtype == torch.bfloat16
+        (found,) = torch.autograd.grad(output.float().square().sum(), leaf)
+        return found
+
+    torch.testing.assert_close(gradient(ThinConvolutions()), gradient(torch.enable_grad()), rtol=0.05, atol=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -155,3 +156,28 @@ def test_logits_that_break_only_under_attack(batches: Any) -> None:
 
     with pytest.raises(RunFailed, match="not finite on images that attack 'leave' made"):
         evaluate(Fragile(), [(x, y)], {"leave": Leave()}, LpBall("inf", 0.6))
+
+
+def test_a_full_disk_loses_only_the_batch_in_hand(batches: Any, tmp_path: Path) -> None:
+    model, loader = batches
+    record = tmp_path / "verdicts.jsonl"
+    whole = evaluate(model, loader, ATTACKS, THREAT)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(name: str, batch: int, images: int) -> None:
+        if (name, batch) == ("pgd", 1):  # from here on 40 bytes more fit, which is less than a line
+            resource.setrlimit(resource.RLIMIT_FSIZE, (record.stat().st_size + 40, limits[1]))
+
+    try:
+        with pytest.raises(RunFailed, match="cannot be written .*make room, and resume"):
+            evaluate(model, loader, ATTACKS, THREAT, progress=record, on_attack=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not record.read_bytes().endswith(b"\n"), "the disk was full in the middle of a line"
+    asked: list[tuple[str, int]] = []
+    resumed = evaluate(
+        model, loader, ATTACKS, THREAT, progress=record, on_attack=lambda name, batch, _: asked.append((name, batch))
+    )
+    assert asked == [("pgd", 2), ("pgd", 3), ("pgd", 4)]
+    for name in ATTACKS:
+        assert np.array_equal(resumed.verdicts.attacks[name].robust, whole.verdicts.attacks[name].robust)
