@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,29 @@ from torch import Tensor, nn
 from robustml.commands.parts import say
 from robustml.commands.settings import build
 from robustml.errors import RequestError
-from robustml.evaluation import CertifiedResults, Verdicts, certify
+from robustml.evaluation import CertifiedResults, Certifier, Verdicts, certify, require_norm
 from robustml.types import Attack, Threat
 
-__all__ = ["certified_as_configured"]
+__all__ = ["build_certification", "certified_as_configured"]
+
+
+def build_certification(settings: Mapping[str, Any], threat: Threat) -> Certifier | None:
+    """The method of the `evaluation` settings, None where they have none; refused now, not after hours of training.
+
+    Raises:
+        RequestError: the settings describe no method, or one that certifies in another norm than the threat's.
+    """
+    wanted = settings.get("certification")
+    if wanted is None:
+        return None
+    method: Any = build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else None
+    if not hasattr(method, "attackable"):
+        raise RequestError(
+            f"evaluation.certification={wanted!r} is no certification method; choose evaluation=certified_ibp or "
+            "evaluation=certified_smoothing"
+        )
+    require_norm(method, threat)
+    return cast(Certifier, method)
 
 
 def certified_as_configured(
@@ -32,15 +51,9 @@ def certified_as_configured(
         RequestError: the settings describe no method, or one that does not fit the threat or the model.
         RunFailed: an attack fooled certified images.
     """
-    wanted = settings.get("certification")
-    if wanted is None:
+    method = build_certification(settings, threat)
+    if method is None:
         return None
-    method: Any = build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else None
-    if not hasattr(method, "attackable"):
-        raise RequestError(
-            f"evaluation.certification={wanted!r} is no certification method; choose evaluation=certified_ibp or "
-            "evaluation=certified_smoothing"
-        )
     say(f"certifying by {method.name}, and attacking what is certified")
     found = certify(
         model, loader, method, threat, attacks=attacks, verdicts=verdicts, seed=settings["seed"], device=device

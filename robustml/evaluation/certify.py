@@ -27,7 +27,7 @@ from robustml.modes import evaluating, frozen
 from robustml.reporting.schema import Rate, rate
 from robustml.types import Attack, Threat
 
-__all__ = ["CertifiedResults", "certify"]
+__all__ = ["CertifiedResults", "certify", "require_norm"]
 
 # Beside eps itself, the radii at which certified accuracy is given, as multiples of it.
 _MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -143,13 +143,7 @@ def certify(
             images.
         RunFailed: certificates and attacks contradict each other.
     """
-    norm = getattr(threat, "norm", None)
-    if norm != method.norm:
-        option = {"inf": "linf", "2": "l2"}[method.norm]
-        raise RequestError(
-            f"certification by {method.name} holds in the L{method.norm} norm, the threat is {norm}; choose "
-            f"threat={option}"
-        )
+    require_norm(method, threat)
     if device is None:
         device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), "cpu")
     device = torch.device(device)
@@ -199,6 +193,21 @@ def certify(
         contradicted=int(broken.sum()),
         seconds=seconds,
     )
+
+
+def require_norm(method: Certifier, threat: Threat) -> None:
+    """Refuse a threat of another norm than the method's certificates.
+
+    Raises:
+        RequestError: it is one.
+    """
+    norm = getattr(threat, "norm", None)
+    if norm != method.norm:
+        option = {"inf": "linf", "2": "l2"}[method.norm]
+        raise RequestError(
+            f"certification by {method.name} holds in the L{method.norm} norm, the threat is {norm}; choose "
+            f"threat={option}"
+        )
 
 
 def _attacked(

@@ -169,7 +169,7 @@ def test_a_full_disk_loses_only_the_batch_in_hand(batches: Any, tmp_path: Path) 
             resource.setrlimit(resource.RLIMIT_FSIZE, (record.stat().st_size + 40, limits[1]))
 
     try:
-        with pytest.raises(RunFailed, match="cannot be written .*make room, and resume"):
+        with pytest.raises(RunFailed, match=r"cannot be written .*make room, and resume"):
             evaluate(model, loader, ATTACKS, THREAT, progress=record, on_attack=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
