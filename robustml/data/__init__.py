@@ -1,26 +1,46 @@
-"""Sets of images and tables: sources, splits, augmentation and the DataModule."""
+"""Sets of images, tables, texts and waveforms: sources, splits, augmentation and the DataModule."""
 
 from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation, RandomCrop, RandomHorizontalFlip
 from robustml.data.cache import Source, cached
+from robustml.data.groups import group_weights, groups_of, resampled
 from robustml.data.loader import TensorLoader
 from robustml.data.module import DataModule
-from robustml.data.sources import Csv, Digits, HubImages, ImageFolder, ParquetImages
+from robustml.data.sources import (
+    BreastCancer,
+    Csv,
+    Digits,
+    HubImages,
+    ImageFolder,
+    ParquetFeatures,
+    ParquetImages,
+    Subset,
+    Texts,
+    Tones,
+)
 from robustml.data.splits import stratified_split
 
 __all__ = [
     "Arrays",
     "Augmentation",
+    "BreastCancer",
     "Csv",
     "DataModule",
     "Digits",
     "HubImages",
     "ImageFolder",
+    "ParquetFeatures",
     "ParquetImages",
     "RandomCrop",
     "RandomHorizontalFlip",
     "Source",
+    "Subset",
     "TensorLoader",
+    "Texts",
+    "Tones",
     "cached",
+    "group_weights",
+    "groups_of",
+    "resampled",
     "stratified_split",
 ]

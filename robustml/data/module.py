@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -52,6 +52,8 @@ class DataModule(pl.LightningDataModule):
     num_classes: int
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    poison: dict[str, Any] | None = None
+    """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
 
     def __init__(
         self,
@@ -166,7 +168,7 @@ class DataModule(pl.LightningDataModule):
             self._hashed = parts, fingerprint
         return fingerprint
 
-    def summary(self) -> dict[str, str | int | None]:
+    def summary(self) -> dict[str, Any]:
         """The `data` entry of results.json."""
         return {
             "name": self.name,
@@ -174,7 +176,7 @@ class DataModule(pl.LightningDataModule):
             "train": len(self.train),
             "val": 0 if self.val is None else len(self.val),
             "test": len(self.test),
-            "poison": None,
+            "poison": self.poison,
         }
 
     def loader(

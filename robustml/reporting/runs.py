@@ -86,7 +86,11 @@ class Run:
     @property
     def unit(self) -> str:
         """What one example is called."""
-        return "images" if self.examples is None or self.examples.images else "examples"
+        if self.examples is not None:
+            return "images" if self.examples.images else "examples"
+        data = self.config.get("data")
+        shape = data.get("shape") if isinstance(data, dict) else None
+        return "images" if not isinstance(shape, list) or len(shape) == 3 else "examples"
 
 
 def read_run(path: Path | str) -> Run:

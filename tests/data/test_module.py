@@ -157,15 +157,18 @@ def test_integer_classes_may_lack_samples_of_the_highest(toy):
         DataModule(Given(numbered, numbered), name="toy", num_classes=1).setup()
 
 
+FILES = ("csv", "features", "image_folder", "parquet", "text")
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_instantiates(path):
     required = {"hub": {"data__source__path": "owner/set"}}
-    files = {"data__source__train": "some/file"} if path.stem in ("parquet", "csv", "image_folder") else {}
+    files = {"data__source__train": "some/file"} if path.stem in FILES else {}
     data = composed(path.stem, **required.get(path.stem, files))
     assert isinstance(data, DataModule)
     assert data.seed == 3
     assert isinstance(data.augment, tuple)
-    assert len(data.augment) == (2 if path.stem.startswith("cifar") else 0)
+    assert len(data.augment) == (2 if path.stem.startswith("cifar") or path.stem == "cats_dogs" else 0)
 
 
 def test_root_reaches_the_source(tmp_path):

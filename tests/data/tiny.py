@@ -34,3 +34,13 @@ def write_parquet(
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     pq.write_table(table, path)
     return str(path)
+
+
+def write_texts(path: Path, texts: list[str | None], labels: list[int], names: list[str] | None = None) -> str:
+    """Texts in a file of the Hub's layout, with its metadata where `names` are given."""
+    table = pa.table({"text": texts, "label": labels})
+    if names is not None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path)
+    return str(path)

@@ -25,12 +25,17 @@ CONFIGS = sorted(
 
 @dataclass(frozen=True)
 class Row:
-    """A network, cheap enough to run; a colour and a non-square size that it takes; a shape too small, if any is."""
+    """A network, cheap enough to run; a side that it takes; a shape too small, if any is; whether of waveforms."""
 
     name: str
     build: Callable[..., nn.Module]
     side: int
     too_small: tuple[int, int, int] | None = None
+    waveforms: bool = False
+
+    def shape(self, channels: int, taller: bool = False) -> tuple[int, ...]:
+        # taller than wide: a network that mixed the two up would not fit its first linear layer
+        return (channels, self.side) if self.waveforms else (channels, self.side * (1 + taller), self.side)
 
 
 ROWS = [
@@ -41,6 +46,7 @@ ROWS = [
     Row("madry_cnn", models.MadryCNN, 8),
     Row("trades_small_cnn", models.TradesSmallCNN, 16, (1, 15, 28)),
     Row("badnets_cnn", models.BadNetsCNN, 16, (1, 28, 15)),
+    Row("batch_norm_cnn", models.BatchNormCNN, 8, (1, 8, 7)),
     Row("single_layer_cnn", models.SingleLayerCNN, 8),
     Row("digits_cnn", models.DigitsCNN, 8, (1, 8, 1)),
     Row("resnet18", models.ResNet18, 8),
@@ -48,6 +54,7 @@ ROWS = [
     Row("preact_rice", partial(models.PreActResNet18, shortcut="activated"), 8),
     Row("preact_andriushchenko", partial(models.PreActResNet18, final_norm=False, init="he"), 8),
     Row("wide_resnet", partial(models.WideResNet, depth=10, width=2, dropout=0.1, activation="silu"), 8),
+    Row("tone_cnn", models.ToneCNN, 40, waveforms=True),
     Row("timm_resnet", partial(models.timm_model, "resnet10t"), 32),
     Row("timm_transformer", partial(models.timm_model, "vit_tiny_patch16_224", depth=1), 32),
 ]
@@ -57,8 +64,7 @@ EACH = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 @EACH
 @pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 10), (1, 100)])
 def test_logits(row: Row, channels: int, num_classes: int) -> None:
-    # taller than wide: a network that mixed the two up would not fit its first linear layer
-    shape = (channels, 2 * row.side, row.side)
+    shape = row.shape(channels, taller=True)
     model = row.build(shape=shape, num_classes=num_classes).eval()
     with torch.no_grad():
         logits = model(torch.rand(2, *shape))
@@ -69,11 +75,11 @@ def test_logits(row: Row, channels: int, num_classes: int) -> None:
 
 @EACH
 def test_gradient_reaches_the_input_and_every_parameter(row: Row) -> None:
-    model = row.build(shape=(3, row.side, row.side), num_classes=3).train()
+    model = row.build(shape=row.shape(3), num_classes=3).train()
     # TRADES starts its last layer at zero, and passes no gradient until that has moved
     for parameter in model.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
-    x = torch.rand(4, 3, row.side, row.side, requires_grad=True)
+    x = torch.rand(4, *row.shape(3), requires_grad=True)
     model(x).square().sum().backward()
     assert x.grad is not None
     assert (x.grad.flatten(1).abs().amax(1) > 0).all()
@@ -82,31 +88,31 @@ def test_gradient_reaches_the_input_and_every_parameter(row: Row) -> None:
 
 @EACH
 def test_an_image_is_classified_alike_alone_and_in_a_batch(row: Row) -> None:
-    model = row.build(shape=(3, row.side, row.side), num_classes=3).eval()
-    x = torch.rand(3, 3, row.side, row.side)
+    model = row.build(shape=row.shape(3), num_classes=3).eval()
+    x = torch.rand(3, *row.shape(3))
     with torch.no_grad():
         torch.testing.assert_close(model(x)[1:2], model(x[1:2]), atol=1e-4, rtol=1e-4)
 
 
 @EACH
 def test_state_dict_round_trip(row: Row) -> None:
-    build = partial(row.build, shape=(1, row.side, row.side), num_classes=3)
+    build = partial(row.build, shape=row.shape(1), num_classes=3)
     normalised = partial(build, mean=[0.3], std=[0.2])
     first, second = normalised().eval(), build(mean=[0.0], std=[1.0]).eval()
     second.load_state_dict(first.state_dict())
-    x = torch.rand(2, 1, row.side, row.side)
+    x = torch.rand(2, *row.shape(1))
     with torch.no_grad():
         assert torch.equal(first(x), second(x))  # the normalisation travels with the weights
 
 
 @EACH
 def test_normalisation_is_the_first_layer(row: Row) -> None:
-    build = partial(row.build, shape=(3, row.side, row.side), num_classes=3)
+    build = partial(row.build, shape=row.shape(3), num_classes=3)
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.1, 0.2, 0.3])
     plain, normalised = build(mean=[0.0] * 3, std=[1.0] * 3).eval(), build(mean=mean.tolist(), std=std.tolist()).eval()
     weights = {name: value for name, value in plain.state_dict().items() if not name.startswith("normalize.")}
     normalised.load_state_dict(weights, strict=False)
-    x = torch.rand(2, 3, row.side, row.side)
+    x = torch.rand(2, *row.shape(3))
     by_hand = torch.stack([(x[:, channel] - mean[channel]) / std[channel] for channel in range(3)], dim=1)
     with torch.no_grad():
         torch.testing.assert_close(normalised(x), plain(by_hand))
@@ -114,13 +120,13 @@ def test_normalisation_is_the_first_layer(row: Row) -> None:
 
 @EACH
 def test_impossible_arguments(row: Row) -> None:
-    shape = (1, row.side, row.side)
+    shape = row.shape(1)
     with pytest.raises(RequestError, match="num_classes"):
         row.build(shape=shape, num_classes=1)
     with pytest.raises(RequestError, match="each of the 1 channels; got 3"):
         row.build(shape=shape, num_classes=2, mean=[0.5] * 3, std=[0.5] * 3)
     with pytest.raises(RequestError, match="at least 1"):
-        row.build(shape=(0, row.side, row.side), num_classes=2)
+        row.build(shape=row.shape(0), num_classes=2)
     if row.too_small is not None:
         with pytest.raises(RequestError, match="too small"):
             row.build(shape=row.too_small, num_classes=2)
@@ -137,6 +143,9 @@ def test_impossible_arguments(row: Row) -> None:
         (partial(models.PreActResNet18, init="hee"), "did you mean 'he'"),
         (partial(models.SingleLayerCNN, filters=0), "filters"),
         (partial(models.DigitsCNN, width=0), "width"),
+        (partial(models.BatchNormCNN, width=0), "width"),
+        (partial(models.ToneCNN, width=0), "width"),
+        (partial(models.ToneCNN, (1, 8, 8)), "channels, samples"),
         (partial(models.MLP, (4,), 2, hidden=(0,)), "hidden"),
         (partial(models.MLP, (), 2), "shape"),
         (partial(models.ResNet18, shape=(32, 32)), "channels, height, width"),
@@ -154,9 +163,10 @@ def test_mlp_takes_feature_vectors() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_instantiates_and_gives_every_argument_its_default(path: Path) -> None:
-    config = OmegaConf.create({"data": {"shape": [3, 32, 32], "num_classes": 7}, "model": OmegaConf.load(path)})
+    shape = [3, 32] if path.stem == "tone_cnn" else [3, 32, 32]
+    config = OmegaConf.create({"data": {"shape": shape, "num_classes": 7}, "model": OmegaConf.load(path)})
     with torch.device("meta"):  # WRN-28-10 in no time
-        assert instantiate(config.model)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+        assert instantiate(config.model)(torch.zeros(2, *shape)).shape == (2, 7)
     given = OmegaConf.to_container(config.model, resolve=True)
     target = getattr(models, given.pop("_target_").removeprefix("robustml.models."))
     parameters = inspect.signature(target).parameters.values()

@@ -1,8 +1,24 @@
 """Where sets come from: frozen dataclasses with `load(split) -> Arrays`."""
 
+from robustml.data.sources.breast_cancer import BreastCancer
 from robustml.data.sources.csv import Csv
 from robustml.data.sources.digits import Digits
+from robustml.data.sources.features import ParquetFeatures
 from robustml.data.sources.folder import ImageFolder
 from robustml.data.sources.parquet import HubImages, ParquetImages
+from robustml.data.sources.subset import Subset
+from robustml.data.sources.text import Texts
+from robustml.data.sources.tones import Tones
 
-__all__ = ["Csv", "Digits", "HubImages", "ImageFolder", "ParquetImages"]
+__all__ = [
+    "BreastCancer",
+    "Csv",
+    "Digits",
+    "HubImages",
+    "ImageFolder",
+    "ParquetFeatures",
+    "ParquetImages",
+    "Subset",
+    "Texts",
+    "Tones",
+]

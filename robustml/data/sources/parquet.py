@@ -19,7 +19,7 @@ from robustml.data.labels import encode_labels
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError, nearest
 
-__all__ = ["HubImages", "ParquetImages"]
+__all__ = ["HubImages", "ParquetImages", "class_names_of", "read_columns"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class ParquetImages:
         path = self.train if self.test is None or split == "train" else self.test
         names = None
         if path != self.train:
-            labels = _read(Path(self.train), [self.label])
-            names = _class_names(labels.schema, self.label)
+            labels = read_columns(Path(self.train), [self.label])
+            names = class_names_of(labels.schema, self.label)
             if names is None:
                 values = labels[self.label].to_pylist()
                 _, names = encode_labels(values, None, lambda row: f"{self.train}, row {row}")
-        table = _read(Path(path), [self.image, self.label])
-        names = names or _class_names(table.schema, self.label)
+        table = read_columns(Path(path), [self.image, self.label])
+        names = names or class_names_of(table.schema, self.label)
         return _arrays(table, self.image, self.label, names, path, self.size, split if held_out else None)
 
 
@@ -161,7 +161,12 @@ class HubImages:
             ) from error
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """Columns of a Parquet file.
+
+    Raises:
+        RequestError: the file is missing or damaged, or lacks one of them.
+    """
     if not path.is_file():
         raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
     try:
@@ -179,7 +184,7 @@ def _require(column: str, known: Sequence[str], where: str) -> None:
         raise RequestError(f"{where}: no column {column!r}; {nearest(column, known)}")
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+def class_names_of(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     """What `datasets` wrote about a `ClassLabel` column into the file, read without importing it."""
     try:
         described = json.loads((schema.metadata or {})[b"huggingface"])

@@ -1,0 +1,37 @@
+"""The embedded table: scikit-learn's copy of the Wisconsin breast cancer set, no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from robustml.data.arrays import Arrays
+from robustml.data.splits import Split, part_of
+
+__all__ = ["BreastCancer"]
+
+
+@dataclass(frozen=True)
+class BreastCancer:
+    """Wolberg, Street and Mangasarian's 569 tumours (1995), 30 measurements of cell nuclei each, malignant or benign.
+
+    Each measurement is scaled to [0, 1] by its least and greatest value among the training rows; test values beyond
+    these are clipped. The set has no official split: `test_fraction` is held out, stratified, by a fixed seed; the
+    default gives 455 and 114.
+    """
+
+    test_fraction: float = 0.2
+
+    def load(self, split: Split) -> Arrays:
+        """Features (N, 30), float32 in [0, 1]; malignant is 0 and benign 1."""
+        from sklearn.datasets import load_breast_cancer  # takes a second, and only this set needs it
+
+        table = load_breast_cancer()
+        y = torch.from_numpy(table.target.astype(np.int64))
+        names = tuple(str(name) for name in table.target_names)
+        train = table.data[part_of(y, "train", self.test_fraction).numpy()]
+        low, high = train.min(axis=0), train.max(axis=0)
+        x = torch.from_numpy(np.clip((table.data - low) / (high - low), 0, 1).astype(np.float32))
+        return Arrays(x, y, names).take(part_of(y, split, self.test_fraction))

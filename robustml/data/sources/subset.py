@@ -1,0 +1,52 @@
+"""Some classes of another source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from robustml.data.arrays import Arrays
+from robustml.data.cache import Source, cached
+from robustml.data.splits import Split
+from robustml.errors import RequestError, nearest
+
+__all__ = ["Subset"]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The rows of some classes, in their order; the classes are numbered anew, as they are named here.
+
+    The source below is cached as ever; choosing rows of it is not worth a cache of its own.
+
+    Args:
+        source: where the set comes from.
+        classes: names of its classes, at least two.
+
+    Raises:
+        RequestError: fewer than two classes, or one twice; when loaded: the source has no such class.
+    """
+
+    source: Source
+    classes: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no classification problem."""
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise RequestError(f"data.source.classes needs two or more distinct class names, got {list(self.classes)}")
+
+    def load(self, split: Split) -> Arrays:
+        """The rows of the chosen classes."""
+        arrays = cached(self.source, split)
+        number = torch.full((len(arrays.class_names),), -1)
+        for label, name in enumerate(self.classes):
+            if name not in arrays.class_names:
+                raise RequestError(
+                    f"data.source.classes: there is no class {name!r}; {nearest(name, arrays.class_names)}"
+                )
+            number[arrays.class_names.index(name)] = label
+        y = number[arrays.y]
+        rows = (y >= 0).nonzero().squeeze(1)
+        return Arrays(arrays.x.index_select(0, rows), y[rows], tuple(self.classes))
