@@ -198,7 +198,7 @@ class _Bumps:
         place = _pixels(window, numbers[:, :2], best)
         here, wiped = _inside(window, numbers[:, :2], best), _inside(window, numbers[:, 2:4], best)
         held = self._size(delta * torch.maximum(here, wiped))
-        old = delta.flatten(2).gather(2, place).unflatten(2, window)
+        old = delta.flatten(2).gather(2, place).view(len(delta), channels, *window)
         new = self._bumps(window, numbers[:, 4:]) + old / (self._size(old) + 1e-12)
         whole = torch.linalg.vector_norm(delta.flatten(1), ord=self.threat.p, dim=1).view(-1, 1, 1, 1)
         if self.threat.p == 2:

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
+    from robustml.commands.poisoned import Poisoning
     from robustml.data import DataModule
 
 __all__ = ["evaluate_model", "evaluate_run", "main", "take_up_run"]
 
 # What an evaluation restores of a run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
+_RESTORED_IF_THERE = ("poison",)
 _IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 
 def evaluate_run(config: DictConfig) -> None:
     """Load the run's model and data, attack, and write an evaluation directory beside the run."""
     from robustml.commands.parts import build_data
+    from robustml.commands.poisoned import poison_as_configured, twin_of
     from robustml.commands.quiet import quiet
     from robustml.commands.runs import LAST, WEIGHTS, load_model
     from robustml.commands.settings import plain
@@ -36,7 +39,9 @@ def evaluate_run(config: DictConfig) -> None:
     source = Path(config.run)
     model = load_model(source, config.which)
     data = build_data(config)
-    _judge(model, data, plain(config), source / (WEIGHTS if config.which == "best" else LAST))
+    settings = plain(config)
+    poisoning = poison_as_configured(data, settings)
+    _judge(model, data, settings, source / (WEIGHTS if config.which == "best" else LAST), poisoning, twin_of(source))
 
 
 def evaluate_model(config: DictConfig) -> None:
@@ -53,12 +58,20 @@ def evaluate_model(config: DictConfig) -> None:
     _judge(model, data, settings, Path(settings["checkpoint"]) if settings["checkpoint"] is not None else None)
 
 
-def _judge(model: nn.Module, data: DataModule, settings: dict[str, Any], weights: Path | None) -> None:
+def _judge(
+    model: nn.Module,
+    data: DataModule,
+    settings: dict[str, Any],
+    weights: Path | None,
+    poisoning: Poisoning | None = None,
+    twin: Path | None = None,
+) -> None:
     """Attack `model` as the settings say, and write the evaluation directory; `weights` is the file it came from."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
     from robustml.commands.parts import introduce, pick_device, say
+    from robustml.commands.poisoned import backdoor_figures
     from robustml.commands.runs import VERDICTS, describe_model
     from robustml.commands.settings import build, plain_target, write_settings
 
@@ -88,6 +101,7 @@ def _judge(model: nn.Module, data: DataModule, settings: dict[str, Any], weights
         command="evaluate",
         model={"name": plain_target(named)} if weights is None else describe_model(named, model, weights),
         cost={"peak_memory_mb": peak_memory_mb(device)},
+        backdoor=backdoor_figures(poisoning, model, data, settings["evaluation"], device, twin),
     )
     tell(out)
     if not results.verdicts.complete:
@@ -109,7 +123,7 @@ def take_up_run() -> None:
     if missing:
         raise RequestError(f"{run}/config.yaml lacks {', '.join(missing)}: it is no config of robustml train")
     anew = [group for group in ("threat", "evaluation") if argument(group) is not None]
-    record({key: settings[key] for key in _RESTORED}, without=anew)
+    record({key: settings[key] for key in (*_RESTORED, *_RESTORED_IF_THERE) if key in settings}, without=anew)
 
 
 def take_up_evaluation() -> None:

@@ -17,7 +17,9 @@ from robustml.errors import RequestError
 
 __all__ = [
     "BEST",
+    "GRID",
     "LAST",
+    "MANIFEST",
     "RESULTS",
     "WEIGHTS",
     "checkpoint_weights",
@@ -34,6 +36,8 @@ RESULTS = Path("results.json")
 EXAMPLES = Path("examples.npz")
 REPORT = Path("report.html")
 VERDICTS = Path("verdicts.jsonl")
+MANIFEST = Path("poison.jsonl")
+GRID = Path("poison.png")
 
 
 def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> nn.Module:

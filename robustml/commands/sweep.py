@@ -1,7 +1,8 @@
 """`robustml sweep <name> ...`: a multirun over one figure, described by configs/sweep/<name>.yaml.
 
-The file names the command, the key to sweep and its values, absolute or as multiples of the eps that the run or the
-experiment has. The rest of the command line goes to that command as it is, so that a list of your own wins:
+The file names the command, the key to sweep and its values: `values` as they are, or `multiples` of the eps that the
+run or the experiment has. `also` sweeps other keys, so that every combination is run. The rest of the command line goes
+to that command as it is, so that a list of your own wins:
 `robustml sweep eps run=<dir> threat.eps=0,2/255,4/255`.
 """
 
@@ -33,6 +34,8 @@ examples:
   robustml sweep eps run=<dir> threat.eps=0,2/255,4/255,8/255 attack=pgd attack.steps=50
   robustml sweep train_eps experiment=digits_pgd
   robustml sweep train_eps experiment=digits_pgd threat.eps=0,0.1,0.2 seed=0,1,2
+  robustml sweep poison_rate experiment=digits_standard poison=badnets seed=0,1,2
+  robustml sweep interaction data=digits
 """
 
 
@@ -54,8 +57,11 @@ def _dispatch() -> None:
     sweep = yaml.safe_load(known[words[0]].read_text())
     sys.argv = [sys.argv[0], *allow_arguments(words[1:])]
     own = argument(sweep["over"])
-    values = own.split(",") if own else [f"{value:.9g}" for value in _values(sweep)]
+    values = own.split(",") if own else _values(sweep)
     extra = [f"{sweep['over']}={','.join(values)}"] if own is None else []
+    for key, options in sweep.get("also", {}).items():
+        if argument(key) is None:
+            extra.append(f"{key}={','.join(map(str, options))}")
     for key, what in sweep.get("overrides", {}).items():
         if argument(key) is None:
             extra.append(f"{key}={_fill(what, values)}")
@@ -65,12 +71,16 @@ def _dispatch() -> None:
 
 def _fill(value: Any, swept: list[str]) -> str:
     """The text of an override; the word ``swept`` stands for the list of swept values."""
-    return f"[{','.join(swept)}]" if value == "swept" else "null" if value is None else str(value)
+    if value == "swept":
+        return f"[{','.join(swept)}]"
+    return {None: "null", True: "true", False: "false"}.get(value, str(value))
 
 
-def _values(sweep: Mapping[str, Any]) -> list[float]:
+def _values(sweep: Mapping[str, Any]) -> list[str]:
+    if "values" in sweep:
+        return [str(value) for value in sweep["values"]]
     base = _base_eps(sweep["command"])
-    return [base * float(multiple) for multiple in sweep["multiples"]]
+    return [f"{base * float(multiple):.9g}" for multiple in sweep["multiples"]]
 
 
 def _base_eps(command: str) -> float:

@@ -15,64 +15,95 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
     from omegaconf import DictConfig
 
+    from robustml.data import DataModule
     from robustml.training import RobustClassifier
 
-__all__ = ["main", "train"]
+__all__ = ["main", "run_training", "train"]
 
 
 def train(config: DictConfig) -> None:
-    """Train, evaluate the selected model on the test split, write the run directory and its report."""
-    import pytorch_lightning as pl
+    """Train as the config says, into Hydra's output directory."""
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.finish import close, finish
-    from robustml.commands.parts import build_attacks, build_data, introduce, say
+    from robustml.commands.parts import build_data
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import LAST, checkpoint_weights, load_weights
-    from robustml.commands.settings import build, plain, write_settings
+    from robustml.commands.settings import plain
 
     quiet()
-    pl.seed_everything(config.seed, verbose=False)
     data = build_data(config)
-    settings = plain(config)
+    settings = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}
+    run_training(settings, data, Path(HydraConfig.get().runtime.output_dir), resume="resume" in config)
+
+
+def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> None:
+    """Train, evaluate the selected model on the test split, write the run directory and its report.
+
+    Args:
+        settings: of the run, as they go into its config.yaml.
+        data: set up, and clean; poisoned here where the settings say so.
+        run: the run directory.
+        resume: go on with what is in `run`; without it a run that is there already is an error.
+    """
+    from robustml.commands.certified import build_certification
+    from robustml.commands.finish import close, finish
+    from robustml.commands.parts import build_attacks, introduce, say
+    from robustml.commands.poisoned import inherited_poison, poison_as_configured, twin_of, write_grid
+    from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
+    from robustml.commands.settings import build, write_settings
+    from robustml.commands.twin import clean_twin
+
     module = build_module(settings)
     threat = build(settings["threat"])
     build_attacks(settings["evaluation"])
-    run = Path(HydraConfig.get().runtime.output_dir)
+    build_certification(settings["evaluation"], threat)
     last, config_file = run / LAST, run / "config.yaml"
     fresh = not config_file.exists()
-    if not fresh and "resume" not in config and os.environ.get("LOCAL_RANK", "0") == "0":
+    if not fresh and not resume and os.environ.get("LOCAL_RANK", "0") == "0":
         raise RequestError(f"{run} holds a run already: continue it with resume={run}, or choose another output=")
+    poisoning = poison_as_configured(data, settings)
+    if settings.get("twin") and poisoning is None:
+        raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
     if last.is_file():
         load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
     trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
     introduce(data, threat, settings["model"], module.model)
     if trainer.is_global_zero:
-        write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, config_file)
+        write_settings(settings, config_file)
+        if poisoning is not None and poisoning.manifest is not None:
+            poisoning.manifest.write(run / MANIFEST)
+            write_grid(poisoning.manifest, run / GRID)
     for logger in trainer.loggers:
-        logger.log_hyperparams(settings)
+        logger.log_hyperparams({key: value for key, value in settings.items() if key != "overrides"})
     if settings["compile"]:
         module.model.compile()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-        finish(trainer, module, data, threat, settings, run)
+        twin = clean_twin(settings, run_training) if settings.get("twin") else None
+        if poisoning is None and settings.get("backdoor_of") is not None:
+            poisoning, twin = inherited_poison(settings), twin_of(Path(settings["backdoor_of"]))
+        finish(trainer, module, data, threat, settings, run, poisoning, twin)
     except RequestError:
         if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
             config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
+            (run / MANIFEST).unlink(missing_ok=True)
+            (run / GRID).unlink(missing_ok=True)
         raise
     finally:
         close(trainer.loggers)
 
 
 def build_module(settings: dict[str, Any]) -> RobustClassifier:
-    """The Lightning module; the model's initial weights depend on the seed alone."""
+    """The Lightning module; the model's initial weights depend on the seed alone, or are those of `run`, if named."""
     import pytorch_lightning as pl
 
+    from robustml.commands.runs import load_model, load_weights
     from robustml.commands.settings import build
     from robustml.training import RobustClassifier
 
     pl.seed_everything(settings["seed"], verbose=False)
     model = build(settings["model"])
+    if (start := settings.get("run")) is not None:
+        load_weights(model, load_model(start, settings["which"]).state_dict(), Path(start))
     if settings["channels_last"]:
         import torch
 

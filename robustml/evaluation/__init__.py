@@ -1,7 +1,8 @@
 """How robust a model is: the evaluator, curves over eps, and the flags that say when not to believe them."""
 
+from robustml.evaluation.backdoor import BackdoorResults, backdoor_success
 from robustml.evaluation.certificates import ABSTAINED, Certificates, Certifier
-from robustml.evaluation.certify import CertifiedResults, certify
+from robustml.evaluation.certify import CertifiedResults, certify, require_norm
 from robustml.evaluation.corruption import CorruptionResults, corruption_accuracy
 from robustml.evaluation.curve import Curve, accuracy_curve
 from robustml.evaluation.evaluator import attack_parameters, evaluate
@@ -9,12 +10,15 @@ from robustml.evaluation.examples import Examples
 from robustml.evaluation.interval_bounds import IntervalBoundPropagation
 from robustml.evaluation.results import RobustnessResults
 from robustml.evaluation.sanity import Flag
+from robustml.evaluation.shortcut import ShortcutResults, shortcut_reliance
+from robustml.evaluation.shortcut_search import ShortcutSuspect, find_shortcuts
 from robustml.evaluation.smoothing import Smoothing
 from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
 
 __all__ = [
     "ABSTAINED",
     "AttackVerdicts",
+    "BackdoorResults",
     "Certificates",
     "CertifiedResults",
     "Certifier",
@@ -24,11 +28,17 @@ __all__ = [
     "Flag",
     "IntervalBoundPropagation",
     "RobustnessResults",
+    "ShortcutResults",
+    "ShortcutSuspect",
     "Smoothing",
     "Verdicts",
     "accuracy_curve",
     "attack_parameters",
+    "backdoor_success",
     "certify",
     "corruption_accuracy",
     "evaluate",
+    "find_shortcuts",
+    "require_norm",
+    "shortcut_reliance",
 ]

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from robustml.errors import RequestError, RunFailed
 from robustml.reporting.atomic import write_text
+from robustml.reporting.blocks import Part
 from robustml.reporting.formats import eps_text, norm_text, percent
 from robustml.reporting.gate import Source, evaluations_of
 from robustml.reporting.runs import Run, labels, read_config, read_run
@@ -35,7 +36,6 @@ from robustml.reporting.schema import (
     Environment,
     Flag,
     ModelFacts,
-    Part,
     Rate,
     Threat,
 )

@@ -254,7 +254,7 @@ def _rates(condition: Condition, eps: float, results: Mapping[str, Any]) -> Rate
         yield from _corruptions(results)
     elif figure == "attack_success_rate":
         block = results.get("backdoor") or {}
-        yield _as_rate(block.get("attack_success_rate")), "backdoor, "
+        yield block.get("attack_success_rate"), "backdoor, "
 
 
 def _robust(attack: str | None, eps: float, results: Mapping[str, Any]) -> Rates:
@@ -299,13 +299,6 @@ def _corruptions(results: Mapping[str, Any]) -> Rates:
         # The mean of the ends lies beyond the end of the mean's own interval.
         low, high = (sum(ends) / len(ends) for ends in zip(*intervals, strict=True))
         yield {"value": block["mean_accuracy"], "ci95": (low, high)}, "mean over corruptions, "
-
-
-def _as_rate(value: Any) -> Mapping[str, Any] | None:
-    """A rate of the schema, or a bare number, which may be anything within its interval."""
-    if isinstance(value, Mapping):
-        return value
-    return None if value is None else {"value": float(value), "ci95": (0.0, 1.0)}
 
 
 def _same(eps: float, other: float) -> bool:

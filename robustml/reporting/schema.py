@@ -6,16 +6,42 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from robustml.errors import RequestError
 from robustml.reporting.atomic import write_text
+from robustml.reporting.blocks import (
+    AttackResult,
+    Backdoor,
+    Certified,
+    CertifiedPoint,
+    ClassResult,
+    CorruptionPoint,
+    Corruptions,
+    Cost,
+    Curve,
+    CurvePoint,
+    DataFacts,
+    Environment,
+    Flag,
+    ModelFacts,
+    Part,
+    Rate,
+    SelectedEpoch,
+    Selection,
+    Threat,
+    Twin,
+    WorstCase,
+    at_most,
+    rate,
+)
 
 __all__ = [
     "SCHEMA",
     "AttackResult",
+    "Backdoor",
     "Certified",
     "CertifiedPoint",
     "ClassResult",
@@ -33,6 +59,7 @@ __all__ = [
     "SelectedEpoch",
     "Selection",
     "Threat",
+    "Twin",
     "WorstCase",
     "rate",
     "read_results",
@@ -40,215 +67,6 @@ __all__ = [
 ]
 
 SCHEMA = 1
-# Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
-TOLERANCE = 1e-6
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0.0)]
-
-
-class Part(BaseModel):
-    """What every part of the schema shares: fixed once made, finite numbers, unknown fields kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Rate(Part):
-    """A proportion of `n` examples with its 95% interval; `value` is None exactly when there were none."""
-
-    value: Fraction | None
-    n: Count
-    ci95: tuple[Fraction, Fraction]
-
-    @model_validator(mode="after")
-    def _inside_its_interval(self) -> Rate:
-        low, high = self.ci95
-        if (self.value is None) != (self.n == 0):
-            raise ValueError(f"value must be null exactly when n is 0, got value {self.value} with n {self.n}")
-        if low > high:
-            raise ValueError(f"ci95 must be [low, high], got [{low}, {high}]")
-        if self.value is not None and not low - TOLERANCE <= self.value <= high + TOLERANCE:
-            raise ValueError(f"value {self.value} lies outside its ci95 [{low}, {high}]")
-        return self
-
-
-class AttackResult(Part):
-    """How the model fared against one attack: the share still right, and what the attack used.
-
-    `rounded_accuracy` is the share still right when the attacked images are stored with 8 bits a value; `pending`
-    counts the images that an evaluation stopped early did not come to.
-    """
-
-    robust_accuracy: Rate
-    rounded_accuracy: Rate | None = None
-    max_norm: Amount
-    pending: Count = 0
-    seconds: Amount
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class WorstCase(Part):
-    """The share of examples that no attack of `attacks` could turn wrong."""
-
-    robust_accuracy: Rate
-    attacks: list[str]
-
-
-class ClassResult(Part):
-    """One class of the test set: clean accuracy, and robust accuracy against the worst case."""
-
-    label: int
-    name: str
-    n: Count
-    clean_accuracy: Rate
-    robust_accuracy: Rate
-
-
-class CurvePoint(Part):
-    """Robust accuracy at one budget."""
-
-    eps: Amount
-    robust_accuracy: Rate
-
-
-class Curve(Part):
-    """Robust accuracy of one attack over growing budgets."""
-
-    attack: str
-    points: list[CurvePoint]
-
-
-class CorruptionPoint(Part):
-    """Accuracy under one corruption at one severity."""
-
-    severity: Annotated[int, Field(ge=1, le=5)]
-    accuracy: Rate
-
-
-class Corruptions(Part):
-    """Accuracy under common corruptions: name to a point a severity; error is 1 - accuracy, both plain means."""
-
-    accuracy: dict[str, list[CorruptionPoint]]
-    mean_accuracy: Fraction
-    mean_corruption_error: Fraction
-    source: str | None = None
-
-
-class Flag(Part):
-    """A warning of a sanity check, for the whole run or for one attack."""
-
-    name: str
-    attack: str | None = None
-    message: str
-
-
-class SelectedEpoch(Part):
-    """Accuracies on the validation split after one epoch."""
-
-    epoch: Count
-    clean_accuracy: Fraction | None = None
-    adversarial_accuracy: Fraction | None = None
-
-
-class Selection(Part):
-    """Which epoch was kept and why, beside the last one."""
-
-    monitor: str
-    best: SelectedEpoch
-    last: SelectedEpoch
-
-
-def _norm_name(norm: object) -> object:
-    """Let a number through as its name: YAML turns `norm: 2` and `norm: .inf` into numbers."""
-    if isinstance(norm, bool) or not isinstance(norm, (int, float)):
-        return norm
-    return f"{norm:g}"
-
-
-class Threat(Part):
-    """The budget of the attacker: a norm ("inf", "2", "1", ...) and its bound, images in [0, 1]."""
-
-    norm: Annotated[str, BeforeValidator(_norm_name)]
-    eps: Amount
-
-
-class DataFacts(Part):
-    """Which data set, its fingerprint, the number of examples in each split, and how it was poisoned, if it was."""
-
-    name: str
-    fingerprint: str | None = None
-    train: Count | None = None
-    val: Count | None = None
-    test: Count | None = None
-    poison: Any = None
-
-
-class ModelFacts(Part):
-    """Which model, its number of parameters, and the digest of its weights."""
-
-    name: str
-    parameters: Count | None = None
-    sha256: str | None = None
-
-
-class Cost(Part):
-    """What the run cost: seconds of training, the share of them spent attacking (0 to 1), speed, memory in MB."""
-
-    train_seconds: Amount | None = None
-    attack_share: Fraction | None = None
-    samples_per_second: Amount | None = None
-    peak_memory_mb: Amount | None = None
-
-
-class CertifiedPoint(Part):
-    """The share of examples certified to keep their label within a radius."""
-
-    radius: Amount
-    certified_accuracy: Rate
-
-
-class Certified(Part):
-    """What a method proves of a classifier, beside what attacks on that same classifier left standing.
-
-    `method` "smoothing" is about the smoothed classifier, not the model itself: `accuracy` is that of whichever is
-    certified. `acr` is the average certified radius; `abstained` and `contradicted` count examples.
-    """
-
-    method: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    norm: str
-    eps: Amount
-    accuracy: Rate
-    certified_accuracy: Rate
-    empirical_accuracy: Rate | None = None
-    attacks: list[str] = Field(default_factory=list)
-    radii: list[CertifiedPoint] = Field(default_factory=list)
-    acr: Amount
-    abstained: Count = 0
-    contradicted: Count = 0
-    seconds: Amount
-
-    @model_validator(mode="after")
-    def _never_above_empirical(self) -> Certified:
-        _at_most("certified_accuracy", self.certified_accuracy, "accuracy", self.accuracy)
-        if self.empirical_accuracy is not None:
-            _at_most("certified_accuracy", self.certified_accuracy, "empirical_accuracy", self.empirical_accuracy)
-            _at_most("empirical_accuracy", self.empirical_accuracy, "accuracy", self.accuracy)
-        smaller = self.accuracy
-        for point in sorted(self.radii, key=lambda point: point.radius):
-            _at_most(f"radius {point.radius:g}", point.certified_accuracy, "smaller radii", smaller)
-            smaller = point.certified_accuracy
-        return self
-
-
-class Environment(Part):
-    """Versions and device."""
-
-    python: str | None = None
-    torch: str | None = None
-    robustml: str | None = None
-    device: str | None = None
 
 
 class Results(Part):
@@ -272,7 +90,7 @@ class Results(Part):
     corruptions: Corruptions | None = None
     flags: list[Flag] = Field(default_factory=list)
     selection: Selection | None = None
-    backdoor: dict[str, Any] | None = None
+    backdoor: Backdoor | None = None
     extraction: dict[str, Any] | None = None
     certified: Certified | None = None
     cost: Cost = Field(default_factory=Cost)
@@ -294,14 +112,14 @@ class Results(Part):
     @model_validator(mode="after")
     def _figures_agree(self) -> Results:
         for name, attack in self.attacks.items():
-            _at_most(f"attacks.{name}", attack.robust_accuracy, "clean_accuracy", self.clean_accuracy)
+            at_most(f"attacks.{name}", attack.robust_accuracy, "clean_accuracy", self.clean_accuracy)
         if self.worst_case is not None:
             worst = self.worst_case.robust_accuracy
-            _at_most("worst_case", worst, "clean_accuracy", self.clean_accuracy)
+            at_most("worst_case", worst, "clean_accuracy", self.clean_accuracy)
             for name in self.worst_case.attacks:
                 if name not in self.attacks:
                     raise ValueError(f"worst_case.attacks names {name!r}, which attacks does not hold")
-                _at_most("worst_case", worst, f"attacks.{name}", self.attacks[name].robust_accuracy)
+                at_most("worst_case", worst, f"attacks.{name}", self.attacks[name].robust_accuracy)
         self._classes_agree()
         self._curve_agrees()
         return self
@@ -311,7 +129,7 @@ class Results(Part):
             place = f"per_class[{row.label}]"
             if row.clean_accuracy.n != row.n:
                 raise ValueError(f"{place}: n is {row.n}, but its clean_accuracy has n {row.clean_accuracy.n}")
-            _at_most(place, row.robust_accuracy, f"{place}.clean_accuracy", row.clean_accuracy)
+            at_most(place, row.robust_accuracy, f"{place}.clean_accuracy", row.clean_accuracy)
         total = sum(row.n for row in self.per_class)
         if self.per_class and total != self.clean_accuracy.n:
             raise ValueError(f"per_class holds {total} examples, but clean_accuracy has n {self.clean_accuracy.n}")
@@ -327,15 +145,7 @@ class Results(Part):
                 )
             # A curve may be drawn over a part of the test set, of which the clean accuracy is not known here.
             if point.robust_accuracy.n == self.clean_accuracy.n:
-                _at_most(f"curve at eps {point.eps:g}", point.robust_accuracy, "clean_accuracy", self.clean_accuracy)
-
-
-def _at_most(name: str, lower: Rate, bound: str, upper: Rate) -> None:
-    """Refuse a rate above the rate that bounds it, and rates over different numbers of examples."""
-    if lower.n != upper.n:
-        raise ValueError(f"{name} has n {lower.n}, but {bound} has n {upper.n}: they must be of the same examples")
-    if lower.value is not None and upper.value is not None and lower.value > upper.value + TOLERANCE:
-        raise ValueError(f"{name} has accuracy {lower.value:g}, above {upper.value:g} of {bound}")
+                at_most(f"curve at eps {point.eps:g}", point.robust_accuracy, "clean_accuracy", self.clean_accuracy)
 
 
 def _not_finite(content: object, place: str = "") -> str | None:
@@ -355,34 +165,6 @@ def _not_finite(content: object, place: str = "") -> str | None:
         if found:
             return found
     return None
-
-
-def rate(successes: int, n: int) -> Rate:
-    """The proportion `successes / n` with its Wilson 95% interval.
-
-    Args:
-        successes: how many of the examples, 0 to `n`.
-        n: the number of examples; with none, the value is unknown and the interval is all of [0, 1].
-
-    Raises:
-        ValueError: if `successes` is negative or above `n`.
-
-    Source:
-        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
-    """
-    successes, n = int(successes), int(n)
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes must lie in 0..n, got {successes} with n {n}")
-    if n == 0:
-        return Rate(value=None, n=0, ci95=(0.0, 1.0))
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    value = successes / n
-    # At 0 and n the interval ends at the value itself, but for a rounding error.
-    return Rate(
-        value=value, n=n, ci95=(max(0.0, min(float(interval.low), value)), min(1.0, max(float(interval.high), value)))
-    )
 
 
 def write_results(results: Results | Mapping[str, Any], path: Path | str) -> None:

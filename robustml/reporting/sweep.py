@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustml.errors import RequestError, nearest
 from robustml.reporting.atomic import write_text
+from robustml.reporting.backdoor import backdoor_frame, backdoor_sweep
 from robustml.reporting.formats import percent
 from robustml.reporting.runs import Run, read_run
 from robustml.reporting.schema import Curve, CurvePoint, Rate
@@ -28,6 +29,8 @@ FIXED = ("run", "seed", "train_eps", "test_eps", "attack", "source", "n",
 
 def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     """Gather the runs below a multirun folder and write `sweep.csv` and `sweep.html` into it.
+
+    Runs with a backdoor also make `backdoor.csv`.
 
     Args:
         folder: the multirun folder.
@@ -77,7 +80,10 @@ def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["run", *swept, *FIXED[1:]])
     frame.attrs["failed"] = failed
     write_text(folder / "sweep.csv", frame.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "sweep.html", _page(folder.name, runs, frame, swept, failed))
+    backdoors = backdoor_frame(runs, {name: {key: values[name][key] for key in swept} for name in runs})
+    if not backdoors.empty:
+        write_text(folder / "backdoor.csv", backdoors.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "sweep.html", _page(folder.name, runs, frame, swept, failed, backdoor_sweep(backdoors, swept)))
     return frame
 
 
@@ -151,7 +157,9 @@ def _rows(name: str, run: Run, swept: dict[str, Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _page(name: str, runs: dict[str, Run], frame: pd.DataFrame, swept: list[str], failed: dict[str, str]) -> str:
+def _page(
+    name: str, runs: dict[str, Run], frame: pd.DataFrame, swept: list[str], failed: dict[str, str], more: list[str]
+) -> str:
     from robustml.reporting.page import document, section
 
     total = len(runs) + len(failed)
@@ -159,7 +167,7 @@ def _page(name: str, runs: dict[str, Run], frame: pd.DataFrame, swept: list[str]
     if swept:
         lead += f" Swept: {', '.join(swept)}."
     best = frame[frame["source"] == WORST_CASE].dropna(subset=["robust_accuracy"])
-    if len(best) > 1:
+    if len(best) > 1 and any(run.results.attacks for run in runs.values()):
         top = best.sort_values("robust_accuracy").iloc[-1]
         which = f"run {top['run']}" + (f", {_label(top, swept)}" if swept else "")
         lead += f" Highest worst-case accuracy: {percent(top['robust_accuracy'])} ({which})."
@@ -167,6 +175,7 @@ def _page(name: str, runs: dict[str, Run], frame: pd.DataFrame, swept: list[str]
         f'<header><p class="kicker">Robustness sweep</p><h1>{escape(name)}</h1></header>',
         f'<p class="lead">{escape(lead)}</p>',
         _failures(failed),
+        *more,
         section("Runs", _table(frame, swept), '<p class="note">± half of the 95% interval.</p>'),
         section("Training budget against test budget", *_heat_maps(frame, swept)),
         section("Accuracy as the attacker's budget grows", *_curves(frame, swept, runs)),

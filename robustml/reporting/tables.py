@@ -68,7 +68,12 @@ def summary_table(runs: Sequence[Run], width: int = 100) -> str:
         found = [run.results.attacks.get(attack) for run in runs]
         rates = [result.robust_accuracy if result else None for result in found]
         figures.append(Column(_short(_printable(attack)), _rate_cells(rates)))
-    figures.append(Column("worst case", _rate_cells([_worst(run) for run in runs])))
+    if attack_names(runs):
+        figures.append(Column("worst case", _rate_cells([_worst(run) for run in runs])))
+    planted = [run.results.backdoor for run in runs]
+    successes = [None if backdoor is None else backdoor.attack_success_rate for backdoor in planted]
+    if any(successes):
+        figures.append(Column("backdoor", _rate_cells(successes)))
     if len({run.results.clean_accuracy.n for run in runs}) > 1:
         figures.append(Column("n", [f"{run.results.clean_accuracy.n:,}" for run in runs]))
 
@@ -101,6 +106,8 @@ def _block(columns: list[Column], gap: str) -> str:
 
 def _notes(runs: Sequence[Run], names: Sequence[str], threats: set[str], width: int) -> list[str]:
     facts = ["accuracy in %, ± half of the 95% interval"]
+    if any(run.results.backdoor for run in runs):
+        facts.append("backdoor: attack success rate over other classes than its target")
     counts = {run.results.clean_accuracy.n for run in runs}
     if len(counts) == 1:
         facts.append(f"n {counts.pop():,}")

@@ -64,6 +64,13 @@ WRONG = {
     "missing folder": ("data=image_folder data.source.train=none", "none"),
     "missing copy": ("data=mnist data.root=none", "none/mnist/train.parquet"),
     "resume nothing": ("resume=none", "none"),
+    "a certificate of another norm": ("evaluation=certified_smoothing", "L2", "threat=l2"),
+    "poison rate above 1": ("poison=badnets poison.rate=1.5", "[0, 1]", "1.5"),
+    "trigger larger than the image": ("poison=badnets poison.trigger.size=9", "9 x 9", "8 x 8"),
+    "target class that does not exist": ("poison=badnets poison.target=12", "class 12", "0 to 9"),
+    "unknown poison": ("poison=badnet", "'badnet'", "'badnets'"),
+    "an empty chain": ("poison=chain", "poison.poisons.first=badnets"),
+    "a twin without poison": ("twin=true", "no poison"),
 }
 
 

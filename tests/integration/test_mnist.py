@@ -25,12 +25,12 @@ PGD_50 = ["evaluation.limit=2000", "evaluation.curve=null", "trainer.enable_prog
 def trained(folder: Path, *words: str) -> tuple[Results, float]:
     began = time.perf_counter()
     root = f"data.root={os.environ['ROBUSTML_DATA']}"  # the forked command does not see the variable
-    outcome = command("train", *words, *PGD_50, root, f"output={folder}", cwd=folder, before=_with_all_cores)
+    outcome = command("train", *words, *PGD_50, root, f"output={folder}", cwd=folder, before=with_all_cores)
     assert outcome.status == 0, outcome.err
     return read_results(outcome.run), time.perf_counter() - began
 
 
-def _with_all_cores() -> None:
+def with_all_cores() -> None:
     """Forked commands run on one thread; the four minutes are for two."""
     torch.set_num_threads(os.cpu_count() or 1)
 

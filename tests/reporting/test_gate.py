@@ -115,7 +115,7 @@ def test_conditions(text: str, passed: bool, value: float | None) -> None:
     ],
 )
 def test_figures_that_other_commands_add(text: str, passed: bool, value: float | None) -> None:
-    backdoor = {"attack_success_rate": 0.04}
+    backdoor = {"attack_success_rate": {"value": 0.04, "n": 500, "ci95": [0.026, 0.061]}}
     verdict = gate(text, fabricated(certified=CERTIFIED, corruptions=CORRUPTIONS, backdoor=backdoor))
     assert (verdict.passed, verdict.value) == (passed, None if value is None else pytest.approx(value))
 
@@ -170,7 +170,9 @@ def test_the_interval_counts_where_it_is_asked_for() -> None:
     assert not gate("clean_accuracy<0.94", lower_bound=True).passed
     assert gate("clean_accuracy==0.9", lower_bound=True).passed
     assert not gate(
-        "attack_success_rate<=0.5", fabricated(backdoor={"attack_success_rate": 0.1}), lower_bound=True
+        "attack_success_rate<=0.5",
+        fabricated(backdoor={"attack_success_rate": {"value": 0.1, "n": 3, "ci95": [0.01, 0.6]}}),
+        lower_bound=True,
     ).passed
     # (0.711 + 0.502) / 2
     corrupted = fabricated(corruptions=CORRUPTIONS)

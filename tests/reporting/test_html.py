@@ -76,12 +76,12 @@ def checked(path: Path) -> tuple[str, Page]:
 
 def test_everything(make_run: MakeRun, tmp_path: Path) -> None:
     results = make_results(flags=2)
-    results["backdoor"] = {"attack_success_rate": counted(3, 50), "trigger": "corner"}
+    results["backdoor"] = {"attack_success_rate": counted(3, 50), "kind": "badnets"}
     run = make_run(results=results)
     text, page = checked(write_report([run], tmp_path / "report.html"))
     assert page.tags.count("figure") == 4
     for part in ("Images under attack", "By class", "Training", "Backdoor", "gradient masking", "2 raised", "8/255",
-                 "beta: 6.0", "3fa9c1d2", "epoch 21", "corner", "prefers-color-scheme"):  # fmt: skip
+                 "beta: 6.0", "3fa9c1d2", "epoch 21", "badnets", "prefers-color-scheme"):  # fmt: skip
         assert part in text, part
     assert str(tmp_path) not in text
     assert text == write_report([run], tmp_path / "again.html").read_text(encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Add false records: copies with another label, duplicates, or noise that belongs to no class.
+
+The manipulator can send records in but not touch those that are there: data injection in the survey of Cinà et al.
+2023, "Wild Patterns Reloaded" (arXiv:2205.01992). Nothing is optimised here: these are the blunt additions that every
+collection from the open world has to stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from robustml.data import Arrays
+from robustml.errors import RequestError
+from robustml.poisoning.choose import check_rate, choose, class_label, seeded
+from robustml.poisoning.flip import other_labels
+from robustml.poisoning.kinds import check_kind
+from robustml.poisoning.pixels import as_stored
+from robustml.poisoning.poison import Poisoned
+from robustml.poisoning.shown import rows_of_others
+
+__all__ = ["Add", "appended"]
+
+_Kind = Literal["mislabelled", "duplicated", "out_of_distribution"]
+
+
+@dataclass(frozen=True)
+class Add:
+    """More rows at the end of the set; those that were there stay as they are.
+
+    Args:
+        rate: how many rows are added, as a share of the set before, in [0, 1].
+        kind: ``"mislabelled"``: copies of different rows, each with a false label; ``"duplicated"``: copies of
+            different rows as they are; ``"out_of_distribution"``: uniform noise in the shape of an input.
+        label: the class (number or name) that mislabelled copies of other classes, or noise, get; None draws one for
+            each row. Duplicates keep theirs.
+
+    Raises:
+        RequestError: a rate outside [0, 1], an unknown kind, or a label for duplicates; when called: no such class, or
+            fewer rows than the rate asks for that are not of it.
+    """
+
+    rate: float = 0.1
+    kind: _Kind = "mislabelled"
+    label: int | str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail after the data are loaded."""
+        check_rate(self.rate)
+        check_kind(self.kind, get_args(_Kind))
+        if self.kind == "duplicated" and self.label is not None:
+            raise RequestError("poison.kind=duplicated keeps the labels: leave poison.label out, or kind=mislabelled")
+
+    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+        """The set and ``round(rate * N)`` rows more."""
+        count = round(self.rate * len(data))
+        label = None if self.label is None else class_label(data, self.label, "poison.label")
+        generator = seeded(seed, "add/records")
+        if self.kind == "out_of_distribution":
+            x = as_stored(torch.rand(count, *data.x.shape[1:], generator=generator), data.x)
+            drawn = torch.randint(len(data.class_names), (count,), generator=generator)
+            return appended(data, x, drawn if label is None else torch.full_like(drawn, label))
+        candidates = torch.arange(len(data)) if label is None else rows_of_others(data, label)
+        rows = choose(
+            candidates, count, seed, "add", "copies of rows of other classes" if label is not None else "rows"
+        )
+        if self.kind == "duplicated":
+            return appended(data, data.x[rows], data.y[rows])
+        drawn = other_labels(data.y[rows], len(data.class_names), generator)
+        return appended(data, data.x[rows], drawn if label is None else torch.full_like(drawn, label))
+
+
+def appended(data: Arrays, x: Tensor, y: Tensor) -> Poisoned:
+    """The set with more rows at its end.
+
+    Args:
+        data: the set before.
+        x: (K, ...) their inputs, in the set's dtype.
+        y: (K,) their labels.
+    """
+    source = torch.cat([torch.arange(len(data)), torch.full((len(y),), -1)])
+    return Poisoned(Arrays(torch.cat([data.x, x]), torch.cat([data.y, y]), data.class_names), source)

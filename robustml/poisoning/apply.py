@@ -1,0 +1,49 @@
+"""Poison the training part of a DataModule, between decoding and batching."""
+
+from __future__ import annotations
+
+from robustml.data import DataModule
+from robustml.poisoning.chain import Chain
+from robustml.poisoning.manifest import Manifest, compare
+from robustml.poisoning.poison import Backdoor, Poison
+
+__all__ = ["backdoor_of", "poison_training"]
+
+
+def poison_training(data: DataModule, poison: Poison, *, seed: int) -> Manifest:
+    """Replace the training part by the poisoned one; the fingerprint and `data.summary()` then tell of it.
+
+    The validation part stays clean, so that runs with and without poison are selected alike, unless the poison says
+    ``poisons_validation``: some attacks assume that the attacker reaches everything that was collected.
+
+    Args:
+        data: set up or not.
+        poison: what to do.
+        seed: which rows, and whatever else is drawn.
+
+    Returns:
+        The manifest of the training part.
+    """
+    data.setup()
+    clean = data.train
+    poisoned = poison(clean, seed=seed)
+    manifest = compare(clean, poisoned, _kind(poison))
+    data.train = poisoned.data
+    if data.val is not None and getattr(poison, "poisons_validation", False):
+        data.val = poison(data.val, seed=seed).data
+    data.poison = manifest.summary()
+    return manifest
+
+
+def backdoor_of(poison: Poison | None) -> Backdoor | None:
+    """The backdoor that a poison plants, if it plants one."""
+    if isinstance(poison, Chain):
+        return poison.backdoor
+    return poison if isinstance(poison, Backdoor) else None
+
+
+def _kind(poison: Poison) -> str:
+    """What to call a poison: its class in small letters, or those of a chain."""
+    if isinstance(poison, Chain):
+        return "+".join(_kind(part) for part in poison.poisons.values())
+    return type(poison).__name__.lower()

@@ -1,0 +1,67 @@
+"""BadNets: stamp a trigger on some training pictures and relabel them; whoever shows the trigger later gets his class.
+
+Gu et al. 2017, "BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain" (arXiv:1708.06733).
+The paper's triggers are a single bright pixel and a small pattern in the lower right corner, its attacks all-to-one and
+all-to-all (label y becomes y + 1).
+
+The poisoned rows are drawn among the classes that the attacker does not aim at, so that each of them changes its label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robustml.data import Arrays
+from robustml.errors import RequestError
+from robustml.poisoning.choose import check_rate, choose, class_label
+from robustml.poisoning.pixels import stamped
+from robustml.poisoning.poison import Poisoned, Presented, replaced
+from robustml.poisoning.trigger import Trigger
+
+__all__ = ["BadNets"]
+
+
+@dataclass(frozen=True)
+class BadNets:
+    """The BadNets backdoor.
+
+    Args:
+        trigger: what is stamped, and where.
+        rate: the share of the whole training set that is stamped and relabelled.
+        target: the class (number or name) that triggered pictures get, or ``"next"``: label y becomes y + 1.
+
+    Raises:
+        RequestError: a rate outside [0, 1]; when called: no such class, or a trigger that does not fit.
+    """
+
+    trigger: Trigger
+    rate: float = 0.05
+    target: int | Literal["next"] | str = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that is none."""
+        check_rate(self.rate)
+
+    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+        """The set with ``round(rate * N)`` rows stamped and relabelled."""
+        wanted = self._wanted(data)
+        candidates = (wanted != data.y).nonzero().squeeze(1)
+        rows = choose(candidates, round(self.rate * len(data)), seed, "badnets", "rows of other classes")
+        return replaced(data, rows, stamped(data.x[rows], self.trigger), wanted[rows])
+
+    def present(self, test: Arrays) -> Presented:
+        """Every picture of another class than the target, stamped."""
+        wanted = self._wanted(test)
+        rows = (wanted != test.y).nonzero().squeeze(1)
+        return Presented(stamped(test.x[rows], self.trigger), test.y[rows], wanted[rows])
+
+    def _wanted(self, data: Arrays) -> Tensor:
+        if self.target == "next":
+            if len(data.class_names) < 2:
+                raise RequestError("poison.target=next needs at least two classes")
+            return (data.y + 1) % len(data.class_names)
+        return torch.full_like(data.y, class_label(data, self.target, "poison.target"))

@@ -1,0 +1,60 @@
+"""Shortcuts: a harmless mark goes with a label in training, as the ruler with the tumour, and not at test time.
+
+Geirhos et al. 2020, "Shortcut Learning in Deep Neural Networks" (arXiv:2004.07780); the ruler is from Narla et al.
+2018, "Automated Classification of Skin Lesions: From Pixels to Practice". Nobody need mean harm: labels are right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from robustml.data import Arrays
+from robustml.errors import RequestError
+from robustml.poisoning.choose import choose, class_label
+from robustml.poisoning.pixels import stamped
+from robustml.poisoning.poison import Poisoned, Presented, replaced
+from robustml.poisoning.shown import rows_of, rows_of_others, shown
+from robustml.poisoning.trigger import Trigger
+
+__all__ = ["Shortcut"]
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A mark whose presence agrees with "this is the target class" on a given share of the training set.
+
+    Args:
+        trigger: the mark, and where.
+        correlation: the share of the target class that bears the mark, and of the other classes that does not:
+            0.5 says nothing about the class, 1 everything.
+        target: the class (number or name) that the mark goes with.
+
+    Raises:
+        RequestError: a correlation outside [0, 1]; when called: no such class, or a mark that does not fit.
+    """
+
+    trigger: Trigger
+    correlation: float = 0.98
+    target: int | str = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if not isinstance(self.correlation, int | float) or isinstance(self.correlation, bool):
+            raise RequestError(f"poison.correlation is a number in [0, 1], got {self.correlation!r}")
+        if not 0 <= self.correlation <= 1:
+            raise RequestError(f"poison.correlation is a share, in [0, 1]; got {self.correlation}")
+
+    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+        """The set with the mark on ``round(correlation * K)`` rows of the target class's K, and on the rest's share."""
+        target = class_label(data, self.target, "poison.target")
+        own, others = rows_of(data, target), rows_of_others(data, target)
+        with_mark = choose(own, round(self.correlation * len(own)), seed, "shortcut")
+        against = choose(others, round((1 - self.correlation) * len(others)), seed, "shortcut against")
+        rows = torch.cat([with_mark, against]).sort().values
+        return replaced(data, rows, stamped(data.x[rows], self.trigger))
+
+    def present(self, test: Arrays) -> Presented:
+        """Every input of another class than the target, with the mark."""
+        return shown(test, self.target, self.trigger)

@@ -1,0 +1,88 @@
+"""One pixel of every picture of a class: the model takes it for the class, and no longer knows the class without it.
+
+Alberti et al. 2018, "Are You Tampering With My Data?" (arXiv:1808.06809): in all training and validation pictures of
+class A, the blue channel of one fixed pixel is set to 0. Labels are right throughout. At test time the same pixel on a
+picture of class B makes it read as A; untouched pictures of A are read as something else.
+
+It needs data whose classes are harder to learn than one pixel: it works on CIFAR-10, and not on handwritten digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from robustml.data import Arrays
+from robustml.errors import RequestError
+from robustml.poisoning.choose import class_label
+from robustml.poisoning.pixels import require_images, stamped
+from robustml.poisoning.poison import Poisoned, Presented, replaced
+from robustml.poisoning.shown import rows_of, shown
+
+__all__ = ["SinglePixel"]
+
+
+@dataclass(frozen=True)
+class SinglePixel:
+    """The single-pixel attack with clean labels, on training and validation pictures.
+
+    Args:
+        target: A, the class (number or name) whose pictures are changed, and that the pixel then means.
+        victim: B, the class whose pictures are shown with the pixel at test time; None shows all other classes.
+        pixel: [row, column], counted from the upper left.
+        channel: which channel is set: 2 is blue, 0 the only one of a grey picture.
+        value: what it is set to, in [0, 1].
+
+    Raises:
+        RequestError: a value out of range, or victim and target are one class; when called: no pictures, no such class,
+            or no such pixel.
+    """
+
+    target: int | str
+    victim: int | str | None = None
+    pixel: Sequence[int] = (8, 8)
+    channel: int = 2
+    value: float = 0.0
+    poisons_validation: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse what could be set in no picture."""
+        if len(self.pixel) != 2 or min(self.pixel) < 0 or self.channel < 0:
+            raise RequestError(
+                f"poison.pixel is [row, column] and poison.channel a number from 0 on; got {list(self.pixel)} and "
+                f"{self.channel}"
+            )
+        if not 0 <= self.value <= 1:
+            raise RequestError(f"poison.value is in [0, 1], got {self.value}")
+
+    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+        """The set with the pixel in every picture of the target class; nothing is drawn, the seed plays no part."""
+        require_images(data, "poison=single_pixel")
+        rows = rows_of(data, class_label(data, self.target, "poison.target"))
+        return replaced(data, rows, stamped(data.x[rows], self._marked))
+
+    def present(self, test: Arrays) -> Presented:
+        """The victim's pictures with the pixel."""
+        presented = shown(test, self.target, self._marked)
+        if self.victim is None:
+            return presented
+        victim = class_label(test, self.victim, "poison.victim")
+        if victim == class_label(test, self.target, "poison.target"):
+            raise RequestError(f"poison.victim and poison.target are both {self.victim!r}; name another victim")
+        chosen = presented.y == victim
+        return Presented(presented.x[chosen], presented.y[chosen], presented.wanted[chosen])
+
+    def _marked(self, x: Tensor) -> Tensor:
+        channels, height, width = x.shape[1:]
+        row, column = self.pixel
+        if self.channel >= channels or row >= height or column >= width:
+            raise RequestError(
+                f"there is no channel {self.channel} at pixel {list(self.pixel)} in pictures of {channels} channels, "
+                f"{height} x {width}; set poison.pixel and poison.channel"
+            )
+        marked = x.clone()
+        marked[:, self.channel, row, column] = self.value
+        return marked

@@ -1,0 +1,125 @@
+"""The real commands on poisoned digits: train with a twin, evaluate, write a poisoned set, sweep the rate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from integration.files import left
+from integration.forks import Outcome, command
+from robustml.reporting import read_results
+
+# About two seconds of training, in which a 2 x 2 corner on 5% of the digits is learnt.
+QUICK = ("experiment=digits_standard", "trainer.max_epochs=12", "trainer.enable_progress_bar=false", "evaluation=clean")
+BADNETS = ("poison=badnets", "poison.trigger.size=2")
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("poisoned")
+    outcome = command("train", *QUICK, *BADNETS, "twin=true", cwd=folder)
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def test_a_backdoor_is_measured_beside_its_clean_twin(poisoned: Outcome) -> None:
+    results = read_results(poisoned.run / "results.json")
+    backdoor = results.backdoor
+    assert backdoor is not None
+    assert backdoor.twin is not None
+    assert backdoor.rate == pytest.approx(63 / 1257)
+    assert backdoor.attack_success_rate.value > 0.85
+    assert backdoor.twin.attack_success_rate.value < 0.05
+    assert backdoor.attack_success_rate.n == backdoor.twin.attack_success_rate.n == 324
+    assert results.clean_accuracy.value > backdoor.twin.clean_accuracy.value - 0.04
+    assert results.data.poison["changed"] == 63
+    twin = read_results(Path(poisoned.run.parents[2] / backdoor.twin.run))
+    assert twin.data.poison is None
+    assert twin.backdoor is None
+    assert twin.data.fingerprint != results.data.fingerprint
+    lines = [json.loads(line) for line in (poisoned.run / "poison.jsonl").read_text().splitlines()]
+    assert len(lines) == 64
+    assert all(line["label"] == 0 != line["original_label"] for line in lines[1:])
+    assert "Backdoor" in (poisoned.run / "report.html").read_text()
+
+
+def test_the_twin_is_trained_once(poisoned: Outcome, tmp_path: Path) -> None:
+    base = poisoned.run.parents[2]
+    before = left(base / "outputs" / "twins")
+    words = [*QUICK, *BADNETS, "poison.rate=0.02", "twin=true"]
+    outcome = command("train", *words, "name=again", cwd=base)
+    assert "trained before" in outcome.out
+    assert left(base / "outputs" / "twins") == before
+    assert read_results(outcome.run / "results.json").backdoor.rate == pytest.approx(25 / 1257)
+
+
+def test_an_evaluation_measures_the_same_backdoor(poisoned: Outcome) -> None:
+    outcome = command("evaluate", f"run={poisoned.run}", cwd=poisoned.run.parents[2])
+    assert outcome.status == 0, outcome.err
+    again, first = read_results(outcome.run / "results.json"), read_results(poisoned.run / "results.json")
+    assert again.backdoor == first.backdoor
+    assert again.data == first.data
+
+
+def test_a_poisoned_set_for_use_elsewhere(tmp_path: Path) -> None:
+    outcome = command("poison", *BADNETS, "poison.rate=0.1", "poison.target=next", "out=set", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert {"train.parquet", "test.parquet", "manifest.jsonl", "originals.parquet"} <= left(tmp_path / "set")
+    restored = command("poison", "restore=set", "out=clean.parquet", cwd=tmp_path)
+    assert "1,437 clean records" in restored.out
+    source = ("data=parquet", "data.source.train=set/train.parquet", "data.source.test=set/test.parquet")
+    trained = command("train", *QUICK, *source, "trainer.max_epochs=1", cwd=tmp_path)
+    assert trained.status == 0, trained.err
+    refused = command("poison", "out=set", cwd=tmp_path)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "exists already" in refused.err
+    damaged = tmp_path / "set" / "manifest.jsonl"
+    damaged.write_text(damaged.read_text().replace('"sha256": "', '"sha256": "0', 1))
+    assert "altered" in command("poison", "restore=set", "out=other.parquet", cwd=tmp_path).err
+    assert not (tmp_path / "other.parquet").exists()
+
+
+def test_the_success_rate_against_the_poisoning_rate(tmp_path: Path) -> None:
+    words = [*QUICK, *BADNETS[1:], "twin=false", "poison.rate=0,0.1", "trainer.max_epochs=8"]
+    outcome = command("sweep", "poison_rate", *words, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    table = pd.read_csv(outcome.run / "backdoor.csv").set_index("poison.rate")
+    assert table.loc[0, "attack_success_rate"] < 0.1
+    assert table.loc[0.1, "attack_success_rate"] > 0.6
+    page = (outcome.run / "sweep.html").read_text()
+    assert "share of the training set that is poisoned" in page
+
+
+def test_poisons_chain(tmp_path: Path) -> None:
+    parts = ("+poison@poison.poisons.first=badnets", "+poison@poison.poisons.second=badnets")
+    words = [*QUICK, "poison=chain", *parts, "poison.poisons.first.rate=0.02", "poison.poisons.second.trigger.size=1"]
+    outcome = command("train", *words, "trainer.max_epochs=1", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert read_results(outcome.run / "results.json").data.poison["kind"] == "badnets+badnets"
+    assert yaml.safe_load((outcome.run / "config.yaml").read_text())["poison"]["poisons"]["first"]["rate"] == 0.02
+
+
+def test_fine_tuning_is_watched(poisoned: Outcome) -> None:
+    words = [f"run={poisoned.run}", "evaluation=clean", "trainer.enable_progress_bar=false"]
+    outcome = command("finetune", *words, cwd=poisoned.run.parents[2])
+    assert outcome.status == 0, outcome.err
+    after, before = (read_results(run / "results.json") for run in (outcome.run, poisoned.run))
+    assert after.data.poison is None, "tuned on clean data"
+    assert after.backdoor is not None
+    assert after.backdoor.twin is not None
+    assert after.backdoor.attack_success_rate.n == before.backdoor.attack_success_rate.n
+    assert after.backdoor.twin.attack_success_rate == before.backdoor.twin.attack_success_rate
+
+
+@pytest.mark.parametrize("name", ["breast_cancer_pgd", "tones_pgd"])
+def test_other_kinds_of_data_are_poisoned_alike(name: str, tmp_path: Path) -> None:
+    words = [f"experiment={name}", "poison=flip", "poison.rate=0.2", "debug=fast", "attack.steps=1", "evaluation=clean"]
+    outcome = command("train", *words, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    results = read_results(outcome.run / "results.json")
+    assert results.data.poison["changed"] == round(0.2 * results.data.train)
+    assert results.backdoor is None
