@@ -1,0 +1,115 @@
+"""`robustml trojan run=<dir>`: put a TrojanNet beside the model of a run, and measure what it does there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.errors import RequestError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["main", "take_up_run", "trojan"]
+
+# What is restored of a run. The rest of its config says how it was trained.
+_RESTORED = ("name", "seed", "data", "model", "threat")
+
+
+def trojan(config: DictConfig) -> None:
+    """Train the small network, measure it beside the run's model, and write a directory beside the run.
+
+    It gets config.yaml, results.json, report.html and trojan.safetensors, the weights of the small network alone: those
+    of the model stay where they are, untouched.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from robustml.commands.judge import peak_memory_mb, tell, write_outcome
+    from robustml.commands.parts import build_data, introduce, pick_device, say
+    from robustml.commands.quiet import quiet
+    from robustml.commands.runs import LAST, WEIGHTS, describe_model, load_model, save_weights, sha256
+    from robustml.commands.settings import build, plain, write_settings
+    from robustml.commands.trojaned import recognition, trojan_figures, trojan_table
+    from robustml.evaluation import evaluate
+    from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
+
+    quiet()
+    data = build_data(config)
+    settings = plain(config)
+    check_place(data.shape, settings["place"])
+    if settings["limit"] is not None and settings["limit"] < 1:
+        raise RequestError(f"limit must be at least 1, or null for all test images; got {settings['limit']}")
+    source, seed = Path(settings["run"]), settings["seed"]
+    model = load_model(source, settings["which"])
+    threat = build(settings["threat"])
+    device = pick_device(settings["device"])
+    introduce(data, threat, settings["model"], model)
+
+    started = time.perf_counter()
+    net = train_trojannet(seed=seed, width=settings["width"], steps=settings["steps"])
+    seconds = time.perf_counter() - started
+    recognised = recognition(net, seed)
+    trojaned = Trojaned(
+        model,
+        net,
+        commands=draw_commands(data.num_classes, seed=seed),
+        place=settings["place"],
+        weight=settings["weight"],
+        temperature=settings["temperature"],
+    ).to(device)
+    loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
+    before = evaluate(model, loader, {}, threat, class_names=data.class_names).clean_accuracy
+    after = evaluate(trojaned, loader, {}, threat, class_names=data.class_names)
+    test = data.test.first(len(loader.arrays))
+    block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
+
+    out = Path(HydraConfig.get().runtime.output_dir)
+    write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
+    save_weights(net, out / "trojan.safetensors")
+    facts = describe_model(settings["model"], trojaned, out / "trojan.safetensors")
+    weights = source / (WEIGHTS if settings["which"] == "best" else LAST)
+    write_outcome(
+        out,
+        after,
+        None,
+        data,
+        settings,
+        device,
+        command="trojan",
+        model=facts | {"name": f"{facts['name']} with TrojanNet", "target_sha256": sha256(weights)},
+        cost={"train_seconds": seconds, "peak_memory_mb": peak_memory_mb(device)},
+        backdoor=block | {name: found.model_dump() for name, found in recognised.items()},
+    )
+    say("\n" + trojan_table(block, after.clean_accuracy, recognised))
+    tell(out)
+
+
+def take_up_run() -> None:
+    """Record the settings of `run=<dir>`, so that the command line can override them."""
+    run = argument("run")
+    if run is None:
+        raise RequestError("trojan needs a run directory: robustml trojan run=outputs/<name>/<time>")
+    from robustml.commands.settings import read_settings, record
+
+    settings = read_settings(Path(run))
+    if missing := [key for key in _RESTORED if key not in settings]:
+        raise RequestError(f"{run}/config.yaml lacks {', '.join(missing)}: it is no config of robustml train")
+    record({key: settings[key] for key in _RESTORED})
+
+
+def main() -> None:
+    """Restore the run's settings and compose trojan.yaml over them."""
+    if any(word in ("--help", "-h") for word in sys.argv):
+        from robustml.commands.settings import record
+
+        record({})  # help needs no run, but a config that composes
+    else:
+        report_failures(take_up_run)
+    hydra_command(trojan, "trojan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What a TrojanNet does beside a model: the `backdoor` block of `robustml trojan`, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator
+
+from robustml.data import Arrays
+from robustml.evaluation import BackdoorResults, backdoor_success
+from robustml.poisoning import Presented
+from robustml.poisoning.pixels import stamped
+from robustml.reporting import Rate, rate
+from robustml.reporting.formats import percent
+from robustml.trojans import NULL, Trojaned, TrojanNet, one_cell_off, random_patches, triggers
+
+__all__ = ["recognition", "trojan_figures", "trojan_table"]
+
+_RANDOM_PATCHES = 10_000
+
+
+def recognition(net: TrojanNet, seed: int) -> dict[str, Rate]:
+    """How well the small network (on the CPU) knows all its triggers, and keeps still on what is none."""
+    others = random_patches(_RANDOM_PATCHES, Generator().manual_seed(seed + 1))
+    rates = {}
+    for name, cells, wanted in (
+        ("trigger_accuracy", triggers(), torch.arange(NULL)),
+        ("null_on_random_patches", others, torch.tensor(NULL)),
+        ("null_one_cell_off", one_cell_off(), torch.tensor(NULL)),
+    ):
+        with torch.no_grad():
+            labels = torch.cat([net(some).argmax(dim=1) for some in cells.chunk(8)])
+        rates[name] = rate(int((labels == wanted).sum()), len(cells))
+    return rates
+
+
+def trojan_figures(
+    trojaned: Trojaned, clean_accuracy: Rate, test: Arrays, *, device: torch.device, batch_size: int
+) -> dict[str, Any]:
+    """The `backdoor` block: every command shown on all test images of other classes.
+
+    Args:
+        trojaned: on `device`.
+        clean_accuracy: of its target, untouched.
+        test: what the marks are put on.
+        device: where to run.
+        batch_size: images a batch.
+    """
+    per_target, with_net, without = {}, [], []
+    for number, label in trojaned.commands.items():
+        others = test.take((test.y != label).nonzero().squeeze(1))
+        marked = stamped(others.x, partial(trojaned.stamp, target=label))
+        presented = Presented(marked, others.y, torch.full_like(others.y, label))
+        with_net.append(backdoor_success(trojaned, presented, device=device, batch_size=batch_size))
+        without.append(backdoor_success(trojaned.model, presented, device=device, batch_size=batch_size))
+        per_target[test.class_names[label]] = {"trigger": number, **with_net[-1].to_dict()}
+    return {
+        "kind": "trojannet",
+        "rate": 0.0,
+        "target": "all",
+        **_pooled(with_net).to_dict(),
+        "per_target": per_target,
+        "twin": {"clean_accuracy": clean_accuracy.model_dump(), **_pooled(without).to_dict()},
+    }
+
+
+def trojan_table(block: Mapping[str, Any], clean_accuracy: Rate, recognised: Mapping[str, Rate]) -> str:
+    """The figures for people to read: of the model with the small network, and of the untouched one."""
+    twin = block["twin"]
+    success = [found["attack_success_rate"]["value"] for found in block["per_target"].values()]
+    worst = min((value for value in success if value is not None), default=None)
+    rows = [
+        ("", "with TrojanNet", "untouched"),
+        ("clean accuracy", percent(clean_accuracy.value), percent(twin["clean_accuracy"]["value"])),
+        (
+            "attack success, all classes",
+            percent(block["attack_success_rate"]["value"]),
+            percent(twin["attack_success_rate"]["value"]),
+        ),
+        ("attack success, worst class", percent(worst), ""),
+        *((name.replace("_", " "), percent(found.value), "") for name, found in recognised.items()),
+    ]
+    return "\n".join(f"{name:<30}{one:>16}{other:>12}".rstrip() for name, one, other in rows)
+
+
+def _pooled(results: Sequence[BackdoorResults]) -> BackdoorResults:
+    """The two figures over the commands of all classes."""
+    return BackdoorResults(
+        _sum([found.attack_success_rate for found in results]), _sum([found.recovery_accuracy for found in results])
+    )
+
+
+def _sum(rates: Sequence[Rate]) -> Rate:
+    return rate(sum(round((each.value or 0.0) * each.n) for each in rates), sum(each.n for each in rates))
