@@ -16,7 +16,12 @@ __all__ = ["main"]
 VERBS = {
     "train": "train a model from a config, and measure clean against adversarial accuracy",
     "evaluate": "attack a trained model: robustml evaluate run=<dir>",
+    "poison": "write a poisoned training set with its manifest: robustml poison poison=badnets out=<dir>",
+    "trojan": "put a small network with secret commands beside a trained model: robustml trojan run=<dir>",
+    "finetune": "train on from the weights of a run, on clean data: robustml finetune run=<dir>",
     "check": "try an attack, yours too, on what every attack has to keep to: robustml check attack=pgd",
+    "extract": "copy a model by asking it: robustml extract victim=<dir or URL> method=copycat budget=1000",
+    "serve": "put a trained model behind HTTP: robustml serve run=<dir>",
     "sweep": "one figure against another: robustml sweep eps run=<dir>",
     "gate": "exit with 1 unless a run meets conditions: robustml gate run=<dir> 'robust_accuracy>=0.45'",
     "card": "all that was measured of a model, its weights verified: robustml card <dir> [<dir> ...]",

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from robustml.reporting.backdoor import backdoor_section
+from robustml.reporting.extraction import extraction_section
 from robustml.reporting.formats import eps_text, norm_text, percent, plain, seconds_text
 from robustml.reporting.page import facts, figure, section
 from robustml.reporting.pictures import magnification, picture_grid
@@ -243,13 +245,10 @@ def selection_table(results: Results) -> str:
 
 def extra_sections(results: Results) -> str:
     """Corruption, backdoor, extraction and certification figures, for the commands that measure them."""
-    parts = [corruption_section(results)]
-    for title, content in (
-        ("Backdoor", results.backdoor),
-        ("Model extraction", results.extraction),
-    ):
-        if content:
-            parts.append(section(title, _measured(content)))
+    parts = [corruption_section(results), backdoor_section(results)]
+    if results.extraction:
+        page = extraction_section(results.extraction)
+        parts.append(page or section("Model extraction", _measured(results.extraction)))
     if results.certified is not None:
         parts.append(_certified_section(results, results.certified))
     return "\n".join(parts)

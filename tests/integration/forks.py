@@ -15,11 +15,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
-__all__ = ["CLI", "Outcome", "call", "command", "start"]
+__all__ = ["CLI", "Outcome", "background", "call", "command", "start"]
 
 CLI = Path(sys.executable).with_name("robustml")
 PRELOAD = [
@@ -92,6 +93,13 @@ def call(
         process.join()
         assert process.exitcode is not None
         return Outcome(process.exitcode, out.read_text(), err.read_text())
+
+
+def background(*words: object, out: Path, err: Path, cwd: Path) -> BaseProcess:
+    """`robustml <words>` in a forked process that goes on by itself, and says what it has to say into two files."""
+    process = _server.Process(target=_enter, args=(out, err, cwd, {}, _command, ([str(word) for word in words], None)))
+    process.start()
+    return process
 
 
 def start(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:

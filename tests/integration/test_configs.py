@@ -22,9 +22,11 @@ from torch.optim import SGD, Optimizer
 from integration.forks import command
 from robustml.attacks import FGSM
 from robustml.commands.parts import build_attacks
-from robustml.commands.settings import build, plain
+from robustml.commands.settings import build, plain, record
 from robustml.config import config_dir
 from robustml.data import DataModule
+from robustml.extraction import Defence, Extraction
+from robustml.poisoning import Poison
 from robustml.reporting import read_results
 from robustml.threats import LpBall
 
@@ -33,11 +35,15 @@ GROUPS = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})
 ALL = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 # What a data set needs to be described; its files need not exist before it is set up.
 NEEDED = {
+    "data/features": ["data.source.train=train.parquet"],
     "data/csv": ["data.source.train=train.csv"],
     "data/hub": ["data.source.path=owner/set"],
     "data/image_folder": ["data.source.train=photos"],
     "data/parquet": ["data.source.train=train.parquet"],
+    "data/text": ["data.source.train=mails.csv"],
 }
+# Sets that come with the package: the sizes of their parts.
+EMBEDDED = {"breast_cancer": (386, 69, 114), "digits": (1257, 180, 360), "tones": (1080, 120, 300)}
 # What an attack runs with in place of the default threat, and what only the user of it can name.
 ATTACKED = {
     "ddn": ["threat=l2"],
@@ -46,6 +52,7 @@ ATTACKED = {
     "spatial": ["threat=spatial"],
     "transfer": ["threat.eps=8/255", "attack.surrogate.run_dir=another"],
 }
+CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 # What a user's own model is chosen with: they name no model of their own.
 OPEN = ("callable", "custom")
 COLOUR = ("preact_resnet18", "resnet18", "timm", "wide_resnet")
@@ -77,9 +84,11 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 def test_every_group_is_looked_at_below() -> None:
-    looked_at = "attack callbacks data debug evaluation experiment logger model objective optimizer scheduler sweep"
-    assert [*looked_at.split(), "threat", "trainer"] == GROUPS
-    assert [name for name in ALL if "/" not in name] == ["check", "evaluate", "evaluate_model", "resume", "train"]
+    looked_at = "attack callbacks data debug defence evaluation experiment logger method model objective optimizer"
+    looked_at += " poison pool scheduler sweep threat trainer"
+    assert looked_at.split() == GROUPS
+    entries = "check evaluate evaluate_model extract finetune poison_data resume serve train trojan"
+    assert [name for name in ALL if "/" not in name] == entries.split()
 
 
 @pytest.mark.parametrize("name", options("attack"))
@@ -98,24 +107,83 @@ def test_attack(name: str, compose: Callable[..., dict[str, Any]], monkeypatch: 
 def test_data(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     data = build(compose(f"data={name}", *NEEDED.get(f"data/{name}", []))["data"])
     assert isinstance(data, DataModule)
-    if name == "digits":
+    if name in EMBEDDED:
         data.setup()
-        assert (len(data.train), len(data.val), len(data.test)) == (1257, 180, 360)
+        assert (len(data.train), len(data.val), len(data.test)) == EMBEDDED[name]
 
 
 @pytest.mark.parametrize("name", [name for name in options("model") if name not in OPEN])
 def test_model(name: str, compose: Callable[..., dict[str, Any]]) -> None:
-    data = "cifar10" if name in COLOUR else "mnist"
+    data = "tones" if name == "tone_cnn" else "cifar10" if name in COLOUR else "mnist"
     settings = compose(f"model={name}", f"data={data}")
     with torch.device("meta"):  # shapes without numbers: the wide ones would take seconds
         model = build(settings["model"]).eval()
-        assert model(torch.rand(1, *settings["data"]["shape"])).shape == (1, 10)
+        assert model(torch.rand(1, *settings["data"]["shape"])).shape == (1, settings["data"]["num_classes"])
+
+
+# What only the user of a poison can name, or what data it is for.
+POISONED = {
+    "chain": ["+poison@poison.poisons.first=flip", "+poison@poison.poisons.second=badnets"],
+    "gradient_matching": ["poison.surrogate.run_dir=another", "poison.rows=[17]", "poison.target=cat"],
+    "input_aware": ["poison.surrogate.run_dir=another"],
+    "inject": ["poison.surrogate.run_dir=another"],
+    "label_consistent": ["poison.surrogate.run_dir=another"],
+}
+
+
+@pytest.mark.parametrize("name", options("poison"))
+def test_poison(name: str, compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustml.load_model", lambda run_dir, which="best": torch.nn.Flatten())
+    poison = build(compose(f"poison={name}", "data=cifar10", *POISONED.get(name, []))["poison"])
+    assert poison is None if name == "none" else isinstance(poison, Poison)
+
+
+@pytest.mark.parametrize("name", options("poison/trigger"))
+def test_trigger(name: str, compose: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "logo.png").write_bytes(png(noise(1, 5, 5, 3)[0]))
+    words = [f"poison.trigger.file={tmp_path / 'logo.png'}"] if name == "logo" else []
+    poison = build(compose("poison=badnets", f"poison/trigger={name}", *words)["poison"])
+    assert poison.trigger(torch.rand(2, 3, 16, 16)).shape == (2, 3, 16, 16)
 
 
 @pytest.mark.parametrize("name", options("threat"))
 def test_threat(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     norm = "0" if name == "sparse" else name.removeprefix("l")
     assert build(compose(f"threat={name}")["threat"]).norm == norm
+
+
+@pytest.fixture
+def compose_extraction(compose: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Plain settings of `robustml extract <words>` on digits behind a URL."""
+    record({})
+    return lambda *words: compose("victim=http://host", "data=digits", "threat=linf", *words, entry="extract")
+
+
+@pytest.mark.parametrize("name", options("method"))
+def test_method(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
+    settings = compose_extraction(f"method={name}", "training.steps=7")
+    method = build(settings["method"])
+    assert isinstance(method, Extraction)
+    assert name == "equation" or method.training.steps == 7
+    assert build(settings["student"])(torch.rand(1, 1, 8, 8)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", options("pool"))
+def test_pool(name: str, compose_extraction: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    settings = compose_extraction(f"pool={name}", *[f"pool.data.source.root={tmp_path}"] * (name == "another"))
+    pool = build(settings["pool"])
+    if name == "another":
+        assert pool.data.source.root == str(tmp_path)
+        return
+    data = build(settings["data"])
+    data.setup()
+    assert pool(data, 3).x.shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", options("defence"))
+def test_defence(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
+    defence = build(compose_extraction(f"defence={name}")["defence"])
+    assert defence is None if name == "none" else isinstance(defence, Defence)
 
 
 @pytest.mark.parametrize("name", options("optimizer"))
@@ -176,7 +244,8 @@ def test_callbacks(name: str, compose: Callable[..., dict[str, Any]], tmp_path: 
 def test_sweep(name: str) -> None:
     path = CONFIGS / "sweep" / f"{name}.yaml"
     sweep = yaml.safe_load(path.read_text())
-    assert set(sweep) <= {"command", "over", "multiples", "overrides"}
+    assert set(sweep) <= {"command", "over", "multiples", "values", "also", "overrides"}
+    assert ("multiples" in sweep) != ("values" in sweep)
     assert sweep["command"] in ("train", "evaluate")
     assert path.read_text().startswith("# ")
 
@@ -212,33 +281,36 @@ def survives(name: str, folder: Path, env: dict[str, str]) -> None:
 
 
 def data_of(name: str) -> str:
-    return name.partition("_")[0]
+    return next(known for known in (*EMBEDDED, "mnist", "cifar10") if known in name)
 
 
-@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) == "digits"])
+@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) in EMBEDDED])
 def test_experiment_runs(name: str, tmp_path: Path) -> None:
     survives(name, tmp_path, {})
 
 
-@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) != "digits"])
+@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) not in EMBEDDED])
 def test_experiment_runs_on_images_of_noise(name: str, tmp_path: Path) -> None:
     shape, column = {"mnist": ((28, 28), "image"), "cifar10": ((32, 32, 3), "img")}[data_of(name)]
     for part in ("train", "test"):
         images = [png(pixels) for pixels in noise(60, *shape)]
-        write_parquet(tmp_path / "sets" / data_of(name) / f"{part}.parquet", images, [row % 10 for row in range(60)])
+        file = tmp_path / "sets" / data_of(name) / f"{part}.parquet"
+        write_parquet(file, images, [row % 10 for row in range(60)], CIFAR if column == "img" else None)
         if column != "image":
-            rename(tmp_path / "sets" / data_of(name) / f"{part}.parquet", column)
+            rename(file, column)
     survives(name, tmp_path, {"ROBUSTML_DATA": str(tmp_path / "sets")})
 
 
 def rename(path: Path, column: str) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(pq.read_table(path).rename_columns([column, "label"]), path)
+    table = pq.read_table(path)
+    renamed = table.rename_columns([column, "label"]).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(renamed, path)
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) != "digits"])
+@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) not in EMBEDDED])
 def test_experiment_runs_on_its_data(name: str, tmp_path: Path) -> None:
     folder = os.environ.get("ROBUSTML_DATA")
     if not folder:

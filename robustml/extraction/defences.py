@@ -1,0 +1,147 @@
+"""What an interface may do to its answers to be worth less to a thief, and costs whoever asks honestly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from robustml.draws import Draws
+from robustml.errors import RequestError
+from robustml.extraction.copycat import hard_labels
+from robustml.extraction.victim import QueriesRefused, Victim
+
+__all__ = ["Defence", "Defended", "OutputNoise", "Rounding", "TopLabel", "Watch"]
+
+
+@runtime_checkable
+class Defence(Protocol):
+    """Changes the answers of an interface, or watches them."""
+
+    def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """The probabilities (N, C) to give out for inputs `x` (N, ...) in place of `probabilities` (N, C)."""
+        ...
+
+
+@runtime_checkable
+class Watch(Defence, Protocol):
+    """A defence that may take a client for a thief."""
+
+    @property
+    def alarm_after(self) -> int | None:
+        """How many queries it had seen when it did; None if it has not."""
+        ...
+
+
+class Defended:
+    """A victim behind a defence: itself a victim. Requests after an alarm are refused.
+
+    Args:
+        victim: whom to ask.
+        defence: what happens to the answers.
+    """
+
+    def __init__(self, victim: Victim, defence: Defence) -> None:
+        self.victim = victim
+        self.defence = defence
+
+    @property
+    def queries(self) -> int:
+        """How many inputs were asked so far."""
+        return self.victim.queries
+
+    @property
+    def remaining(self) -> int:
+        """How many may still be asked."""
+        return self.victim.remaining
+
+    @property
+    def batch_size(self) -> int:
+        """How many inputs one request should hold."""
+        return self.victim.batch_size
+
+    @property
+    def alarm_after(self) -> int | None:
+        """How many queries had been asked when the defence raised an alarm; None if it has not."""
+        return self.defence.alarm_after if isinstance(self.defence, Watch) else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Probabilities (N, C) for `x` (N, ...), as the defence gives them out.
+
+        Raises:
+            QueriesRefused: the defence has raised an alarm.
+            BudgetSpent: N is more than remain.
+        """
+        if self.alarm_after is not None:
+            raise QueriesRefused(f"the interface took its client for a thief after {self.alarm_after} queries")
+        return self.defence(x, self.victim(x))
+
+
+@dataclass(frozen=True)
+class TopLabel:
+    """Tells the label and nothing else, as a row with a single 1."""
+
+    def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """One-hot rows (N, C)."""
+        return hard_labels(probabilities)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Rounds probabilities to `digits` decimals, and scales each row to a sum of 1 again.
+
+    A row in which nothing is left gets its label alone.
+
+    Args:
+        digits: decimals, 1 or more.
+
+    Raises:
+        RequestError: fewer than 1.
+    """
+
+    digits: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what would leave nothing."""
+        if self.digits < 1:
+            raise RequestError(f"defence.digits must be at least 1, got {self.digits}; for labels only, defence=top1")
+
+    def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """Rounded rows (N, C)."""
+        # float32 cannot hold most decimals, and its rounding would give them away
+        rounded = probabilities.double().round(decimals=self.digits)
+        total = rounded.sum(dim=1, keepdim=True)
+        return torch.where(total > 0, rounded / total.clamp_min(10**-self.digits), hard_labels(probabilities.double()))
+
+
+@dataclass(frozen=True)
+class OutputNoise:
+    """Adds Gaussian noise to probabilities, and makes probabilities of the sum again.
+
+    The noise belongs to the input: asked again, the interface answers alike, and averaging takes nothing off it.
+
+    Args:
+        scale: standard deviation of the noise.
+        seed: what the noise is made of, besides the input; a thief must not know it.
+
+    Raises:
+        RequestError: a scale that is not above 0.
+    """
+
+    scale: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse noise of no size."""
+        if not self.scale > 0:
+            raise RequestError(f"defence.scale must be above 0, got {self.scale}")
+
+    def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """Noisy rows (N, C)."""
+        noise = Draws.of(x, Generator().manual_seed(self.seed)).normal(probabilities.shape[1]).to(probabilities)
+        noisy = (probabilities + self.scale * noise).clamp_min(0)
+        total = noisy.sum(dim=1, keepdim=True)
+        # noise may leave nothing of a row
+        return torch.where(total > 0, noisy / total.clamp_min(1e-12), hard_labels(probabilities))

@@ -1,0 +1,40 @@
+"""Victims that have learnt digits."""
+
+from __future__ import annotations
+
+import pytest
+from torch.nn import functional
+
+from extraction.victims import SHAPE, Owned, seeded
+from robustml.data import DataModule, Digits
+from robustml.extraction import StudentTraining, labels_of
+from robustml.extraction.student import MakeStudent
+from robustml.models import MLP, DigitsCNN
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataModule:
+    data = DataModule(Digits(), name="digits", val_size=180)
+    data.setup()
+    return data
+
+
+def trained(digits: DataModule, model: MakeStudent, training: StudentTraining) -> Owned:
+    targets = functional.one_hot(digits.train.y, 10).float()
+    victim = training(model, digits.train.x.float() / 255, targets, generator=seeded(0))
+    x = digits.test.x.float() / 255
+    return Owned(victim, x, digits.test.y, labels_of(victim, x))
+
+
+@pytest.fixture(scope="session")
+def owned(digits: DataModule) -> Owned:
+    """A convolutional victim."""
+    found = trained(digits, DigitsCNN, StudentTraining(steps=300))
+    assert float((found.labels == found.y).float().mean()) > 0.95, "the bars need a victim that has learnt something"
+    return found
+
+
+@pytest.fixture(scope="session")
+def regression(digits: DataModule) -> Owned:
+    """A softmax regression."""
+    return trained(digits, lambda: MLP(SHAPE, 10, ()), StudentTraining(steps=300, learning_rate=0.01))

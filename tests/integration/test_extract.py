@@ -1,0 +1,259 @@
+"""Stealing a run's model, and one behind a real server, through the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from integration.files import left, sha256
+from integration.forks import Outcome, background, command
+from robustml.reporting import read_results
+from robustml.reporting.extraction import Extraction
+
+QUICK = ("training.steps=20", "curve=[0.5]", "transfer_limit=20", "attack.steps=2", "model@student=mlp")
+
+
+def block(outcome: Outcome) -> Extraction:
+    results = read_results(outcome.run / "results.json")
+    assert results.extraction is not None
+    return Extraction.model_validate(results.extraction)
+
+
+def test_a_copy_of_a_run(run_copy: Path, tmp_path: Path) -> None:
+    before = {name: sha256(run_copy / name) for name in left(run_copy)}
+    words = [f"victim={run_copy}", "method=knockoff", "pool=noise", "budget=60"]
+    outcome = command("extract", *words, *QUICK, cwd=tmp_path)
+    assert outcome.err == ""
+    assert outcome.run.parent == run_copy / "extractions"
+    assert left(outcome.run) == {"config.yaml", "copy.safetensors", "report.html", "results.json"}
+    assert {name: sha256(run_copy / name) for name in before} == before
+    results, victim = read_results(outcome.run / "results.json"), read_results(run_copy / "results.json")
+    assert (results.command, results.experiment) == ("extract", f"copy of {victim.experiment}")
+    assert results.model.name == "MLP"
+    assert results.model.sha256 == f"sha256:{sha256(outcome.run / 'copy.safetensors')}"
+    assert sum(tensor.numel() for tensor in load_file(outcome.run / "copy.safetensors").values()) > 0
+    found = block(outcome)
+    assert (found.method, found.pool, found.queries, found.budget) == ("Knockoff", "Noise", 60, 60)
+    assert [point.queries for point in found.curve] == [30, 60]
+    assert found.victim_accuracy == victim.clean_accuracy
+    assert found.accuracy == results.clean_accuracy
+    assert found.curve[-1].fidelity == found.fidelity
+    assert 0 < found.transfer_success.n <= 20
+    assert found.defence is None
+    assert "fidelity of the copy" in outcome.out
+    page = (outcome.run / "report.html").read_text()
+    assert "Model extraction" in page
+    assert "queries answered" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "queries"),
+    [
+        ("method=copycat budget=40", 40),
+        ("method=jacobian method.seeds=10 budget=35", 35),
+        ("method=knockoff method.strategy=adaptive pool=natural budget=40 method.round_steps=2", 40),
+        ("method=equation pool=noise budget=70", 70),
+        ("budget=500", 192),  # all that its training part holds
+    ],
+)
+def test_every_method(words: str, queries: int, run_copy: Path, tmp_path: Path) -> None:
+    outcome = command("extract", f"victim={run_copy}", *words.split(), *QUICK, cwd=tmp_path)
+    found = block(outcome)
+    assert found.queries == queries <= found.budget
+    assert "training" in found.params or found.method == "EquationSolving"
+
+
+@pytest.mark.parametrize(
+    ("defence", "name"),
+    [
+        ("top1", "TopLabel"),
+        ("rounding", "Rounding"),
+        ("reverse_sigmoid", "ReverseSigmoid"),
+        ("noise", "OutputNoise"),
+        ("prada", "Prada"),
+    ],
+)
+def test_every_defence(defence: str, name: str, run_copy: Path, tmp_path: Path) -> None:
+    words = [f"victim={run_copy}", "method=knockoff", "pool=noise", "budget=40", f"defence={defence}"]
+    outcome = command("extract", *words, *QUICK, cwd=tmp_path)
+    report = block(outcome).defence
+    assert report is not None
+    assert report.name == name
+    assert report.undefended.queries == 40
+    assert report.watches == (defence == "prada")
+    if defence in ("top1", "rounding", "prada"):
+        assert report.honest.label_accuracy_change == pytest.approx(0, abs=0.04)
+    assert (report.honest.mean_l1_change > 0) == (defence != "prada")
+    assert "honest users: accuracy" in outcome.out
+
+
+def test_an_alarm_ends_the_theft(run_copy: Path, tmp_path: Path) -> None:
+    words = "method=knockoff pool=noise defence=prada defence.threshold=0.999 defence.minimum=5 budget=600"
+    outcome = command("extract", f"victim={run_copy}", *words.split(), *QUICK, cwd=tmp_path)
+    found = block(outcome)
+    assert found.defence is not None
+    assert found.defence.alarm_after is not None
+    assert found.defence.alarm_after <= found.queries < 600
+    assert found.defence.undefended.queries == 600
+    assert found.defence.honest.false_alarm_after is not None
+    assert "alarm" in outcome.out
+
+
+@dataclass
+class Server:
+    """A forked `robustml serve`, and the files that it speaks into."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+
+    @property
+    def url(self) -> str:
+        """Where it serves, once it does."""
+        for _ in range(600):
+            if self.out.exists() and "\n" in self.out.read_text():
+                return self.out.read_text().splitlines()[0].removeprefix("serving on ")
+            time.sleep(0.05)
+        raise AssertionError(self.err.read_text())
+
+    def end(self, by: signal.Signals) -> Outcome:
+        """Send the signal and wait."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, by)
+        self.process.join(20)
+        assert self.process.exitcode is not None, "it did not end"
+        return Outcome(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
+@contextmanager
+def serving(run: Path, cwd: Path, *words: str) -> Iterator[Server]:
+    out, err = cwd / "serve.out", cwd / "serve.err"
+    server = Server(background("serve", f"run={run}", "port=0", *words, out=out, err=err, cwd=cwd), out, err)
+    try:
+        assert server.url.startswith("http://127.0.0.1:")
+        yield server
+    finally:
+        server.process.kill()
+        server.process.join()
+
+
+def test_a_model_behind_a_server_is_stolen_as_one_at_hand(run_copy: Path, tmp_path: Path) -> None:
+    words = ["method=knockoff", "pool=noise", "budget=60", "threat.eps=0.1", *QUICK]
+    with serving(run_copy, tmp_path) as server:
+        far = command("extract", f"victim={server.url}", "data=digits", "data.test_limit=90", *words, cwd=tmp_path)
+        ended = server.end(signal.SIGINT)
+    assert (ended.status, ended.err) == (0, "")
+    served = Path(ended.out.splitlines()[-1].removeprefix("run: "))
+    assert served.parent == run_copy / "served"
+    near = command("extract", f"victim={run_copy}", *words, cwd=tmp_path)
+    assert far.run.parent == tmp_path / "outputs" / "extract"
+    assert block(far) == block(near)
+    lines = [json.loads(line) for line in (served / "queries.jsonl").read_text().splitlines()]
+    found = block(far)
+    assert sum(line["n"] for line in lines) == 90 + found.queries + found.transfer_success.n
+    assert {line["status"] for line in lines} == {200}
+
+
+def test_a_server_with_a_defence_ends_on_sigterm(run_copy: Path, tmp_path: Path) -> None:
+    with serving(run_copy, tmp_path, "defence=top1") as server:
+        words = ["data=digits", "data.test_limit=20", "method=copycat", "budget=20", *QUICK]
+        assert command("extract", f"victim={server.url}", *words, cwd=tmp_path).status == 0
+        ended = server.end(signal.SIGTERM)
+    assert (ended.status, ended.err) == (0, "")
+
+
+REFUSED = {
+    "no victim": ("budget=5", "victim="),
+    "no such run": ("victim=none", "none"),
+    "budget 0": ("victim={run} budget=0", "at least 1"),
+    "budget a word": ("victim={run} budget=many", "'many'"),
+    "unknown method": ("victim={run} method=copycats", "'copycat'"),
+    "unknown defence": ("victim={run} defence=top2", "'top1'"),
+    "unknown pool": ("victim={run} pool=nois", "'noise'"),
+    "a bandit without classes": ("victim={run} method=knockoff method.strategy=adaptive", "strategy=random"),
+    "curve above 1": ("victim={run} curve=[2]", "curve"),
+    "steps 0": ("victim={run} training.steps=0", "training.steps"),
+    "a student that does not fit": ("victim={run} student.num_classes=7", "(1, 7)"),
+    "other data": ("victim={run} data=digits data.num_classes=9", "9 classes"),
+    "an endpoint without data": ("victim=http://127.0.0.1:{port}", "data="),
+    "an endpoint that is down": ("victim=http://127.0.0.1:{port} data=digits", "cannot be reached"),
+    "a file as an endpoint": ("victim=file:///etc/passwd data=digits", "no address"),
+    "a defence of an endpoint": ("victim=http://127.0.0.1:{port} data=digits defence=top1", "robustml serve"),
+}
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_extract_refuses(case: str, run_copy: Path, free_port: int, tmp_path: Path) -> None:
+    words, expected = REFUSED[case]
+    before = left(tmp_path)
+    outcome = command("extract", *words.format(run=run_copy, port=free_port).split(), cwd=tmp_path)
+    assert outcome.status == 2, outcome.out + outcome.err
+    assert expected in outcome.error
+    assert left(tmp_path) == before
+    assert not (run_copy / "extractions").exists()
+
+
+def test_an_endpoint_of_something_else(run_copy: Path, tmp_path: Path) -> None:
+    """A web server that knows nothing of models."""
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        cwd=run_copy, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        outcome = command("extract", f"victim=http://127.0.0.1:{port}", "data=digits", cwd=tmp_path)
+    finally:
+        server.kill()
+        server.communicate()
+    assert outcome.status == 2
+    assert "status 404" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", "run"),
+        ("run=none", "none"),
+        ("run={run} port=70000", "65535"),
+        ("run={run} host=256.1.1.1", "cannot serve"),
+        ("run={run} limits.inputs=0", "limits.inputs"),
+        ("run={run} defence=rounding defence.digits=0", "defence.digits"),
+        ("run={run} -m", "-m"),
+    ],
+)
+def test_serve_refuses(words: str, expected: str, run_copy: Path, tmp_path: Path) -> None:
+    outcome = command("serve", *words.format(run=run_copy).split(), cwd=tmp_path)
+    assert outcome.status == 2, outcome.out + outcome.err
+    assert expected in outcome.error
+    assert not (run_copy / "served").exists()
+
+
+def without_fastapi() -> None:
+    sys.modules["fastapi"] = None  # type: ignore[assignment]
+
+
+def test_serve_names_the_extra_that_is_missing(run_copy: Path, tmp_path: Path) -> None:
+    outcome = command("serve", f"run={run_copy}", cwd=tmp_path, before=without_fastapi)
+    assert outcome.status == 2
+    assert "robustml-lightning[serve]" in outcome.error
