@@ -11,11 +11,12 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 demo: $(VENV)/installed
 	$(BIN)/robustml train -m experiment=digits_standard,digits_pgd trainer.enable_progress_bar=false
 
-# One thread a test: on networks this small, two threads wait for each other more than they work.
+# One thread a test: on networks this small, two threads wait for each other more than they work. Two processes do not;
+# loadfile keeps the tests of a file, and the run that they share, in one of them.
 test test-slow test-data: export OMP_NUM_THREADS := 1
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
