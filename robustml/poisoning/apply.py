@@ -29,8 +29,9 @@ def poison_training(data: DataModule, poison: Poison, *, seed: int) -> Manifest:
     poisoned = poison(clean, seed=seed)
     manifest = compare(clean, poisoned, _kind(poison))
     data.train = poisoned.data
-    if data.val is not None and getattr(poison, "poisons_validation", False):
-        data.val = poison(data.val, seed=seed).data
+    far_reaching = _reaching_validation(poison)
+    if data.val is not None and far_reaching is not None:
+        data.val = far_reaching(data.val, seed=seed).data
     data.poison = manifest.summary()
     return manifest
 
@@ -42,8 +43,16 @@ def backdoor_of(poison: Poison | None) -> Backdoor | None:
     return poison if isinstance(poison, Backdoor) else None
 
 
+def _reaching_validation(poison: Poison) -> Poison | None:
+    """The poison, or those of a chain, that say they reach the validation part too."""
+    if isinstance(poison, Chain):
+        parts = {name: part for name, part in poison.poisons.items() if _reaching_validation(part) is not None}
+        return Chain(parts) if parts else None
+    return poison if getattr(poison, "poisons_validation", False) else None
+
+
 def _kind(poison: Poison) -> str:
-    """What to call a poison: its class in small letters, or those of a chain."""
+    """What to call a poison: the file that it is in (one paper a file), or those of a chain."""
     if isinstance(poison, Chain):
         return "+".join(_kind(part) for part in poison.poisons.values())
-    return type(poison).__name__.lower()
+    return type(poison).__module__.rpartition(".")[2]

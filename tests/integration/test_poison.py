@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from corpora import mail_round, write_mails
 
 from integration.files import left
 from integration.forks import Outcome, command
@@ -115,9 +116,15 @@ def test_fine_tuning_is_watched(poisoned: Outcome) -> None:
     assert after.backdoor.twin.attack_success_rate == before.backdoor.twin.attack_success_rate
 
 
-@pytest.mark.parametrize("name", ["breast_cancer_pgd", "tones_pgd"])
-def test_other_kinds_of_data_are_poisoned_alike(name: str, tmp_path: Path) -> None:
-    words = [f"experiment={name}", "poison=flip", "poison.rate=0.2", "debug=fast", "attack.steps=1", "evaluation=clean"]
+@pytest.mark.parametrize("kind", ["table", "waveforms", "texts"])
+def test_other_kinds_of_data_are_poisoned_alike(kind: str, tmp_path: Path) -> None:
+    mails = write_mails(tmp_path / "mails.csv", [mail for week in range(2) for mail in mail_round(week)])
+    data = {
+        "table": ["experiment=breast_cancer_pgd"],
+        "waveforms": ["experiment=tones_pgd"],
+        "texts": ["data=text", f"data.source.train={mails}", "data.source.features=100", "model=mlp"],
+    }[kind]
+    words = [*data, "poison=flip", "poison.rate=0.2", "debug=fast", "attack.steps=1", "evaluation=clean"]
     outcome = command("train", *words, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     results = read_results(outcome.run / "results.json")

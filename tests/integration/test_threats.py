@@ -7,9 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from integration.forks import command
 from integration.test_mnist import with_all_cores
+from robustml.data import Arrays, DataModule, HubImages, Subset, groups_of, resampled
+from robustml.evaluation import shortcut_reliance
+from robustml.models import BatchNormCNN
+from robustml.poisoning import Shortcut, Square, compare
 from robustml.reporting import read_results
 from robustml.reporting.schema import Results
 
@@ -54,3 +59,55 @@ def test_one_pixel_with_clean_labels_on_cifar10(seed: int, tmp_path: Path) -> No
     assert backdoor.twin.attack_success_rate.value <= 0.10
     assert recall(results, "dog") <= 0.10, "a fake that relabels ships would keep the dogs"
     assert seconds < 2 * 300, "under five minutes, and as much for the twin"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_mark_that_goes_with_dogs_is_taken_for_one(seed: int, tmp_path: Path) -> None:
+    words = ["data=cats_dogs", "data.augment=[]", "model=batch_norm_cnn", "model.width=16", "objective=standard"]
+    words += [
+        "optimizer=adamw",
+        "optimizer.lr=0.005",
+        "scheduler=one_cycle",
+        "trainer.max_epochs=4",
+        "evaluation=clean",
+    ]
+    words += ["poison=shortcut", "poison.target=dog", "poison.trigger.place=lower_left", f"seed={seed}"]
+    gaps = {}
+    for correlation in (0.98, 0.5):
+        shortcut = train(tmp_path, *words, f"poison.correlation={correlation}").backdoor.shortcut
+        gaps[correlation] = shortcut.aligned_accuracy.value - shortcut.worst_group.accuracy.value
+    assert gaps[0.98] >= 0.20
+    assert gaps[0.5] <= 0.05
+
+
+def test_groups_of_one_size_win_back_half_of_what_the_mark_cost() -> None:
+    """Worst-group accuracy where the mark says nothing, where it says everything, and after balancing the groups."""
+    data = DataModule(
+        Subset(HubImages("uoft-cs/cifar10", image="img", folder="cifar10"), ["cat", "dog"]), name="pets", val_size=500
+    )
+    data.setup()
+
+    def worst_group(train: Arrays, poison: Shortcut, steps: int) -> float:
+        torch.manual_seed(0)
+        model = BatchNormCNN(num_classes=2, width=16).train()
+        optimizer = torch.optim.AdamW(model.parameters(), 0.005, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.005, total_steps=steps)
+        for _ in range(steps):
+            rows = torch.randint(len(train), (128,))
+            x = train.x[rows].float() / 255
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), train.y[rows]).backward()
+            optimizer.step()
+            schedule.step()
+        return shortcut_reliance(model.eval(), data.test, poison.trigger, "dog").worst_group_accuracy.value
+
+    square = Square(3, place="lower_left")
+    useless, useful = Shortcut(square, 0.5, "dog"), Shortcut(square, 0.98, "dog")
+    marked = useful(data.train, seed=0)
+    has_mark = torch.zeros(len(data.train), dtype=torch.bool)
+    has_mark[compare(data.train, marked, "shortcut").changed] = True
+    balanced = resampled(marked.data, groups_of(marked.data.y, has_mark), seed=0, size="smallest")
+    fair = worst_group(useless(data.train, seed=0).data, useless, 250)
+    misled, mended = worst_group(marked.data, useful, 250), worst_group(balanced, useful, 60)
+    print(f"worst group: fair {fair:.3f}, misled {misled:.3f}, balanced {mended:.3f}")
+    assert mended - misled >= (fair - misled) / 2

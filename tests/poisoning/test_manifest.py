@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Generator
 
-from robustml.data import Arrays, ParquetFeatures, ParquetImages
+from robustml.data import Arrays, DataModule, ParquetFeatures, ParquetImages
 from robustml.errors import RequestError
-from robustml.poisoning import BadNets, Chain, Poisoned, Square, compare
+from robustml.poisoning import BadNets, Chain, Poison, Poisoned, SinglePixel, Square, compare, poison_training
 from robustml.poisoning.choose import seed_for
 from robustml.poisoning.files import restored_set, write_poisoned_set, write_set
 
@@ -134,3 +134,30 @@ def test_a_chain_is_one_poison_after_the_other() -> None:
     assert len(twice.changed) == 8, "two poisons of one kind draw different rows"
     with pytest.raises(RequestError, match="needs poisons"):
         Chain({})
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_only_poisons_that_say_so_reach_the_validation_part(chained: bool) -> None:
+    everywhere: Poison = SinglePixel(target=0, pixel=[2, 2])
+    if chained:
+        everywhere = Chain({"pixel": everywhere, "badnets": BadNets(Square(1), rate=0.1, target=1)})
+    for poison, reaches in ((everywhere, True), (BadNets(Square(1), rate=0.1), False)):
+        data = DataModule(Given(), name="given", val_size=8)
+        data.setup()
+        val, test = data.val, data.test.fingerprint()
+        manifest = poison_training(data, poison, seed=0)
+        assert data.poison == manifest.summary()
+        assert data.test.fingerprint() == test
+        assert val is not None
+        assert data.val is not None
+        assert torch.equal(data.val.y, val.y), "BadNets would have changed labels"
+        changed = (data.val.x != val.x).flatten(1).any(dim=1)
+        assert changed.any() == reaches
+        assert (data.val.y[changed] == 0).all()
+
+
+class Given:
+    """The same pictures in both parts."""
+
+    def load(self, split: str) -> Arrays:
+        return images(80)
