@@ -203,10 +203,15 @@ def attacks_table(results: Results) -> str:
 
 
 def class_section(run: Run) -> str:
-    """Accuracy of each class as bars, and as a table to unfold."""
+    """Accuracy of each class as bars, and as a table to unfold; without an attack there is no worst case to draw."""
     rows = run.results.per_class
     if not rows:
         return ""
+    if not run.results.attacks:
+        plain_rows = [
+            f'<tr><th scope="row">{escape(row.name)}</th>{rate_cell(row.clean_accuracy)}</tr>' for row in rows
+        ]
+        return section("By class", _table("<tr><th>class</th><th class=number>clean accuracy</th></tr>", plain_rows))
     cells = [
         f'<tr><th scope="row">{escape(row.name)}</th><td class="number">{row.label}</td>'
         f'<td class="number">{row.n:,}</td>'
