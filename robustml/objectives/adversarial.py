@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from robustml.errors import RequestError
 from robustml.modes import AttackMode, attacking
+from robustml.objectives.labels import accuracy, classes_of
 from robustml.types import Attack, LossOutput
 
 __all__ = ["Adversarial"]
@@ -48,27 +49,24 @@ class Adversarial:
             raise RequestError(f"share of adversarial samples must be in [0, 1], got {self.share}")
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial examples for `x` (N, ...) with labels `y` (N,)."""
+        """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C)."""
         if self.share == 0:
             return x
         with attacking(model, self.attack_mode):
-            return self.attack(model, x, y)
+            return self.attack(model, x, classes_of(y))
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
         """The weighted cross-entropy on `x` and `x_adv` (N, ...) with labels `y` (N,)."""
         if self.share == 1:
             logits = model(x_adv)
-            return LossOutput(self._cross_entropy(logits, y), logits, _accuracy("adversarial", logits, y))
+            return LossOutput(self._cross_entropy(logits, y), logits, {"adversarial_accuracy": accuracy(logits, y)})
         if self.share == 0:
             logits = model(x)
-            return LossOutput(self._cross_entropy(logits, y), logits, _accuracy("clean", logits, y))
+            return LossOutput(self._cross_entropy(logits, y), logits, {"clean_accuracy": accuracy(logits, y)})
         clean, adversarial = model(torch.cat([x, x_adv])).chunk(2)
         loss = self.share * self._cross_entropy(adversarial, y) + (1 - self.share) * self._cross_entropy(clean, y)
-        return LossOutput(loss, adversarial, _accuracy("clean", clean, y) | _accuracy("adversarial", adversarial, y))
+        logs = {"clean_accuracy": accuracy(clean, y), "adversarial_accuracy": accuracy(adversarial, y)}
+        return LossOutput(loss, adversarial, logs)
 
     def _cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
-
-
-def _accuracy(name: str, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-    return {f"{name}_accuracy": (logits.detach().argmax(1) == y).float().mean()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustml.errors import RequestError
+from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput
 
 __all__ = ["GaussianNoise"]
@@ -44,4 +45,4 @@ class GaussianNoise:
         """Cross-entropy on the noisy `x_adv` (N, ...) with labels `y` (N,)."""
         logits = model(x_adv)
         loss = functional.cross_entropy(logits.float(), y)
-        return LossOutput(loss, logits, {"noisy_accuracy": (logits.detach().argmax(1) == y).float().mean()})
+        return LossOutput(loss, logits, {"noisy_accuracy": accuracy(logits, y)})

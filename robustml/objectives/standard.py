@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput
 
 __all__ = ["Standard"]
@@ -30,4 +31,4 @@ class Standard:
         """Cross-entropy on `x` (N, ...) with labels `y` (N,)."""
         logits = model(x)
         loss = functional.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
-        return LossOutput(loss, logits, {"clean_accuracy": (logits.detach().argmax(1) == y).float().mean()})
+        return LossOutput(loss, logits, {"clean_accuracy": accuracy(logits, y)})
