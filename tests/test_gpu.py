@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytorch_lightning as pl
 import torch
 
 from robustml import LpBall, RobustClassifier, evaluate
-from robustml.attacks import FGSM, PGD, TorchAttack
+from robustml.attacks import FAB, FGSM, PGD, AutoAttack, TorchAttack
+from robustml.attacks.captured import Captured, cuda_graphs
+from robustml.attacks.gradient import crafting, input_gradient
 from robustml.data import DataModule, Digits
+from robustml.errors import RequestError
 from robustml.models import DigitsCNN
 from robustml.objectives import Adversarial
 
@@ -81,3 +85,64 @@ def test_the_set_lives_on_the_device_as_bytes(data: DataModule) -> None:
     assert x.is_cuda
     assert y.is_cuda
     assert x.dtype == torch.float32
+
+
+def images(data: DataModule) -> tuple[torch.Tensor, torch.Tensor]:
+    """The test set on the device."""
+    batches = list(data.loader("test", device="cuda"))
+    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+
+
+def test_captured_passes_are_those_of_the_model(data: DataModule) -> None:
+    """In any order of sizes and kinds: all of them share a pool of memory, and none may write over another's."""
+    model = trained(data, "32-true").model.cuda().eval()
+    x, _ = images(data)
+    captured = Captured(model, 100, cuda_graphs(x.device))
+    with crafting(captured, x) as (x,):
+        for count in (1, 100, 37, 64, 3, 100, 65, 1, 37):
+            part = x[:count]
+            torch.testing.assert_close(captured(part), model(part), atol=1e-4, rtol=1e-4)
+            for column in (0, 9):
+                expected = input_gradient(model, part, lambda scores, k=column: scores[:, k])
+                found = input_gradient(captured, part, lambda scores, k=column: scores[:, k])
+                torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    first, second = x[:30].clone().requires_grad_(), x[30:62].clone().requires_grad_()
+    early, late = captured(first), captured(second)
+    for column in (0, 3):
+        for part, logits in ((first, early), (second, late)):
+            (slope,) = torch.autograd.grad(logits[:, column].sum(), part, retain_graph=True)
+            (expected_slope,) = torch.autograd.grad(model(part)[:, column].sum(), part)
+            torch.testing.assert_close(slope, expected_slope, atol=1e-4, rtol=1e-4)
+    nearest = FAB(THREAT, steps=5, targets=None)
+    torch.testing.assert_close(nearest(captured, x, model(x).argmax(1)), nearest(model, x, model(x).argmax(1)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captured_graphs_change_no_verdict(data: DataModule, precision: str) -> None:
+    model = trained(data, "32-true").model.cuda().eval()
+    x, y = images(data)
+    robust, seconds = [], []
+    for graphs in (False, True):
+        attack = AutoAttack(THREAT, precision=precision, graphs=graphs)  # type: ignore[arg-type]
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        x_adv = attack(model, x, y, generator=torch.Generator().manual_seed(0))
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+        assert THREAT.contains(x_adv, x).all()
+        with torch.no_grad():
+            robust.append(model(x_adv).argmax(dim=1) == y)
+    print(f"{precision}: {seconds[0]:.1f} s without graphs, {seconds[1]:.1f} s with, {seconds[0] / seconds[1]:.2f} x")
+    assert 0 < robust[0].float().mean() < 1
+    assert (robust[0] == robust[1]).float().mean() >= 0.99
+
+
+def test_what_no_graph_can_hold_is_refused(data: DataModule) -> None:
+    class Waits(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10] * float(x.mean())
+
+    x, _ = images(data)
+    with pytest.raises(RequestError, match="cannot be captured"):
+        Captured(Waits().eval(), 100, cuda_graphs(x.device))(x[:10])
+    assert x.sum().isfinite(), "the device goes on working"

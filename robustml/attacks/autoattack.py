@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.apgd import APGD
+from robustml.attacks.captured import Captured, cuda_graphs
 from robustml.attacks.fab import FAB
 from robustml.attacks.gradient import crafting, logits_of
-from robustml.attacks.low_precision import search_in_half_precision
+from robustml.attacks.low_precision import HalfPrecision, search_in_half_precision
 from robustml.attacks.processes import attack_in_processes, available_processes
 from robustml.attacks.square import Square
 from robustml.errors import RequestError, nearest
@@ -45,9 +47,11 @@ class AutoAttack:
             do not depend on it, up to rounding.
         precision: ``"bfloat16"`` searches in half precision and confirms every success on the model itself: faster on
             accelerators and on CPUs with AMX. FAB stays as it is, since it measures distances to the boundary.
+        graphs: on a CUDA device, capture the model's passes as graphs and replay them (see
+            `robustml.attacks.captured`). For models in eval mode without random outputs. Not yet run on a GPU.
 
     Raises:
-        RequestError: another version or precision.
+        RequestError: another version or precision, or `graphs` where they cannot be; later: `graphs` off CUDA.
     """
 
     threat: LpBall
@@ -55,6 +59,7 @@ class AutoAttack:
     batch_size: int = 250
     processes: int | None = None
     precision: Precision = "float32"
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""
@@ -66,6 +71,10 @@ class AutoAttack:
             raise RequestError(f"AutoAttack has no precision {self.precision!r}; {hint}")
         if self.processes is not None and self.processes < 1:
             raise RequestError(f"AutoAttack needs processes >= 1 or null, got {self.processes}")
+        if self.graphs and self.version == "rand":
+            raise RequestError("AutoAttack's version=rand is for models with random outputs, which graphs=true is not")
+        if self.graphs and (self.processes or 1) > 1:
+            raise RequestError(f"graphs=true is for CUDA and processes={self.processes} for CPUs: choose one of them")
         self.members()
 
     def members(self) -> Mapping[str, Attack]:
@@ -98,16 +107,23 @@ class AutoAttack:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,); `x` where none was found."""
+        capture = cuda_graphs(x.device) if self.graphs else None
         device = None if generator is None else generator.device
         seed = int(torch.randint(0, 2**62, (1,), generator=generator, device=device))
         with crafting(model, x, y) as (x, y):
             processes = self.processes or available_processes(x)
             own = Generator().manual_seed(seed)
+            half: nn.Module = HalfPrecision(model)
+            if capture is not None:
+                model, half = (Captured(each, self.batch_size, capture) for each in (model, half))
+            run = partial(self._run, half=half)
             if processes > 1 and len(x) > 1:
-                return attack_in_processes(self._run, model, x, y, generator=own, processes=min(processes, len(x)))
-            return self._run(model, x, y, generator=own)
+                return attack_in_processes(run, model, x, y, generator=own, processes=min(processes, len(x)))
+            return run(model, x, y, generator=own)
 
-    def _run(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def _run(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, half: nn.Module, generator: Generator | None = None
+    ) -> Tensor:
         result = x.clone()
         left = torch.cat([logits_of(model, part).argmax(dim=1) for part in torch.split(x, self.batch_size)]) == y
         for member in self.members().values():
@@ -119,8 +135,9 @@ class AutoAttack:
             if self.precision == "float32" or isinstance(member, FAB):
                 found = member(model, x[index], y[index], generator=Generator().manual_seed(seed))
             else:
-                size = self.batch_size
-                found = search_in_half_precision(member, model, x[index], y[index], seed=seed, batch_size=size)
+                found = search_in_half_precision(
+                    member, model, x[index], y[index], seed=seed, batch_size=self.batch_size, half=half
+                )
             result[index] = found
             labels = [logits_of(model, part).argmax(dim=1) for part in torch.split(found, self.batch_size)]
             left[index] = torch.cat(labels) == y[index]

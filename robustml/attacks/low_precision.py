@@ -35,7 +35,14 @@ class HalfPrecision(nn.Module):
 
 
 def search_in_half_precision(
-    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, *, seed: int, batch_size: int
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    seed: int,
+    batch_size: int,
+    half: nn.Module | None = None,
 ) -> Tensor:
     """What `attack` finds on the model in bfloat16, as long as it fools the model itself.
 
@@ -49,11 +56,12 @@ def search_in_half_precision(
         y: (N,).
         seed: of the attack's random numbers, in both searches.
         batch_size: most examples in the passes that judge.
+        half: the model in half precision, where the caller has it in another form than `HalfPrecision`.
 
     Returns:
         (N, ...): what the attack found.
     """
-    half = HalfPrecision(model)
+    half = half or HalfPrecision(model)
     found = attack(half, x, y, generator=Generator().manual_seed(seed))
     # What fools it in half precision only. Where nothing was found, both are right.
     disputed = (_fooled(half, found, y, batch_size) & ~_fooled(model, found, y, batch_size)).nonzero().squeeze(1)
