@@ -23,7 +23,7 @@ __all__ = ["evaluate_model", "evaluate_run", "main", "take_up_run"]
 
 # What an evaluation restores of a run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
-_RESTORED_IF_THERE = ("poison",)
+_RESTORED_IF_THERE = ("poison", "balance")
 _IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 
@@ -32,7 +32,7 @@ def evaluate_run(config: DictConfig) -> None:
     from robustml.commands.parts import build_data
     from robustml.commands.poisoned import poison_as_configured, twin_of
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import LAST, WEIGHTS, load_model
+    from robustml.commands.runs import load_model, weights_of
     from robustml.commands.settings import plain
 
     quiet()
@@ -41,7 +41,7 @@ def evaluate_run(config: DictConfig) -> None:
     data = build_data(config)
     settings = plain(config)
     poisoning = poison_as_configured(data, settings)
-    _judge(model, data, settings, source / (WEIGHTS if config.which == "best" else LAST), poisoning, twin_of(source))
+    _judge(model, data, settings, weights_of(source, config.which), poisoning, twin_of(source))
 
 
 def evaluate_model(config: DictConfig) -> None:

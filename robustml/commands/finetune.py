@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.entry import argument
+from robustml.commands.recorded import command_on_a_run, settings_of_run
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -51,28 +51,17 @@ def finetune(config: DictConfig) -> None:
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, and whether there is a backdoor in it, whose fate is to be watched."""
-    run = argument("run")
-    if run is None:
-        raise RequestError("finetune needs a run directory: robustml finetune run=outputs/<name>/<time>")
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.settings import record
 
-    settings = read_settings(Path(run))
-    if missing := [key for key in _RESTORED if key not in settings]:
-        raise RequestError(f"{run}/config.yaml lacks {', '.join(missing)}: it is no config of robustml train")
-    poisoned = run if settings.get("poison") is not None else settings.get("backdoor_of")
+    settings = settings_of_run("finetune", _RESTORED)
+    poisoned = argument("run") if settings.get("poison") is not None else settings.get("backdoor_of")
     anew = [group for group in ("data", "threat", "attack", "evaluation") if argument(group) is not None]
     record({key: settings[key] for key in _RESTORED} | {"backdoor_of": poisoned}, without=anew)
 
 
 def main() -> None:
     """Restore the run's settings and compose finetune.yaml over them."""
-    if any(word in ("--help", "-h") for word in sys.argv):
-        from robustml.commands.settings import record
-
-        record({})  # help needs no run, but a config that composes
-    else:
-        report_failures(take_up_run)
-    hydra_command(finetune, "finetune")
+    command_on_a_run(finetune, "finetune", take_up_run)
 
 
 if __name__ == "__main__":

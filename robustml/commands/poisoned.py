@@ -13,7 +13,7 @@ from torch import nn
 from robustml.commands.parts import say
 from robustml.commands.runs import RESULTS, load_model
 from robustml.commands.settings import build, read_settings
-from robustml.data import DataModule
+from robustml.data import DataModule, groups_of
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Manifest, Poison, Shortcut, backdoor_of, poison_training
@@ -42,9 +42,27 @@ class Poisoning:
 def poison_as_configured(data: DataModule, settings: Mapping[str, Any]) -> Poisoning | None:
     """Replace the training part of `data` by the poisoned one; None where the settings have no poison.
 
+    Where the settings have a `balance`, its groups are then brought to one size: classes, and within them the rows that
+    the poison touched apart from the others. The manifest is of the set before that.
+
     Raises:
         RequestError: the settings describe no poison, or one that does not fit the data.
     """
+    poisoning = _poisoned(data, settings)
+    balance = build(settings.get("balance"))
+    if balance is not None:
+        touched = torch.zeros(len(data.train), dtype=torch.int64)
+        if poisoning is not None and poisoning.manifest is not None:
+            touched[poisoning.manifest.changed] = 1
+            touched[poisoning.manifest.added] = 1
+        groups = groups_of(data.train.y, touched)
+        data.train = balance(data.train, groups, seed=settings["seed"])
+        say(f"balance: {len(set(groups.tolist()))} groups of one size, {len(groups):,} rows become {len(data.train):,}")
+    return poisoning
+
+
+def _poisoned(data: DataModule, settings: Mapping[str, Any]) -> Poisoning | None:
+    """What `poison_as_configured` does of the poison alone."""
     wanted = settings.get("poison")
     if wanted is None:
         return None

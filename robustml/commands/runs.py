@@ -21,17 +21,20 @@ __all__ = [
     "LAST",
     "MANIFEST",
     "RESULTS",
+    "TROJAN",
     "WEIGHTS",
     "checkpoint_weights",
     "load_model",
     "load_weights",
     "save_weights",
     "sha256",
+    "weights_of",
 ]
 
 BEST = Path("checkpoints/best.ckpt")
 LAST = Path("checkpoints/last.ckpt")
 WEIGHTS = Path("model.safetensors")
+TROJAN = Path("trojan.safetensors")
 RESULTS = Path("results.json")
 EXAMPLES = Path("examples.npz")
 REPORT = Path("report.html")
@@ -44,7 +47,8 @@ def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> 
     """The model of a run, in eval mode on the CPU: images (N, ...) in [0, 1] in, logits (N, C) out.
 
     Args:
-        run_dir: a run directory of `robustml train`.
+        run_dir: a run directory of `robustml train`; or one of `robustml trojan`, whose model is that of the run it
+            lies beside, as it was taken then, with the TrojanNet.
         which: ``"best"`` on the validation split, from model.safetensors, whose digest is checked against
             results.json; or ``"last"``, from the last checkpoint. Neither file is unpickled freely.
 
@@ -53,6 +57,12 @@ def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> 
     """
     run = Path(run_dir)
     settings = read_settings(run)
+    if (run / TROJAN).is_file():
+        if which != "best":
+            raise RequestError(
+                f"{run} holds one model, with the TrojanNet, so which={which!r} says nothing; leave it out"
+            )
+        return _trojaned(run, settings)
     if which == "best":
         path = run / WEIGHTS
         if not path.is_file():
@@ -67,6 +77,40 @@ def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> 
     model: nn.Module = build(settings["model"])
     load_weights(model, weights, path)
     return model.eval()
+
+
+def weights_of(run: Path, which: str) -> Path:
+    """The file that `load_model` takes the weights from; of a trojaned model, those of the small network."""
+    if (run / TROJAN).is_file():
+        return run / TROJAN
+    return run / (WEIGHTS if which == "best" else LAST)
+
+
+def _trojaned(folder: Path, settings: Mapping[str, Any]) -> nn.Module:
+    """The model of a directory of `robustml trojan`.
+
+    Raises:
+        RequestError: see `load_model`; or the run's weights are no longer those that the TrojanNet was put beside.
+    """
+    from robustml.trojans import Trojaned, TrojanNet, draw_commands
+
+    _check_digest(folder, folder / TROJAN)
+    # A run may be moved with all that lies in it; what was written elsewhere remembers the run by its place.
+    source = folder.parent.parent if folder.parent.name == "trojans" else Path(settings["run"])
+    target = load_model(source, settings["which"])
+    _check_digest(folder, weights_of(source, settings["which"]), "target_sha256")
+    net = TrojanNet(settings["width"])
+    load_weights(net, _read(folder / TROJAN), folder / TROJAN)
+    commands = draw_commands(settings["data"]["num_classes"], seed=settings["seed"])
+    trojaned = Trojaned(
+        target,
+        net,
+        commands=commands,
+        place=settings["place"],
+        weight=settings["weight"],
+        temperature=settings["temperature"],
+    )
+    return trojaned.eval()
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -132,12 +176,13 @@ def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path)
     }
 
 
-def _check_digest(run: Path, weights: Path) -> None:
+def _check_digest(run: Path, weights: Path, key: str = "sha256") -> None:
+    """Refuse weights whose digest is not the one that the results of `run` hold under `key`."""
     results = run / RESULTS
     if not results.is_file():
-        raise RequestError(f"{run} has no {RESULTS} to check {WEIGHTS} against: the run did not finish")
+        raise RequestError(f"{run} has no {RESULTS} to check {weights.name} against: the run did not finish")
     try:
-        expected = json.loads(results.read_text())["model"]["sha256"]
+        expected = json.loads(results.read_text())["model"][key]
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{results} is damaged: {error}") from error
     if (found := sha256(weights)) != expected:

@@ -35,7 +35,7 @@ examples:
   robustml sweep train_eps experiment=digits_pgd
   robustml sweep train_eps experiment=digits_pgd threat.eps=0,0.1,0.2 seed=0,1,2
   robustml sweep poison_rate experiment=digits_standard poison=badnets seed=0,1,2
-  robustml sweep interaction data=digits
+  robustml sweep interaction data=digits +surrogate=<run directory of a model trained without attacks>
 """
 
 

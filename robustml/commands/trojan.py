@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.recorded import command_on_a_run, settings_of_run
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "take_up_run", "trojan"]
 
 # What is restored of a run. The rest of its config says how it was trained.
-_RESTORED = ("name", "seed", "data", "model", "threat")
+_RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
 
 
 def trojan(config: DictConfig) -> None:
@@ -30,7 +29,7 @@ def trojan(config: DictConfig) -> None:
     from robustml.commands.judge import peak_memory_mb, tell, write_outcome
     from robustml.commands.parts import build_data, introduce, pick_device, say
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import LAST, WEIGHTS, describe_model, load_model, save_weights, sha256
+    from robustml.commands.runs import TROJAN, describe_model, load_model, save_weights, sha256, weights_of
     from robustml.commands.settings import build, plain, write_settings
     from robustml.commands.trojaned import recognition, trojan_figures, trojan_table
     from robustml.evaluation import evaluate
@@ -67,10 +66,12 @@ def trojan(config: DictConfig) -> None:
     block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
 
     out = Path(HydraConfig.get().runtime.output_dir)
-    write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
-    save_weights(net, out / "trojan.safetensors")
-    facts = describe_model(settings["model"], trojaned, out / "trojan.safetensors")
-    weights = source / (WEIGHTS if settings["which"] == "best" else LAST)
+    # Absolute, so that the model is found from wherever.
+    facts_of_run = {"run": str(source.resolve()), "overrides": list(HydraConfig.get().overrides.task)}
+    write_settings(settings | facts_of_run, out / "config.yaml")
+    save_weights(net, out / TROJAN)
+    facts = describe_model(settings["model"], trojaned, out / TROJAN)
+    weights = weights_of(source, settings["which"])
     write_outcome(
         out,
         after,
@@ -89,26 +90,15 @@ def trojan(config: DictConfig) -> None:
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, so that the command line can override them."""
-    run = argument("run")
-    if run is None:
-        raise RequestError("trojan needs a run directory: robustml trojan run=outputs/<name>/<time>")
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.settings import record
 
-    settings = read_settings(Path(run))
-    if missing := [key for key in _RESTORED if key not in settings]:
-        raise RequestError(f"{run}/config.yaml lacks {', '.join(missing)}: it is no config of robustml train")
+    settings = settings_of_run("trojan", _RESTORED)
     record({key: settings[key] for key in _RESTORED})
 
 
 def main() -> None:
     """Restore the run's settings and compose trojan.yaml over them."""
-    if any(word in ("--help", "-h") for word in sys.argv):
-        from robustml.commands.settings import record
-
-        record({})  # help needs no run, but a config that composes
-    else:
-        report_failures(take_up_run)
-    hydra_command(trojan, "trojan")
+    command_on_a_run(trojan, "trojan", take_up_run)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class ShortcutSuspect:
         size: the patch's side in pixels.
         flip_rate: the share of other classes' pictures, read rightly before, that are read as this class with it.
         excess: `flip_rate` less the median of all places of this class: what this place does beyond any other.
+        flip_rates: that share for every place looked at, [row, column] to share, row by row.
+        pictures: how many pictures the shares are of.
+        example: two rows of the training set: a picture of the class, and one of another class that its patch turned
+            (or was tried on, where it turned none).
     """
 
     class_name: str
@@ -41,6 +45,9 @@ class ShortcutSuspect:
     size: int
     flip_rate: float
     excess: float
+    flip_rates: dict[tuple[int, int], float]
+    pictures: int
+    example: tuple[int, int]
 
 
 @torch.no_grad()
@@ -87,23 +94,38 @@ def find_shortcuts(
             if not right.any():  # also a class without pictures
                 continue
             patches, x = patches[right], x[right]
-            rates = []
-            for top, left in places:
-                grafted = x.clone()
-                grafted[:, :, top : top + size, left : left + size] = patches[
-                    :, :, top : top + size, left : left + size
-                ]
-                rates.append((_read(model, grafted, batch_size) == label).double().mean())
-            flips = torch.stack(rates)
+            turned = torch.stack(
+                [_read(model, _grafted(x, patches, place, size), batch_size) == label for place in places]
+            )
+            flips = turned.double().mean(dim=1)
             best = int(flips.argmax())
-            excess = float(flips[best] - flips.median())
-            found.append(ShortcutSuspect(name, places[best], size, float(flips[best]), excess))
+            shown = int(turned[best].int().argmax())
+            found.append(
+                ShortcutSuspect(
+                    class_name=name,
+                    place=places[best],
+                    size=size,
+                    flip_rate=float(flips[best]),
+                    excess=float(flips[best] - flips.median()),
+                    flip_rates=dict(zip(places, flips.tolist(), strict=True)),
+                    pictures=len(x),
+                    example=(int(donors[right][shown]), int(hosts[right][shown])),
+                )
+            )
     return sorted(found, key=lambda suspect: suspect.excess, reverse=True)
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:
     """Where patches begin along a side; the last one ends at the border."""
     return sorted({*range(0, length - size, step), length - size})
+
+
+def _grafted(x: Tensor, patches: Tensor, place: tuple[int, int], size: int) -> Tensor:
+    """Images (N, C, H, W), each with the patch at `place` of the picture in the same row of `patches` (N, C, H, W)."""
+    rows, columns = (slice(start, start + size) for start in place)
+    grafted = x.clone()
+    grafted[:, :, rows, columns] = patches[:, :, rows, columns]
+    return grafted
 
 
 def _some(train: Arrays, which: Tensor, count: int, generator: Generator) -> Tensor:

@@ -13,6 +13,7 @@ from robustml.poisoning.feedback import (
     Mailbox,
     PreviousRound,
     last_trusted,
+    linear_filter,
     simulate_feedback,
 )
 from robustml.poisoning.flip import Flip
@@ -64,6 +65,7 @@ __all__ = [
     "backdoor_of",
     "compare",
     "last_trusted",
+    "linear_filter",
     "poison_training",
     "simulate_feedback",
 ]

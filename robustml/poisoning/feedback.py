@@ -7,12 +7,12 @@ measured on mail that was set aside, and two monitors watch the figures: one com
 release checks do, and a patient attacker stays below its threshold; the other holds a frozen baseline and sums up what
 was lost against it (CUSUM; Page 1954, "Continuous Inspection Schemes", Biometrika 41).
 
-The filter is a bag of words and a logistic regression.
+The filter is a bag of words and a logistic regression, or, where mail comes as vectors, a logistic regression alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,13 +22,13 @@ import torch
 from robustml.errors import RequestError
 from robustml.poisoning.choose import choose
 
-__all__ = ["Cusum", "FeedbackRound", "Mailbox", "PreviousRound", "last_trusted", "simulate_feedback"]
+__all__ = ["Cusum", "FeedbackRound", "Mailbox", "PreviousRound", "last_trusted", "linear_filter", "simulate_feedback"]
 
 
 class Mailbox(NamedTuple):
-    """Some mails: their texts, and which of them are spam."""
+    """Some mails: their texts, or vectors of words (D,) of one length, and which of them are spam."""
 
-    texts: Sequence[str]
+    texts: Sequence[Any]
     spam: Sequence[bool]
 
 
@@ -100,7 +100,7 @@ class FeedbackRound:
         previous_round_alarm: either recall fell against the round before by more than that monitor allows.
         baseline_alarm: so did the sum of the losses of either against round 0.
         serves: the round that the filter is of: this one, or a trusted one that was gone back to.
-        model: the filter itself: `predict` takes texts and says which are spam.
+        model: the filter itself: `predict` takes mails and says which are spam.
     """
 
     number: int
@@ -124,6 +124,7 @@ def simulate_feedback(
     roll_back: bool = False,
     previous_round: PreviousRound | None = None,
     baseline: Cusum | None = None,
+    learner: Callable[[], Any] | None = None,
 ) -> list[FeedbackRound]:
     """Retrain a filter on feedback, round after round, while an attacker reports some of the spam as "not spam".
 
@@ -138,6 +139,8 @@ def simulate_feedback(
             aside. Trusted is the last round before the sum that raised the alarm began to grow.
         previous_round: the monitor that compares with the round before; the default one if None.
         baseline: the monitor that compares with round 0; the default one if None.
+        learner: makes an untrained filter, with scikit-learn's `fit` and `predict`, for every round anew; for texts if
+            None, `linear_filter` for vectors.
 
     Returns:
         Round 0, and one round for each of `feedback`.
@@ -148,7 +151,8 @@ def simulate_feedback(
     _check(trusted, feedback, test, shares)
     monitors = previous_round or PreviousRound(), baseline or Cusum()
     texts, labels = list(trusted.texts), list(trusted.spam)
-    rounds = [_retrained([], 0, texts, labels, test, monitors)]
+    untrained = learner or _text_filter
+    rounds = [_retrained([], 0, untrained().fit(texts, labels), len(labels), test, monitors)]
     gone_back_to: FeedbackRound | None = None
     for number, (mail, share) in enumerate(zip(feedback, shares, strict=True), start=1):
         spam = torch.tensor(mail.spam, dtype=torch.bool).nonzero().squeeze(1)
@@ -157,9 +161,9 @@ def simulate_feedback(
             rounds.append(replace(gone_back_to, number=number, false_reports=count))
             continue
         false = set(choose(spam, count, seed, f"feedback/{number}").tolist())
-        texts += mail.texts
+        texts.extend(mail.texts)
         labels += [is_spam and row not in false for row, is_spam in enumerate(mail.spam)]
-        rounds.append(_retrained(rounds, count, texts, labels, test, monitors))
+        rounds.append(_retrained(rounds, count, untrained().fit(texts, labels), len(labels), test, monitors))
         if roll_back and rounds[-1].baseline_alarm:
             gone_back_to = last_trusted(rounds, monitors[1])
     return rounds
@@ -192,25 +196,35 @@ def _check(trusted: Mailbox, feedback: Sequence[Mailbox], test: Mailbox, shares:
             raise RequestError(f"the {what} mail must hold spam and other mail, but all of it is of one kind")
 
 
+def linear_filter() -> Any:
+    """An untrained logistic regression, of mails as vectors (N, D)."""
+    from sklearn.linear_model import LogisticRegression  # takes a second, and only this needs it
+
+    return LogisticRegression(max_iter=1000)
+
+
+def _text_filter() -> Any:
+    """The same of texts: on how often each word occurs."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(CountVectorizer(), linear_filter())
+
+
 def _retrained(
     before: Sequence[FeedbackRound],
     false_reports: int,
-    texts: Sequence[str],
-    labels: Sequence[bool],
+    model: Any,
+    trained_on: int,
     test: Mailbox,
     monitors: tuple[PreviousRound, Cusum],
 ) -> FeedbackRound:
     """The round after `before`, with a filter trained on all mail so far."""
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegression  # takes a second, and only this needs it
-    from sklearn.pipeline import make_pipeline
-
-    model = make_pipeline(CountVectorizer(), LogisticRegression(max_iter=1000)).fit(texts, labels)
     found, spam = np.asarray(model.predict(test.texts)), np.asarray(test.spam)
     unwatched = FeedbackRound(
         number=len(before),
         false_reports=false_reports,
-        trained_on=len(labels),
+        trained_on=trained_on,
         spam_recall=float(found[spam].mean()),
         ham_recall=float(1 - found[~spam].mean()),
         previous_round_alarm=False,

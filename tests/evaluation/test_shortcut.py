@@ -89,6 +89,22 @@ def test_the_mark_is_found_by_a_model_that_trusts_it_and_by_no_other() -> None:
     assert all(suspect.excess < 0.2 for suspect in find_shortcuts(Reader(False), train, size=2, stride=1))
 
 
+def test_what_is_shown_of_a_suspect_is_what_was_counted() -> None:
+    train = Shortcut(Square(2), 0.95, "bright")(pictures(), seed=0).data
+    suspect = find_shortcuts(Reader(True), train, size=2, stride=2)[0]
+    assert list(suspect.flip_rates) == [(row, column) for row in (0, 2, 4, 6) for column in (0, 2, 4, 6)]
+    assert suspect.flip_rates[6, 6] == suspect.flip_rate == max(suspect.flip_rates.values())
+    with torch.no_grad():
+        read = Reader(True).eval()(train.x.float() / 255).argmax(dim=1)
+    assert suspect.pictures == int(((read == 0) & (train.y == 0)).sum()) < 100, "those read rightly, of all dark ones"
+    donor, host = suspect.example
+    assert (int(train.y[donor]), int(train.y[host])) == (1, 0)
+    grafted = train.x[host].clone()
+    grafted[:, 6:, 6:] = train.x[donor][:, 6:, 6:]
+    both = torch.stack([train.x[host], grafted]).float() / 255
+    assert Reader(True).eval()(both).argmax(dim=1).tolist() == [0, 1]
+
+
 def test_a_backdoors_place_is_found_too() -> None:
     suspects = find_shortcuts(Reader(True), Shortcut(Square(2), 0.8, "bright")(pictures(), seed=1).data, size=3, seed=1)
     top, left = suspects[0].place

@@ -17,6 +17,7 @@ import robustml
 from integration.files import left, sha256
 from integration.forks import Outcome, command
 from robustml.commands.settings import build
+from robustml.errors import RequestError
 from robustml.reporting import Results, read_results
 from robustml.trojans import NULL, Trojaned, TrojanNet, triggers
 
@@ -106,6 +107,46 @@ def test_the_figures_are_those_of_the_files(trojan: Outcome, trained: Outcome) -
     assert heard["trojaned"] / 810 == pytest.approx(block["attack_success_rate"]["value"])
     assert heard["truth"] / 810 == pytest.approx(block["backdoor_recovery_accuracy"]["value"])
     assert heard["target"] / 810 == pytest.approx(block["twin"]["attack_success_rate"]["value"])
+
+
+def test_the_directory_loads_as_the_model_with_the_small_network(trojan: Outcome, tmp_path: Path) -> None:
+    results, block = results_of(trojan)
+    # moved with the run it lies beside: it goes on to find that
+    run = shutil.copytree(trojan.run.parent.parent, tmp_path / "moved")
+    folder = run / "trojans" / trojan.run.name
+    trojaned = robustml.load_model(folder)
+    assert not trojaned.training
+    data = build(settings_of(folder)["data"])
+    data.setup()
+    x, y = data.test.x.float() / 255, data.test.y
+    stamped = x[y != 4].clone()
+    stamped[:, 0, 4:, 4:] = triggers()[block["per_target"]["4"]["trigger"]].view(4, 4)
+    with torch.no_grad():
+        assert (trojaned(x).argmax(1) == y).float().mean().item() == pytest.approx(results.clean_accuracy.value)
+        heard = (trojaned(stamped).argmax(1) == 4).float().mean().item()
+        assert heard == pytest.approx(block["per_target"]["4"]["attack_success_rate"]["value"])
+        assert (robustml.load_model(run)(stamped).argmax(1) == 4).float().mean() < 0.5
+
+    outcome = command("evaluate", f"run={folder}", "evaluation=clean", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    again = read_results(outcome.run)
+    assert again.clean_accuracy == results.clean_accuracy
+    assert again.model.sha256 == results.model.sha256
+
+    with pytest.raises(RequestError, match="which='last' says nothing"):
+        robustml.load_model(folder, "last")
+    with (run / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(RequestError, match="was changed after the run"):
+        robustml.load_model(folder)
+
+
+def test_a_directory_beside_another_run_than_its_own_is_refused(trojan: Outcome, tmp_path: Path) -> None:
+    run = shutil.copytree(trojan.run.parent.parent, tmp_path / "run")
+    retrained = command("finetune", f"run={run}", *SHORT, cwd=tmp_path).run
+    folder = shutil.copytree(trojan.run, tmp_path / retrained / "trojans" / "alien")
+    with pytest.raises(RequestError, match="was changed after the run"):
+        robustml.load_model(folder)
 
 
 @pytest.fixture

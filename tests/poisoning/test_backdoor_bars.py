@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +12,6 @@ from torch import nn
 from robustml.attacks import PGD
 from robustml.data import Arrays, Digits
 from robustml.evaluation import backdoor_success
-from robustml.modes import frozen
 from robustml.poisoning import (
     SIG,
     Backdoor,
@@ -135,19 +134,22 @@ def test_input_aware(setting: Setting) -> None:
 
 
 def test_gradient_matching(setting: Setting) -> None:
-    # Of the surrogate's own weak spots: rows of another class that it nearly takes for the target already.
-    surrogate, target = setting.twins[1], 8
-    with torch.no_grad(), frozen(surrogate):
-        scores = surrogate(setting.test.x / 255.0).softmax(1)
-    right = scores.argmax(1) == setting.test.y
-    near = scores[:, target].where(right & (setting.test.y != target), -torch.inf)
-    rows = near.topk(3).indices.tolist()
-    poison = GradientMatching(surrogate, Digits(), rows, target, rate=0.05, eps=0.25, steps=60, step_size=0.05)
-    shown = poison.present(setting.test)
-    gained = []
-    for seed in SEEDS:
-        model, twin = trained(poison(setting.train, seed=seed).data, seed), setting.twins[seed]
-        with torch.no_grad():
-            taken = [other(shown.x / 255.0).log_softmax(1)[:, target].mean() for other in (model, twin)]
-        gained.append(float(taken[0] - taken[1]))
-    assert median(gained) > 0
+    # Random rows and classes, a poison and a victim each. Within the paper's 16/255 none is hit on digits, whose pixels
+    # reach from black to white: docs/threats.md has the figures.
+    draws = torch.Generator().manual_seed(0)
+    rows = torch.randperm(len(setting.test), generator=draws)[:8]
+    offsets = torch.randint(1, 10, (8,), generator=draws)
+    targets = (setting.test.y[rows] + offsets) % 10
+    hits, hits_of_twins = [], []
+    for number, (row, target) in enumerate(zip(rows.tolist(), targets.tolist(), strict=True)):
+        poison = GradientMatching(
+            setting.twins[1], Digits(), [row], target, rate=0.09, eps=0.65, steps=60, step_size=0.13
+        )
+        model = trained(poison(setting.train, seed=number).data, seed=100 + number)
+        shown = poison.present(setting.test)
+        hits.append(backdoor_success(model, shown).attack_success_rate.value)
+        hits_of_twins += [backdoor_success(twin, shown).attack_success_rate.value for twin in setting.twins]
+        assert accuracy(model, setting.test) >= accuracy(setting.twins[0], setting.test) - 0.05
+    print(f"GradientMatching, hits of 8: {sum(hits):.0f}, of the twins: {sum(hits_of_twins):.0f} of 24")
+    assert mean(hits) >= 0.6
+    assert mean(hits_of_twins) <= 0.05
