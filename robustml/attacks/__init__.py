@@ -7,8 +7,10 @@ from robustml.attacks.fab import FAB
 from robustml.attacks.fgsm import FGSM
 from robustml.attacks.fgsm_rs import FGSMRS
 from robustml.attacks.fmn import FMN
+from robustml.attacks.kl_pgd import KLPGD
 from robustml.attacks.losses import Goal
 from robustml.attacks.mifgsm import MIFGSM
+from robustml.attacks.msd import MSD
 from robustml.attacks.patch_pgd import PatchPGD
 from robustml.attacks.pgd import PGD
 from robustml.attacks.rescale import at_eps
@@ -26,7 +28,9 @@ __all__ = [
     "FGSM",
     "FGSMRS",
     "FMN",
+    "KLPGD",
     "MIFGSM",
+    "MSD",
     "PGD",
     "AutoAttack",
     "FixedPerturbation",

@@ -20,7 +20,7 @@ from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.types import Threat
 
-__all__ = ["PGD", "Target", "choose_target", "resolve_step_size"]
+__all__ = ["PGD", "Target", "choose_target", "noisy_start", "resolve_step_size"]
 
 Target = Literal["least_likely", "runner_up", "random"] | int | None
 
@@ -38,6 +38,8 @@ class PGD:
         random_start: start uniformly inside the threat; at the original otherwise.
         clip_start: clip random starts to the image box before the first gradient. On MNIST, where most pixels are 0,
             that pushes every start to one side, and training with few steps was seen to lose its robustness.
+        start_noise: with a number, random starts are the original and Gaussian noise of that standard deviation, as in
+            MART (0.001), instead of uniform; projected if `clip_start`.
         loss: what to climb: ``"ce"``, ``"margin"`` or ``"dlr"``.
         target: None to be taken for any wrong class; a class index, ``"least_likely"``, ``"runner_up"`` or
             ``"random"`` to be taken for that one. Examples whose label is the target are left as they are.
@@ -45,7 +47,7 @@ class PGD:
             training it would weaken the attack on purpose.
 
     Raises:
-        RequestError: fewer than 1 step or restart, or both kinds of step size.
+        RequestError: fewer than 1 step or restart, both kinds of step size, or noise at a start that is not random.
     """
 
     threat: Threat
@@ -55,6 +57,7 @@ class PGD:
     restarts: int = 1
     random_start: bool = True
     clip_start: bool = True
+    start_noise: float | None = None
     loss: LossName = "ce"
     target: Target = None
     early_stop: bool = False
@@ -63,6 +66,11 @@ class PGD:
         """Refuse what could only fail later, in the middle of a run."""
         if self.steps < 1 or self.restarts < 1:
             raise RequestError(f"PGD needs steps and restarts >= 1, got steps={self.steps}, restarts={self.restarts}")
+        if self.start_noise is not None and not (self.start_noise > 0 and self.random_start):
+            raise RequestError(
+                f"PGD's start_noise must be > 0 and needs random_start=true, got start_noise={self.start_noise} and "
+                f"random_start={self.random_start}"
+            )
         attack_loss(self.loss)
         resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=1.0)
 
@@ -79,7 +87,12 @@ class PGD:
             return torch.where((goal.target == y).view(-1, *[1] * (x.ndim - 1)), x, x_adv)
 
     def _start(self, x: Tensor, generator: Generator | None) -> Tensor:
-        return self.threat.sample(x, generator, boxed=self.clip_start) if self.random_start else x
+        if not self.random_start:
+            return x
+        if self.start_noise is None:
+            return self.threat.sample(x, generator, boxed=self.clip_start)
+        start = noisy_start(x, self.start_noise, generator)
+        return self.threat.project(start, x) if self.clip_start else start
 
     def _climb(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor) -> Tensor:
         return climb(
@@ -120,6 +133,12 @@ class PGD:
             score = attack_loss(self.loss)(logits, goal).float()
         reached = goal.reached(logits)
         return reached, score.where(~reached, torch.inf)
+
+
+def noisy_start(x: Tensor, deviation: float, generator: Generator | None) -> Tensor:
+    """`x` (N, ...) and Gaussian noise around it, not projected; with a `generator`, an example's noise is its own."""
+    noise = torch.randn_like(x) if generator is None else Draws.of(x, generator).normal(*x.shape[1:]).to(x)
+    return torch.add(x, noise, alpha=deviation)
 
 
 def resolve_step_size(eps: float, step_size: float | None, relative: float | None, *, default: float) -> float:

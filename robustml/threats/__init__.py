@@ -4,5 +4,6 @@ from robustml.threats.lp import LpBall
 from robustml.threats.patch import Patch
 from robustml.threats.sparse import SparseBall
 from robustml.threats.spatial import Spatial
+from robustml.threats.union import Union
 
-__all__ = ["LpBall", "Patch", "SparseBall", "Spatial"]
+__all__ = ["LpBall", "Patch", "SparseBall", "Spatial", "Union"]

@@ -22,7 +22,9 @@ from robustml.attacks import (
     FGSM,
     FGSMRS,
     FMN,
+    KLPGD,
     MIFGSM,
+    MSD,
     PGD,
     FixedPerturbation,
     PatchPGD,
@@ -36,7 +38,7 @@ from robustml.attacks import (
 )
 from robustml.attacks.pgd import choose_target
 from robustml.errors import RequestError
-from robustml.threats import LpBall, Patch, SparseBall, Spatial
+from robustml.threats import LpBall, Patch, SparseBall, Spatial, Union
 from robustml.types import Attack, Threat
 
 INF, TWO, ONE = LpBall("inf", 0.1), LpBall(2, 0.6), LpBall(1, 2.5)
@@ -58,6 +60,8 @@ DETERMINISTIC: dict[str, Attack] = {
     **{f"fab-{norm}": FAB(ball, steps=4, targets=2) for norm, ball in BALLS.items()},
     "fab-nearest": FAB(INF, steps=4, targets=None),
     "mifgsm-early_stop": MIFGSM(INF, steps=4, early_stop=True, decay=0.5, step_size=0.04),
+    "msd": MSD(Union([INF, TWO, ONE]), steps=4),
+    "msd-step_sizes-dlr": MSD(Union([TWO, ONE], eps=0.8), steps=4, step_sizes=[0.2, 0.5], loss="dlr"),
     # In wide balls, for what lies outside of the ball is not given back.
     **{f"fmn-{norm}": FMN(LpBall(norm, wide), steps=10) for norm, wide in (("inf", 0.6), (2, 2.0), (1, 7.0))},
     "fmn-target-class": FMN(LpBall(2, 3.0), steps=10, target=3),
@@ -92,7 +96,12 @@ DRAWN_TARGETS: dict[str, Attack] = {"pgd-target-random": PGD(INF, steps=3, targe
 STREAMED: dict[str, Attack] = {
     "sparse_rs": SparseRS(FOUR_PIXELS, queries=60),
     "sparse_rs-ce": SparseRS(FOUR_PIXELS, queries=60, loss="ce", alpha=1.0),
+    "pgd-start_noise": PGD(INF, steps=4, start_noise=0.001),
+    "pgd-start_noise-restarts": PGD(TWO, steps=3, start_noise=0.01, clip_start=False, restarts=2),
 }
+
+# They climb away from the clean prediction, whatever the label, and draw as those above.
+UNLABELLED: dict[str, Attack] = {f"kl_pgd-{norm}": KLPGD(ball, steps=4) for norm, ball in BALLS.items()}
 
 
 class Surrogate(nn.Module):
@@ -132,7 +141,7 @@ TORCHATTACKS: dict[str, Attack] = {
 }
 TORCHATTACKS_DETERMINISTIC = ["ta-FGSM", "ta-BIM", "ta-MIFGSM"]
 
-OWN = DETERMINISTIC | RANDOM | DRAWN_TARGETS | STREAMED | ELSEWHERE | TOGETHER
+OWN = DETERMINISTIC | RANDOM | DRAWN_TARGETS | STREAMED | UNLABELLED | ELSEWHERE | TOGETHER
 ALL = OWN | ON_IMAGES | TORCHATTACKS
 # One for every way through the code, where a check does not depend on norms and numbers.
 FEW = {
@@ -146,11 +155,14 @@ FEW = {
         "bim-target-least_likely",
         "bim-target-runner_up-dlr",
         "mifgsm-early_stop",
+        "msd",
         "pgd-1",
         "pgd-restarts-2-margin",
         "pgd-restarts-early_stop",
         "pgd-target-random",
         "pgd-0-restarts-early_stop",
+        "pgd-start_noise",
+        "kl_pgd-inf",
         "patch_pgd-early_stop",
         "universal-2",
         "ta-PGD",
@@ -331,7 +343,12 @@ def test_the_result_is_detached_from_images_that_carry_a_gradient(
 
 
 @over(
-    DETERMINISTIC | STREAMED | ELSEWHERE | ON_IMAGES | {name: TORCHATTACKS[name] for name in TORCHATTACKS_DETERMINISTIC}
+    DETERMINISTIC
+    | STREAMED
+    | UNLABELLED
+    | ELSEWHERE
+    | ON_IMAGES
+    | {name: TORCHATTACKS[name] for name in TORCHATTACKS_DETERMINISTIC}
 )
 def test_a_batch_gives_what_its_examples_give(attack: Attack, conv_model: nn.Module, image_batch: Any) -> None:
     assert_batch_invariant(attack, conv_model, image_batch)
@@ -515,7 +532,12 @@ def test_a_targeted_attack_reaches_its_target(digits_net: Any) -> None:
         (lambda: PGD(INF, relative_step_size=-1), "relative_step_size"),
         (lambda: PGD(INF, step_size=float("nan")), "step_size"),
         (lambda: PGD(INF, loss="dlrr"), "dlr"),  # type: ignore[arg-type]
+        (lambda: PGD(INF, start_noise=0.0), "start_noise"),
+        (lambda: PGD(INF, start_noise=0.1, random_start=False), "random_start"),
         (lambda: MIFGSM(INF, steps=0), "steps"),
+        (lambda: KLPGD(INF, steps=0), "steps"),
+        (lambda: KLPGD(INF, start_noise=0.0), "no gradient"),
+        (lambda: KLPGD(INF, step_size=0.1, relative_step_size=0.1), "not both"),
         (lambda: SparseRS(INF), "threat=sparse"),  # type: ignore[arg-type]
         (lambda: SparseRS(FOUR_PIXELS, queries=0), "queries"),
         (lambda: SparseRS(FOUR_PIXELS, alpha=0), "alpha"),

@@ -9,11 +9,24 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks import FGSM, PGD
+from robustml.attacks import FGSM, KLPGD, MSD, PGD
 from robustml.errors import RequestError
 from robustml.modes import AttackMode
-from robustml.objectives import Adversarial, GaussianNoise, IntervalBound, Standard
-from robustml.threats import LpBall
+from robustml.objectives import (
+    AWP,
+    HAT,
+    MART,
+    TRADES,
+    Adversarial,
+    Free,
+    GaussianNoise,
+    GradAlign,
+    IntervalBound,
+    LogitPairing,
+    SeveralNorms,
+    Standard,
+)
+from robustml.threats import LpBall, Union
 from robustml.types import Objective
 
 
@@ -184,7 +197,18 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "clean": lambda: Adversarial(PGD(LpBall(1, 2.0), steps=2), share=0.0),
     "gaussian": lambda: GaussianNoise(sigma=0.2),
     "interval": lambda: IntervalBound(LpBall("inf", 0.02)),
+    "awp": lambda: AWP(Adversarial(PGD(LpBall("inf", 0.1), steps=2))),
+    "awp-interval": lambda: AWP(IntervalBound(LpBall("inf", 0.02))),
+    "free": lambda: Free(LpBall("inf", 0.1)),
+    "max_norms": lambda: SeveralNorms({"inf": FGSM(LpBall("inf", 0.1)), "2": PGD(LpBall(2, 0.5), steps=2)}),
+    "msd": lambda: Adversarial(MSD(Union([LpBall("inf", 0.1), LpBall(2, 0.5)]), steps=2)),
     "batch_stats": lambda: Adversarial(FGSM(LpBall("inf", 0.1)), attack_mode="batch_stats"),
+    "trades": lambda: TRADES(KLPGD(LpBall("inf", 0.1), steps=2)),
+    "mart": lambda: MART(PGD(LpBall(2, 0.5), steps=2, start_noise=0.001), attack_mode="batch_stats"),
+    "hat": lambda: HAT(KLPGD(LpBall("inf", 0.1), steps=2), nn.Sequential(nn.Flatten(), nn.Linear(36, 5))),
+    "grad_align": lambda: GradAlign(FGSM(LpBall("inf", 0.1))),
+    "grad_align-2": lambda: GradAlign(FGSM(LpBall(2, 0.5)), attack_mode="train"),
+    "logit_pairing": lambda: LogitPairing(PGD(LpBall(1, 2.0), steps=2), attack_mode="train"),
 }
 
 
