@@ -3,8 +3,10 @@
 from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation, RandomCrop, RandomHorizontalFlip
 from robustml.data.cache import Source, cached
+from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.groups import group_weights, groups_of, resampled
 from robustml.data.loader import TensorLoader
+from robustml.data.mixing import CutMix, Mix
 from robustml.data.module import DataModule
 from robustml.data.sources import (
     BreastCancer,
@@ -12,6 +14,7 @@ from robustml.data.sources import (
     Digits,
     HubImages,
     ImageFolder,
+    NpzImages,
     ParquetFeatures,
     ParquetImages,
     Subset,
@@ -25,10 +28,15 @@ __all__ = [
     "Augmentation",
     "BreastCancer",
     "Csv",
+    "CutMix",
     "DataModule",
     "Digits",
+    "ExtraImages",
     "HubImages",
     "ImageFolder",
+    "Mix",
+    "Mixture",
+    "NpzImages",
     "ParquetFeatures",
     "ParquetImages",
     "RandomCrop",

@@ -10,6 +10,8 @@ from torch import Generator, Tensor
 
 from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
+from robustml.data.extra import Mixture
+from robustml.data.mixing import Mix
 from robustml.errors import RequestError
 
 __all__ = ["TensorLoader"]
@@ -17,6 +19,8 @@ __all__ = ["TensorLoader"]
 
 class TensorLoader:
     """Iterate over batches `(x, y)`: x (B, ...) float32 in [0, 1] and y (B,) int64, both on `device`.
+
+    Where batches are mixed (`mix`), y is (B, C) float32: how much of each class is in each image.
 
     Order and augmentation depend on `seed`, the epoch and the batch's number alone: a resumed run sees what the
     uninterrupted one would have, and so do all ranks, on whatever device.
@@ -30,7 +34,13 @@ class TensorLoader:
         batch_size: samples a batch, over all ranks together.
         shuffle: draw a new order each epoch.
         augment: applied in order to each batch over all ranks, before it is cut.
-        seed: of the order and the augmentation.
+        replay: hand out each batch so many times in a row, augmented and mixed in the same way (Shafahi et al. 2019,
+            arXiv:1904.12843, "Free"). An epoch is then as many passes over the set: divide the epochs by it.
+        extra: takes the place of a share of each batch. As without it, an epoch is as many batches as the set fills:
+            of the set itself it then shows a part, drawn anew each time.
+        mix: blends the images of a batch, once they are augmented.
+        epochs: how many the run has, for a `mix` that follows a schedule; None where nobody knows.
+        seed: of the order, the augmentation, the extra images and the mixing.
         device: where the set lives and the batches come out.
         rank: which of the `world_size` processes this is.
         world_size: how many processes share the set.
@@ -38,8 +48,9 @@ class TensorLoader:
         channels_last: lay images out in memory channels last.
 
     Raises:
-        RequestError: on an empty set, a batch size below 1 (training: below `world_size`), or an augmentation that
-            cannot be called.
+        RequestError: on an empty set, a batch size below 1 (training: below `world_size`), an augmentation that
+            cannot be called, a `replay` below 1, or `extra` images that do not fit the set or the
+            batch size, or come without `shuffle`; when iterated: on a `mix` without `epochs`.
     """
 
     def __init__(
@@ -49,6 +60,10 @@ class TensorLoader:
         *,
         shuffle: bool = False,
         augment: Sequence[Augmentation] = (),
+        replay: int = 1,
+        extra: Mixture | None = None,
+        mix: Mix | None = None,
+        epochs: int | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         rank: int = 0,
@@ -64,10 +79,22 @@ class TensorLoader:
         for change in augment:
             if not callable(change):
                 raise RequestError(f"expected augmentations that can be called, got {change!r}; give it a _target_")
+        if replay < 1:
+            raise RequestError(f"expected each batch once or more often, got data.replay={replay}")
+        if extra is not None and not shuffle:
+            raise RequestError("extra images are for training: a loader that does not shuffle shows the set itself")
+        if extra is not None and extra.count(batch_size) == 0:
+            raise RequestError(
+                f"data.extra.ratio={extra.ratio} of a batch of {batch_size} is no image at all; raise one"
+            )
         self.arrays = arrays.to(device)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.augment = tuple(augment)
+        self.replay = replay
+        self.extra = None if extra is None else extra.beside(self.arrays)
+        self.mix = mix
+        self.epochs = epochs
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -82,29 +109,32 @@ class TensorLoader:
         """Which of the set's batches this rank yields (its shares of), by number, in order."""
 
     def __len__(self) -> int:
-        """How many batches this rank yields a pass."""
-        return len(self.batch_indices)
+        """How many batches this rank yields an epoch, replays included."""
+        return len(self.batch_indices) * self.replay
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass over this rank's batches, in the order of the current epoch."""
+        """This rank's batches of the current epoch, in its order."""
         # a generator, so that nothing is drawn before the first batch: Lightning makes the iterator and only then
         # announces the epoch
         done = self._batches_done()
-        order = self._order()
-        for position, index in enumerate(self.batch_indices[done:], start=done + 1):
-            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-            self._handed_out = position
-            yield self._batch(chosen, index)
+        order = self._order(len(self.arrays), "order")
+        extra_order = None if self.extra is None else self._extra_order(self.extra)
+        for position in range(done, len(self)):
+            index = self.batch_indices[position // self.replay]
+            self._handed_out = position + 1
+            yield self._batch(index, order, extra_order)
 
-    def _batch(self, chosen: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        x = self.arrays.x.index_select(0, chosen)
-        y = self.arrays.y.index_select(0, chosen)
+    def _batch(self, index: int, order: Tensor, extra_order: Tensor | None) -> tuple[Tensor, Tensor]:
+        x, y = self._rows(index, order, extra_order)
         if self.augment:
             generator = self._generator(index)
             for change in self.augment:
                 x = change(x, generator)
+        if self.mix is not None:
+            classes = len(self.arrays.class_names)
+            x, y = self.mix(x, y, classes, self._progress(), self._generator(f"mix/{index}"))
         if self.shuffle and self.world_size > 1:
-            start, stop = (len(chosen) * rank // self.world_size for rank in (self.rank, self.rank + 1))
+            start, stop = (len(x) * rank // self.world_size for rank in (self.rank, self.rank + 1))
             x, y = x[start:stop], y[start:stop]
         if x.dtype == torch.uint8:
             x = x.float().div_(255)
@@ -112,10 +142,33 @@ class TensorLoader:
             x = x.contiguous(memory_format=torch.channels_last)
         return x, y
 
-    def _order(self) -> Tensor:
-        count = len(self.arrays)
-        order = torch.randperm(count, generator=self._generator("order")) if self.shuffle else torch.arange(count)
+    def _rows(self, index: int, order: Tensor, extra_order: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The images and labels of one batch over all ranks, as they are in the set."""
+        start, stop = index * self.batch_size, min((index + 1) * self.batch_size, len(self.arrays))
+        if self.extra is None or extra_order is None:
+            chosen = order[start:stop]
+            return self.arrays.x.index_select(0, chosen), self.arrays.y.index_select(0, chosen)
+        # batches before this one are whole, and took as many of each
+        count = self.extra.count(self.batch_size)
+        own_start, extra_start = index * (self.batch_size - count), index * count
+        count = self.extra.count(stop - start)
+        own = order[own_start : own_start + stop - start - count]
+        return self.extra.join(self.arrays, own, extra_order[extra_start : extra_start + count])
+
+    def _order(self, count: int, purpose: str) -> Tensor:
+        order = torch.randperm(count, generator=self._generator(purpose)) if self.shuffle else torch.arange(count)
         return order.to(self.arrays.y.device)
+
+    def _extra_order(self, extra: Mixture) -> Tensor:
+        """The extra images of an epoch: each as often as any other, give or take one."""
+        rounds = -(-len(self.arrays) // len(extra.arrays))
+        return torch.cat([self._order(len(extra.arrays), f"extra/{number}") for number in range(rounds)])
+
+    def _progress(self) -> float:
+        """0 in the first epoch of the run, 1 in its last."""
+        if self.epochs is None:
+            raise RequestError("mixing follows the epochs of the run, but nobody said how many: set trainer.max_epochs")
+        return min(self.epoch / (self.epochs - 1), 1.0) if self.epochs > 1 else 1.0
 
     def _generator(self, purpose: int | str) -> Generator:
         """A generator on the CPU, whatever the device: the draws are then the same everywhere."""
@@ -135,7 +188,7 @@ class TensorLoader:
         return None
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order and augmentation the next pass draws."""
+        """Choose the epoch whose order, augmentation and mixing the next pass draws."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
@@ -143,7 +196,7 @@ class TensorLoader:
         return {"epoch": self.epoch, "batches": self._handed_out}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Make the next pass, if it is over the same epoch, go on after the batches handed out before."""
+        """Make the next pass, if it is over the same epoch, go on after the batches (replays) handed out before."""
         self.set_epoch(state["epoch"])
         self._resume = state["epoch"], state["batches"]
 

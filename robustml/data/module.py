@@ -13,7 +13,9 @@ import torch
 from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
 from robustml.data.cache import Source, cached
+from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.loader import TensorLoader
+from robustml.data.mixing import Mix
 from robustml.data.splits import rows_in, stratified_split
 from robustml.errors import RequestError
 
@@ -36,7 +38,12 @@ class DataModule(pl.LightningDataModule):
         eval_batch_size: samples a batch in validation and test.
         val_size: how much of the training part is held out, stratified: a count, a fraction, or 0 for none.
         augment: applied in order to the training batches.
-        seed: of the order and the augmentation of training batches.
+        replay: hand out each training batch so many times in a row (Shafahi et al. 2019, "Free"). An epoch of the
+            trainer is then as many passes over the set: divide `trainer.max_epochs` by it.
+        extra: images beside those of the source, for training alone. They are read when they are first asked for, and
+            no poison touches them.
+        mix: blends the images of a training batch once they are augmented; labels are then distributions (B, C).
+        seed: of the order, the augmentation and the mixing of training batches, and of the extra images in them.
         split_seed: of the held-out validation part; apart from `seed`, so that runs of all seeds validate alike.
         num_classes: how many classes the set must have; None takes what it has.
         shape: the shape that one input must have; None takes what it has.
@@ -64,6 +71,9 @@ class DataModule(pl.LightningDataModule):
         eval_batch_size: int = 500,
         val_size: float = 0.1,
         augment: Sequence[Augmentation] = (),
+        replay: int = 1,
+        extra: ExtraImages | None = None,
+        mix: Mix | None = None,
         seed: int = 0,
         split_seed: int = 0,
         num_classes: int | None = None,
@@ -80,6 +90,8 @@ class DataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
         self.augment = tuple(augment)
+        self.replay = replay
+        self.mix = mix
         self.seed = seed
         self.split_seed = split_seed
         self.train_limit = train_limit
@@ -91,6 +103,8 @@ class DataModule(pl.LightningDataModule):
         self._expected_classes = num_classes
         self._expected_shape = None if shape is None else tuple(int(length) for length in shape)
         self._ready = False
+        self._extra_source = extra
+        self._extra: Mixture | None = None
         self._hashed: tuple[tuple[Arrays | None, ...], str] = ((), "")
         self._on_device: dict[tuple[Part, torch.device], tuple[Arrays, Arrays]] = {}
 
@@ -158,9 +172,22 @@ class DataModule(pl.LightningDataModule):
         return arrays
 
     @property
+    def extra(self) -> Mixture | None:
+        """The extra training images, read on the first call; None where there are none.
+
+        Raises:
+            RequestError: they cannot be read, or are not of the set's classes and shape.
+        """
+        if self._extra_source is not None and self._extra is None:
+            self._extra = self._extra_source.load(self.class_names).beside(self.train)
+        return self._extra
+
+    @property
     def fingerprint(self) -> str:
-        """The identity of the three parts as used, ``sha256:...``; hashed once, and again if one is replaced."""
-        parts = (self.train, self.val, self.test)
+        """The identity of all parts as used, ``sha256:...``; hashed once, and again if one is replaced."""
+        parts: tuple[Arrays | None, ...] = (self.train, self.val, self.test)
+        if self.extra is not None:
+            parts += (self.extra.arrays,)
         hashed, fingerprint = self._hashed
         if len(hashed) != len(parts) or any(old is not new for old, new in zip(hashed, parts, strict=True)):
             joined = " ".join("" if arrays is None else arrays.fingerprint() for arrays in parts)
@@ -170,7 +197,7 @@ class DataModule(pl.LightningDataModule):
 
     def summary(self) -> dict[str, Any]:
         """The `data` entry of results.json."""
-        return {
+        facts: dict[str, Any] = {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "train": len(self.train),
@@ -178,6 +205,9 @@ class DataModule(pl.LightningDataModule):
             "test": len(self.test),
             "poison": self.poison,
         }
+        if self.extra is not None:
+            facts["extra"] = {"train": len(self.extra.arrays), "ratio": self.extra.ratio}
+        return facts
 
     def loader(
         self,
@@ -199,13 +229,17 @@ class DataModule(pl.LightningDataModule):
         return TensorLoader(arrays, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last)
 
     def train_dataloader(self) -> TensorLoader:
-        """Shuffled and augmented batches, each cut over the trainer's processes."""
+        """Shuffled, augmented and mixed batches, with extra images, each cut over the trainer's processes."""
         device, rank, world_size = self._place()
         return TensorLoader(
             self._arrays("train", device),
             self.batch_size,
             shuffle=True,
             augment=self.augment,
+            replay=self.replay,
+            extra=self.extra,
+            mix=self.mix,
+            epochs=self._epochs(),
             seed=self.seed,
             device=device,
             rank=rank,
@@ -223,9 +257,11 @@ class DataModule(pl.LightningDataModule):
 
     def _evaluation(self, split: Part) -> TensorLoader:
         device, rank, world_size = self._place()
+        arrays = self._arrays(split, device)
         return TensorLoader(
-            self._arrays(split, device),
-            self.eval_batch_size,
+            arrays,
+            # Lightning skips validation in a process that has no batch, and the others would wait for it.
+            min(self.eval_batch_size, max(len(arrays) // world_size, 1)),
             device=device,
             rank=rank,
             world_size=world_size,
@@ -237,6 +273,11 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is None:
             return torch.device("cpu"), 0, 1
         return self.trainer.strategy.root_device, self.trainer.global_rank, self.trainer.world_size
+
+    def _epochs(self) -> int | None:
+        """How many epochs the attached trainer will run; None where that is open."""
+        epochs = None if self.trainer is None else getattr(self.trainer, "max_epochs", None)
+        return None if epochs is None or epochs < 1 else epochs
 
     def _arrays(self, split: Part, device: torch.device) -> Arrays:
         """One copy of a part for each device, shared by all its loaders."""

@@ -97,6 +97,19 @@ def test_loaders_take_device_rank_and_world_size_from_the_trainer(toy):
     assert len(data.loader("test")) == 3, "an evaluation loader is whole on every process"
 
 
+def test_no_process_is_without_a_batch_to_validate(toy):
+    data = DataModule(Given(toy(40), toy(11)), name="toy", batch_size=8, eval_batch_size=500)
+    data.setup()
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    seen = 0
+    for rank in range(4):
+        data.trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=4)
+        sizes = [len(y) for _, y in data.test_dataloader()]
+        assert sizes
+        seen += sum(sizes)
+    assert seen == 11
+
+
 def test_a_replaced_part_reaches_loaders_and_fingerprint(toy):
     data = DataModule(Given(toy(40), toy(10)), name="toy", val_size=0)
     data.setup()

@@ -5,6 +5,7 @@ from robustml.data.sources.csv import Csv
 from robustml.data.sources.digits import Digits
 from robustml.data.sources.features import ParquetFeatures
 from robustml.data.sources.folder import ImageFolder
+from robustml.data.sources.npz import NpzImages
 from robustml.data.sources.parquet import HubImages, ParquetImages
 from robustml.data.sources.subset import Subset
 from robustml.data.sources.text import Texts
@@ -16,6 +17,7 @@ __all__ = [
     "Digits",
     "HubImages",
     "ImageFolder",
+    "NpzImages",
     "ParquetFeatures",
     "ParquetImages",
     "Subset",

@@ -1,6 +1,19 @@
 """Callbacks of the trainer."""
 
+from robustml.training.callbacks.attack_schedule import AttackSchedule
+from robustml.training.callbacks.catastrophic_overfitting import CatastrophicOverfitting
 from robustml.training.callbacks.evaluation import RobustEvaluation
+from robustml.training.callbacks.robust_overfitting import RobustOverfitting
 from robustml.training.callbacks.table import EpochTable
+from robustml.training.callbacks.weight_averaging import EMA, SWA, averaged_weights
 
-__all__ = ["EpochTable", "RobustEvaluation"]
+__all__ = [
+    "EMA",
+    "SWA",
+    "AttackSchedule",
+    "CatastrophicOverfitting",
+    "EpochTable",
+    "RobustEvaluation",
+    "RobustOverfitting",
+    "averaged_weights",
+]

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import evaluate
+from robustml.training.callbacks.weight_averaging import averaged_weights
 from robustml.training.classifier import RobustClassifier
 from robustml.types import Attack, Threat
 
@@ -64,9 +65,16 @@ class RobustEvaluation(pl.Callback):
         if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
             return
         loader = data.loader(self.split, device=pl_module.device, limit=self.limit)
-        results = evaluate(
-            pl_module.model, loader, self.attacks, self.threat, class_names=data.class_names, seed=self.seed, examples=0
-        )
+        with averaged_weights(trainer, pl_module):
+            results = evaluate(
+                pl_module.model,
+                loader,
+                self.attacks,
+                self.threat,
+                class_names=data.class_names,
+                seed=self.seed,
+                examples=0,
+            )
         for name in self.attacks:
             pl_module.log(f"evaluation/{name}", results.robust_accuracy(name).value or 0.0)
         pl_module.log("evaluation/clean", results.clean_accuracy.value or 0.0)

@@ -1,0 +1,77 @@
+"""Images in NumPy's .npz files, as generated sets are published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from robustml.data.arrays import Arrays
+from robustml.data.splits import Split
+from robustml.errors import RequestError, nearest
+
+__all__ = ["NpzImages"]
+
+
+@dataclass(frozen=True)
+class NpzImages:
+    """A file of training images, such as those of Rebuffi et al. 2021 (DDPM) and Wang et al. 2023 (EDM).
+
+    It is read whole and not cached once more: an array as it is stored loads as fast. Nothing in it is unpickled.
+
+    Args:
+        path: the file, relative to the current folder.
+        image: the array (N, H, W, C) or, grey, (N, H, W), uint8 in 0..255.
+        label: the array (N,) of integers; where the file lacks it all images are of one class, "unlabelled".
+    """
+
+    path: str
+    image: str = "image"
+    label: str = "label"
+
+    def load(self, split: Split) -> Arrays:
+        """Images (N, C, H, W), uint8 in 0..255; the classes are numbers.
+
+        Raises:
+            RequestError: the file cannot be read or lacks the images, an array is of another kind, or the test part is
+                asked for.
+        """
+        if split != "train":
+            raise RequestError(f"{self.path} holds training images only: use it as data.extra")
+        path = Path(self.path)
+        if not path.is_file():
+            raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                names = list(file.files)
+                if self.image not in names:
+                    raise RequestError(f"{path}: no array {self.image!r}; {nearest(self.image, names)}")
+                images, labels = file[self.image], file[self.label] if self.label in names else None
+        except RequestError:
+            raise
+        except (OSError, ValueError, TypeError, BadZipFile) as error:  # TypeError: a bare array, as in .npy
+            reason = (str(error).splitlines() or [""])[0]
+            raise RequestError(f"{path}: not a readable .npz file ({reason}); fetch it again") from error
+        x = self._images(images)
+        if labels is None:
+            return Arrays(x, torch.zeros(len(x), dtype=torch.int64), ("unlabelled",))
+        if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
+            raise RequestError(
+                f"{path}: expected {len(x)} integer labels (N,) in {self.label!r}, got {labels.dtype} {labels.shape}"
+            )
+        y = torch.from_numpy(labels.astype(np.int64))
+        return Arrays(x, y, tuple(map(str, range(int(y.max()) + 1))) if len(y) else ("unlabelled",))
+
+    def _images(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
+        if images.ndim == 3:
+            images = images[..., None]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise RequestError(
+                f"{self.path}: expected uint8 images (N, H, W, C) with 1 or 3 channels in {self.image!r}, got "
+                f"{images.dtype} {images.shape}"
+            )
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
