@@ -11,7 +11,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
+from robustml.commands.collapse import collapse_flags
 from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
+from robustml.commands.parts import say
 from robustml.commands.poisoned import Poisoning, backdoor_figures
 from robustml.commands.runs import (
     BEST,
@@ -23,7 +25,10 @@ from robustml.commands.runs import (
     save_weights,
 )
 from robustml.data import DataModule
+from robustml.reporting.schema import read_results
+from robustml.reporting.story import selection_lines
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier
+from robustml.training.callbacks.catastrophic_overfitting import HEALTH
 from robustml.types import Threat
 
 __all__ = ["close", "finish"]
@@ -49,6 +54,8 @@ def finish(
         return
     save_weights(module.model, run / WEIGHTS)
     rows = _epochs(run)
+    results.flags += collapse_flags(run / HEALTH)
+    worst = results.worst_case.value if results.verdicts.attacks else None
     write_outcome(
         run,
         results,
@@ -60,7 +67,7 @@ def finish(
         model=describe_model(settings["model"], module.model, run / WEIGHTS),
         backdoor=backdoor_figures(poisoning, module.model, data, settings["evaluation"], device, twin),
         selection=_selection(rows, settings["validation"]["monitor"]) if data.val is not None else None,
-        cost=_cost(rows, device),
+        cost=_cost(rows, device, worst),
     )
     for logger in trainer.loggers:
         figures = {f"test/{name}": results.robust_accuracy(name).value for name in results.verdicts.attacks}
@@ -68,6 +75,8 @@ def finish(
         logger.log_metrics({key: value for key, value in figures.items() if value is not None})
         logger.finalize("success")
     close(trainer.loggers)
+    for line in selection_lines(read_results(run)):
+        say(line)
     tell(run)
 
 
@@ -96,12 +105,13 @@ def _selection(rows: list[dict[str, float]], monitor: str) -> dict[str, Any] | N
             "epoch": int(row["epoch"]),
             "clean_accuracy": row.get(CLEAN_ACCURACY),
             "adversarial_accuracy": row.get(ADVERSARIAL_ACCURACY),
+            "train_adversarial_accuracy": row.get("train/adversarial_accuracy"),
         }
 
     return {"monitor": key, "best": figures(max(rows, key=lambda row: row[key])), "last": figures(rows[-1])}
 
 
-def _cost(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
+def _cost(rows: list[dict[str, float]], device: torch.device, worst_case: float | None) -> dict[str, float | None]:
     seconds = sum(row["seconds"] for row in rows)
     attacking = sum(row["seconds"] * row["attack_share"] for row in rows)
     samples = sum(row["seconds"] * row["samples_per_second"] for row in rows)
@@ -110,4 +120,21 @@ def _cost(rows: list[dict[str, float]], device: torch.device) -> dict[str, float
         "attack_share": attacking / seconds if seconds else 0.0,
         "samples_per_second": samples / seconds if seconds else 0.0,
         "peak_memory_mb": peak_memory_mb(device),
+    } | _passes(rows, seconds, worst_case)
+
+
+def _passes(rows: list[dict[str, float]], seconds: float, worst_case: float | None) -> dict[str, float | None]:
+    """What was computed, and what each percent of worst-case accuracy cost."""
+    if not all("samples" in row for row in rows):
+        return {}  # epochs of a version that did not count
+    forward, backward, samples = (
+        int(sum(row[name] for row in rows)) for name in ("forward_passes", "backward_passes", "samples")
+    )
+    points = 100 * worst_case if worst_case else None
+    return {
+        "forward_passes": forward,
+        "backward_passes": backward,
+        "passes_per_sample": (forward + backward) / samples if samples else None,
+        "seconds_per_robust_point": seconds / points if points else None,
+        "passes_per_robust_point": (forward + backward) / points if points else None,
     }

@@ -50,6 +50,8 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
         f"data:   {facts['name']}, {facts['train']} train / {facts['val']} validation / {facts['test']} test, "
         f"{data.num_classes} classes, shape {'x'.join(map(str, data.shape))}"
     )
+    if extra := facts.get("extra"):
+        say(f"extra:  {extra['train']} images, {extra['ratio']:.0%} of each training batch")
     say(f"threat: {threat.describe() if hasattr(threat, 'describe') else type(threat).__name__}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"model:  {plain_target(model_settings)}, {parameters:,} parameters")

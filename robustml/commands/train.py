@@ -134,7 +134,7 @@ def build_trainer(
         raise RequestError("validation.monitor=adversarial needs a validation.attack; set one, or monitor=clean")
     monitor = monitors[chosen] if has_validation else None
     callbacks = [
-        *(build(callback) for callback in settings["callbacks"].values()),
+        *(_callback(name, callback) for name, callback in settings["callbacks"].items()),
         EpochTable(run / "metrics.csv", say),
         best_and_last(run / "checkpoints", monitor),
     ]
@@ -146,6 +146,20 @@ def build_trainer(
         default_root_dir=str(run),
     )
     return trainer
+
+
+def _callback(name: str, settings: Any) -> pl.Callback:
+    import pytorch_lightning as pl
+
+    from robustml.commands.settings import build
+
+    callback = build(settings)
+    if not isinstance(callback, pl.Callback):
+        raise RequestError(
+            f"callbacks.{name} is no callback of Lightning, it has no _target_ of one: choose callbacks={name} where "
+            f"that is an option, or leave it out with ~callbacks.{name}"
+        )
+    return callback
 
 
 def main() -> None:

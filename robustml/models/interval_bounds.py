@@ -5,7 +5,8 @@ arXiv:1810.12715, section 3, with the elision of the last layer. Deviations: res
 too. Figures are sound up to rounding in the precision of the model; nothing is rounded outwards.
 
 The operations of a model are read off its `forward` by symbolic tracing (torch.fx). One that is not known here is
-refused, never passed over, and so is whatever tracing could overlook: hooks, replaced `forward`s, subclassed layers.
+refused, never passed over, and so is whatever tracing could overlook: replaced `forward`s, subclassed layers, hooks but
+for those whose `only_watches` is true.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ def _features(model: nn.Module, box: Interval) -> tuple[Interval, nn.Linear | No
 
 def _trace(model: nn.Module) -> fx.Graph:
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        hooks = [hook for hook in module._forward_hooks.values() if not getattr(hook, "only_watches", False)]
+        if hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise _cannot(f"{name or 'the model'} ({type(module).__name__}), whose forward hooks or patches change")
     try:
         graph = _Tracer().trace(model)

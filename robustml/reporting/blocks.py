@@ -138,11 +138,12 @@ class Flag(Part):
 
 
 class SelectedEpoch(Part):
-    """Accuracies on the validation split after one epoch."""
+    """Accuracies on the validation split after one epoch, and on the examples that it was trained on."""
 
     epoch: Count
     clean_accuracy: Fraction | None = None
     adversarial_accuracy: Fraction | None = None
+    train_adversarial_accuracy: Fraction | None = None
 
 
 class Selection(Part):
@@ -187,12 +188,21 @@ class ModelFacts(Part):
 
 
 class Cost(Part):
-    """What the run cost: seconds of training, the share of them spent attacking (0 to 1), speed, memory in MB."""
+    """What the run cost: seconds of training, the share of them spent attacking (0 to 1), speed, memory in MB.
+
+    Passes of the model in training steps count examples: a forward or a backward pass of a batch of N is N. A robust
+    point is one percent of worst-case accuracy.
+    """
 
     train_seconds: Amount | None = None
     attack_share: Fraction | None = None
     samples_per_second: Amount | None = None
     peak_memory_mb: Amount | None = None
+    forward_passes: Count | None = None
+    backward_passes: Count | None = None
+    passes_per_sample: Amount | None = None
+    seconds_per_robust_point: Amount | None = None
+    passes_per_robust_point: Amount | None = None
 
 
 class CertifiedPoint(Part):

@@ -50,6 +50,7 @@ def _heading(kicker: str, heading: str) -> str:
 
 def _one(run: Run, heading: str) -> list[str]:
     from robustml.reporting import sections
+    from robustml.reporting.health import health_parts
     from robustml.reporting.page import section
 
     results = run.results
@@ -64,7 +65,7 @@ def _one(run: Run, heading: str) -> list[str]:
         sections.example_section(run),
         sections.class_section(run),
         sections.extra_sections(results),
-        section("Training", sections.training_figure(run), sections.selection_table(results)),
+        section("Training", sections.training_figure(run), sections.selection_table(results), health_parts(run)),
         section("Cost and facts", sections.fact_cards(run)),
         sections.config_details(run),
     ]
@@ -116,12 +117,13 @@ def _overlays(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
 def _short(run: Run, name: str, anchor: str) -> str:
     """One run within a comparison: the essentials, the rest folded."""
     from robustml.reporting import sections
+    from robustml.reporting.health import health_parts
     from robustml.reporting.page import section
 
     inner = [
         sections.example_section(run, most=6),
         sections.class_section(run),
-        section("Training", sections.training_figure(run), sections.selection_table(run.results)),
+        section("Training", sections.training_figure(run), sections.selection_table(run.results), health_parts(run)),
         section("Cost and facts", sections.fact_cards(run)),
     ]
     more = "\n".join(part for part in inner if part)

@@ -68,6 +68,7 @@ class Run:
         config_text: config.yaml, as it is written.
         config: config.yaml, parsed; empty if absent.
         examples: examples.npz.
+        health: health.csv, a row a measurement.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Run:
     config_text: str | None
     config: dict[str, Any]
     examples: Examples | None
+    health: pd.DataFrame | None = None
 
     @property
     def train_eps(self) -> float | None:
@@ -111,6 +113,7 @@ def read_run(path: Path | str) -> Run:
         config_text=config_file.read_text(encoding="utf-8") if config_file.is_file() else None,
         config=read_config(config_file),
         examples=_read_examples(path / "examples.npz"),
+        health=_read_health(path / "health.csv"),
     )
 
 
@@ -176,17 +179,37 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_metrics(path: Path) -> pd.DataFrame | None:
+def _read_table(path: Path) -> pd.DataFrame | None:
     import pandas as pd
 
     if not path.is_file():
         return None
     try:
-        frame = pd.read_csv(path)
+        return pd.read_csv(path)
     except pd.errors.EmptyDataError:
         return None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is not a table of comma-separated values: {error}") from error
+
+
+def _read_health(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+
+    frame = _read_table(path)
+    if frame is None or not {"step", "fgsm_accuracy", "pgd_accuracy", "gradient_alignment", "action"} <= {*frame}:
+        return None
+    actions = frame["action"].fillna("").astype(str)
+    frame = frame.drop(columns="action").apply(pd.to_numeric, errors="coerce").assign(action=actions)
+    frame = frame.dropna(subset=["step"])
+    return None if frame.empty else frame.sort_values("step").reset_index(drop=True)
+
+
+def _read_metrics(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+
+    frame = _read_table(path)
+    if frame is None:
+        return None
     for column in frame.columns:
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     if "epoch" not in frame.columns:

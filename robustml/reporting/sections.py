@@ -17,7 +17,7 @@ from robustml.reporting.page import facts, figure, section
 from robustml.reporting.pictures import magnification, picture_grid
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars, training_curves
 from robustml.reporting.runs import Examples, Run
-from robustml.reporting.schema import Certified, Curve, CurvePoint, Rate, Results, SelectedEpoch
+from robustml.reporting.schema import Certified, Cost, Curve, CurvePoint, Rate, Results, SelectedEpoch
 from robustml.reporting.story import run_sentences, selection_sentence, strongest
 from robustml.reporting.tables import rate_cell
 
@@ -236,13 +236,14 @@ def selection_table(results: Results) -> str:
         return ""
 
     def row(name: str, epoch: SelectedEpoch) -> str:
-        values = (percent(epoch.clean_accuracy), percent(epoch.adversarial_accuracy))
+        rates = (epoch.clean_accuracy, epoch.adversarial_accuracy, epoch.train_adversarial_accuracy)
+        values = (percent(rate) for rate in rates)
         numbers = "".join(f'<td class="number">{value}</td>' for value in (str(epoch.epoch), *values))
         return f'<tr><th scope="row">{name}</th>{numbers}</tr>'
 
     head = (
         "<tr><th>weights</th><th class=number>epoch</th><th class=number>clean, validation</th>"
-        "<th class=number>adversarial, validation</th></tr>"
+        "<th class=number>adversarial, validation</th><th class=number>adversarial, training</th></tr>"
     )
     rows = [row("kept (best)", results.selection.best), row("last", results.selection.last)]
     return f"<p>{escape(selection_sentence(results))}</p>" + _table(head, rows)
@@ -354,6 +355,8 @@ def fact_cards(run: Run) -> str:
         "training": seconds_text(cost.train_seconds) if cost.train_seconds else None,
         "crafting attacks in training": percent(cost.attack_share) if cost.attack_share is not None else None,
         "training speed": f"{cost.samples_per_second:,.0f} {run.unit}/s" if cost.samples_per_second else None,
+        "passes a sample": _passes_text(cost),
+        "a point of robust accuracy": _point_text(cost),
         "peak memory": None if not memory else f"{memory:,.0f} MB" if memory < 4096 else f"{memory / 1024:.1f} GB",
         "attacks of the test": seconds_text(attacking) if results.attacks else None,
     }
@@ -368,6 +371,20 @@ def fact_cards(run: Run) -> str:
         facts("Run and environment", run_facts | results.environment.model_dump()),
     ]
     return f'<div class="facts">{"".join(cards)}</div>'
+
+
+def _passes_text(cost: Cost) -> str | None:
+    forward, backward, both = cost.forward_passes, cost.backward_passes, cost.passes_per_sample
+    if forward is None or backward is None or not both:
+        return None
+    share = forward / (forward + backward)
+    return f"{share * both:.3g} forward, {(1 - share) * both:.3g} backward"
+
+
+def _point_text(cost: Cost) -> str | None:
+    if cost.seconds_per_robust_point is None or cost.passes_per_robust_point is None:
+        return None
+    return f"{seconds_text(cost.seconds_per_robust_point)}, {cost.passes_per_robust_point:,.0f} passes"
 
 
 def _grouped(value: Any) -> Any:

@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from robustml.reporting.formats import eps_text, norm_text, percent
 from robustml.reporting.runs import Run, labels
-from robustml.reporting.schema import Results
+from robustml.reporting.schema import Results, SelectedEpoch
 
-__all__ = ["comparison_sentences", "run_sentences", "selection_sentence", "strongest", "threat_words"]
+__all__ = [
+    "comparison_sentences",
+    "run_sentences",
+    "selection_lines",
+    "selection_sentence",
+    "strongest",
+    "threat_words",
+]
 
 
 def strongest(results: Results) -> str | None:
@@ -106,7 +113,27 @@ def selection_sentence(results: Results) -> str:
     lost = 100 * (best.adversarial_accuracy - last.adversarial_accuracy)
     if lost < 0.05:
         return f"{text}; the last epoch is as robust on the validation split."
-    return f"{text}; by the last epoch, {lost:.1f} points of adversarial validation accuracy were lost again."
+    text += f"; by the last epoch, {lost:.1f} points of adversarial validation accuracy were lost again"
+    before, after = best.train_adversarial_accuracy, last.train_adversarial_accuracy
+    if before is not None and after is not None and after > before:
+        text += f" while that of training rose by {100 * (after - before):.1f}: robust overfitting"
+    return f"{text}."
+
+
+def selection_lines(results: Results) -> list[str]:
+    """The kept and the last epoch for whoever watches training end: a line each, and what lies between them."""
+    if results.selection is None:
+        return []
+
+    def line(name: str, epoch: SelectedEpoch) -> str:
+        figures = {"clean": epoch.clean_accuracy, "adversarial": epoch.adversarial_accuracy}
+        known = ", ".join(f"{what} {percent(value)}" for what, value in figures.items() if value is not None)
+        return f"{name} epoch {epoch.epoch}: {known} on the validation split"
+
+    best, last = results.selection.best, results.selection.last
+    if best.epoch == last.epoch:
+        return [line("best and last", best)]
+    return [line("best", best), line("last", last), selection_sentence(results)]
 
 
 def comparison_sentences(runs: Sequence[Run]) -> list[str]:

@@ -9,12 +9,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
 from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
+from robustml.training.passes import PassCounter
 from robustml.training.stopwatch import Stopwatch
 from robustml.types import Attack, Objective
 
@@ -58,6 +60,7 @@ class RobustClassifier(pl.LightningModule):
         self.validation_attack = validation_attack
         self.seed = seed
         self.attack_time = Stopwatch()
+        self.passes = PassCounter()
         self._means: dict[str, MeanMetric] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,10 +76,19 @@ class RobustClassifier(pl.LightningModule):
         schedule = self.scheduler_factory(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        """Count passes from here on: a compiled model has been compiled by now."""
+        self._end_watch = self.passes.watch(self.model)
+
+    def on_fit_end(self) -> None:
+        """Leave the model as it was found."""
+        self._end_watch()
+
     def on_train_epoch_start(self) -> None:
         """Reseed, so that the epoch does not depend on what ran before it."""
         pl.seed_everything(derived_seed(self.seed, self.current_epoch, self.global_rank), verbose=False)
         self.attack_time.reset()
+        self.passes.reset()
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Look at the first images of an epoch: attacks and their eps mean nothing outside [0, 1]."""
@@ -95,9 +107,10 @@ class RobustClassifier(pl.LightningModule):
             RunFailed: the loss is not finite.
         """
         x, y = batch
-        with self.attack_time.running(x.device):
-            x_adv = self.objective.perturb(self.model, x, y)
-        output = self.objective.loss(self.model, x, x_adv, y)
+        with self.passes.counting():
+            with self.attack_time.running(x.device):
+                x_adv = self.objective.perturb(self.model, x, y)
+            output = self.objective.loss(self.model, x, x_adv, y)
         loss = output.loss.detach()
         if not torch.isfinite(loss):
             raise RunFailed(
@@ -112,14 +125,25 @@ class RobustClassifier(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the epoch's means after its last batch, so that every callback finds them at the epoch's end."""
-        if self.trainer.is_last_batch:
+        # A callback that stops training makes any batch the last one; callbacks run before this.
+        if self.trainer.is_last_batch or self.trainer.should_stop:
             self._log_means("train/")
 
     def on_validation_epoch_start(self) -> None:
         """Know every figure, even in a process that gets no batch: all of them take part in the sum."""
+        self._sync_buffers(False)
         names = ["val/loss", CLEAN_ACCURACY] + ([] if self.validation_attack is None else [ADVERSARIAL_ACCURACY])
         for name in names:
             self._mean(name)
+
+    def _sync_buffers(self, each_batch: bool) -> None:
+        """Let DDP hand round the buffers once, not with every batch: processes that get more batches would wait."""
+        wrapped = self.trainer.model
+        if isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_forward_param_sync = each_batch
+            if not each_batch:
+                for buffer in wrapped.buffers():
+                    torch.distributed.broadcast(buffer, 0)
 
     @torch.no_grad()
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -141,6 +165,7 @@ class RobustClassifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's means."""
+        self._sync_buffers(True)
         self._log_means("val/")
 
     def _record(self, name: str, value: Tensor, weight: int) -> None:

@@ -78,6 +78,15 @@ def test_two_processes_learn_what_one_does(pair: Outcome, tmp_path: Path) -> Non
     assert steps[0] == steps[1]
 
 
+def test_a_process_with_fewer_batches_to_validate_is_not_waited_for(tmp_path: Path) -> None:
+    """3 batches for 2 processes, and a buffer, the counter of AWP, that DDP would share with every one of them."""
+    quick = tuple(word for word in DIGITS if not word.startswith(("evaluation", "data.eval", "trainer.max_epochs")))
+    words = ("objective=awp", "data.eval_batch_size=70", "evaluation=clean", "trainer.max_epochs=1")
+    outcome = command("train", *quick, *words, "trainer=ddp_cpu", cwd=tmp_path, env=ONE_THREAD)
+    assert outcome.err == ""
+    assert len(untimed_metrics(outcome.run)) == 1
+
+
 @pytest.mark.slow
 def test_two_processes_resume(pair: Outcome, tmp_path: Path) -> None:
     run = shutil.copytree(pair.run, tmp_path / "run")

@@ -76,12 +76,16 @@ def make_results(
         ][:flags],
         "selection": {
             "monitor": "val/adversarial_accuracy",
-            "best": {"epoch": 21, "clean_accuracy": 0.972, "adversarial_accuracy": 0.906},
-            "last": {"epoch": 29, "clean_accuracy": 0.983, "adversarial_accuracy": 0.861},
+            "best": {"epoch": 21, "clean_accuracy": 0.972, "adversarial_accuracy": 0.906,
+                     "train_adversarial_accuracy": None},
+            "last": {"epoch": 29, "clean_accuracy": 0.983, "adversarial_accuracy": 0.861,
+                     "train_adversarial_accuracy": None},
         },
         "backdoor": None, "extraction": None, "certified": None, "corruptions": None,
         "complete": True,
-        "cost": {"train_seconds": 312.4, "attack_share": 0.713, "samples_per_second": 4180.0, "peak_memory_mb": 742.0},
+        "cost": {"train_seconds": 312.4, "attack_share": 0.713, "samples_per_second": 4180.0, "peak_memory_mb": 742.0,
+                 "forward_passes": None, "backward_passes": None, "passes_per_sample": None,
+                 "seconds_per_robust_point": None, "passes_per_robust_point": None},
         "environment": {"python": "3.11.7", "torch": "2.8.0", "robustml": "0.1.0", "device": "cpu"},
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from robustml.training.classifier import RobustClassifier
+from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
 
 __all__ = ["COLUMNS", "EpochTable"]
 
@@ -20,15 +20,21 @@ COLUMNS = (
     "epoch",
     "step",
     "lr",
+    "schedule/eps",
+    "schedule/steps",
     "train/loss",
     "train/clean_accuracy",
     "train/adversarial_accuracy",
     "val/loss",
     "val/clean_accuracy",
     "val/adversarial_accuracy",
+    "robust_gap",
     "seconds",
     "attack_share",
     "samples_per_second",
+    "samples",
+    "forward_passes",
+    "backward_passes",
 )
 
 
@@ -62,7 +68,7 @@ class EpochTable(pl.Callback):
     ) -> None:
         """Count the samples of all processes, and look at the clock again before validation starts."""
         self._samples += len(batch[1]) * trainer.world_size
-        if trainer.is_last_batch:
+        if trainer.is_last_batch or trainer.should_stop:
             self._seconds = time.perf_counter() - self._began
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,8 +83,14 @@ class EpochTable(pl.Callback):
             "seconds": round(self._seconds, 4),
             "attack_share": round(attack_share, 4),
             "samples_per_second": round(self._samples / max(self._seconds, 1e-9), 1),
+            "samples": self._samples,
+            "forward_passes": pl_module.passes.forward * trainer.world_size,
+            "backward_passes": pl_module.passes.backward * trainer.world_size,
         }
-        row |= {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
+        # What is counted here comes second: of the names logged below, the trainer still has the last epoch's values.
+        row = {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS} | row
+        if {"train/adversarial_accuracy", ADVERSARIAL_ACCURACY} <= row.keys():
+            row["robust_gap"] = row["train/adversarial_accuracy"] - row[ADVERSARIAL_ACCURACY]
         pl_module.log("attack_share", row["attack_share"])
         pl_module.log("samples_per_second", row["samples_per_second"])
         self.rows.append(row)
