@@ -81,7 +81,7 @@ def test_completion(tmp_path: Path) -> None:
     assert " robustml" in script.out
     for line, expected in (
         ("robustml tr", "train"),
-        ("robustml train da", "data="),
+        ("robustml train da", "data"),  # or data/extra
         ("robustml train data=cif", "data=cifar10"),
         ("robustml train threat.e", "threat.eps="),
         ("robustml evaluate attack=mi", "attack=mifgsm"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from data.tiny import noise, png, write_parquet
@@ -24,11 +25,12 @@ from robustml.attacks import FGSM
 from robustml.commands.parts import build_attacks
 from robustml.commands.settings import build, plain, record
 from robustml.config import config_dir
-from robustml.data import DataModule
+from robustml.data import Arrays, DataModule, ExtraImages
 from robustml.extraction import Defence, Extraction
 from robustml.poisoning import Poison
 from robustml.reporting import read_results
 from robustml.threats import LpBall
+from robustml.training.callbacks import EMA, AttackSchedule, CatastrophicOverfitting
 
 CONFIGS = config_dir()
 GROUPS = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})
@@ -41,6 +43,10 @@ NEEDED = {
     "data/image_folder": ["data.source.train=photos"],
     "data/parquet": ["data.source.train=train.parquet"],
     "data/text": ["data.source.train=mails.csv"],
+    "experiment/bartoldson2024": ["data.extra.source.path=generated.npz"],
+    "experiment/rade2021_hat": ["objective.helper.run_dir=another"],
+    "experiment/rebuffi2021_fixing": ["data.extra.source.path=generated.npz"],
+    "experiment/wang2023_dm": ["data.extra.source.path=generated.npz"],
 }
 # Sets that come with the package: the sizes of their parts.
 EMBEDDED = {"breast_cancer": (386, 69, 114), "digits": (1257, 180, 360), "tones": (1080, 120, 300)}
@@ -56,6 +62,11 @@ CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 # What a user's own model is chosen with: they name no model of their own.
 OPEN = ("callable", "custom")
 COLOUR = ("preact_resnet18", "resnet18", "timm", "wide_resnet")
+
+
+def is_paper(name: str) -> bool:
+    """Whether an experiment is one of `robustml reproduce`; test_papers.py runs those."""
+    return "\npaper:\n" in (CONFIGS / "experiment" / f"{name}.yaml").read_text()
 
 
 def options(group: str) -> list[str]:
@@ -84,10 +95,10 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 def test_every_group_is_looked_at_below() -> None:
-    looked_at = "attack callbacks data debug defence evaluation experiment logger method model objective optimizer"
-    looked_at += " poison pool scheduler sweep threat trainer"
+    looked_at = "attack balance callbacks data debug defence evaluation experiment logger method model objective"
+    looked_at += " optimizer poison pool scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
-    entries = "check evaluate evaluate_model extract finetune poison_data resume serve train trojan"
+    entries = "check evaluate evaluate_model extract feedback finetune poison_data resume serve shortcuts train trojan"
     assert [name for name in ALL if "/" not in name] == entries.split()
 
 
@@ -112,6 +123,28 @@ def test_data(name: str, compose: Callable[..., dict[str, Any]]) -> None:
         assert (len(data.train), len(data.val), len(data.test)) == EMBEDDED[name]
 
 
+@pytest.mark.parametrize("name", options("data/extra"))
+@pytest.mark.parametrize("labelled", [True, False])
+def test_extra_data(
+    name: str, labelled: bool, compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustml.load_model", lambda run_dir, which: (run_dir, which))
+    words = [f"data/extra={name}", f"data.extra.source.{'train' if name == 'image_folder' else 'path'}=owner/set"]
+    words += [] if labelled else ["data/extra/labeller=run", "data.extra.labeller.run_dir=another"]
+    extra = build(compose(*words, "data.extra.ratio=0.5")["data"]["extra"])
+    assert isinstance(extra, ExtraImages)
+    assert extra.ratio == 0.5
+    assert extra.labeller is None if labelled else extra.labeller() == ("another", "best")
+
+
+@pytest.mark.parametrize("name", options("data/mix"))
+def test_mix(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose(f"data/mix={name}", "data.replay=8")["data"]
+    x, y = build(settings["mix"])(torch.rand(4, 1, 8, 8), torch.arange(4), 10, 1.0, torch.Generator())
+    assert (x.shape, y.shape) == ((4, 1, 8, 8), (4, 10))
+    assert build(settings).replay == 8
+
+
 @pytest.mark.parametrize("name", [name for name in options("model") if name not in OPEN])
 def test_model(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     data = "tones" if name == "tone_cnn" else "cifar10" if name in COLOUR else "mnist"
@@ -124,6 +157,7 @@ def test_model(name: str, compose: Callable[..., dict[str, Any]]) -> None:
 # What only the user of a poison can name, or what data it is for.
 POISONED = {
     "chain": ["+poison@poison.poisons.first=flip", "+poison@poison.poisons.second=badnets"],
+    "clean_label": ["+surrogate=another"],
     "gradient_matching": ["poison.surrogate.run_dir=another", "poison.rows=[17]", "poison.target=cat"],
     "input_aware": ["poison.surrogate.run_dir=another"],
     "inject": ["poison.surrogate.run_dir=another"],
@@ -136,6 +170,16 @@ def test_poison(name: str, compose: Callable[..., dict[str, Any]], monkeypatch: 
     monkeypatch.setattr("robustml.load_model", lambda run_dir, which="best": torch.nn.Flatten())
     poison = build(compose(f"poison={name}", "data=cifar10", *POISONED.get(name, []))["poison"])
     assert poison is None if name == "none" else isinstance(poison, Poison)
+
+
+@pytest.mark.parametrize("name", options("balance"))
+def test_balance(name: str, compose: Callable[..., dict[str, Any]]) -> None:
+    balance = build(compose(f"balance={name}")["balance"])
+    if name == "none":
+        assert balance is None
+        return
+    data = Arrays(torch.rand(5, 2), torch.tensor([0, 0, 0, 1, 1]), ("a", "b"))
+    assert balance(data, data.y, seed=0).y.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("name", options("poison/trigger"))
@@ -202,8 +246,10 @@ def test_scheduler(name: str, compose: Callable[..., dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", options("objective"))
-def test_objective(name: str, compose: Callable[..., dict[str, Any]]) -> None:
-    settings = compose(f"objective={name}", "attack=fgsm")
+def test_objective(name: str, compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustml.load_model", lambda run_dir, which: torch.nn.Flatten())
+    helper = ["objective.helper.run_dir=another"] if name == "hat" else []
+    settings = compose(f"objective={name}", "attack=fgsm", *helper)
     objective = build(settings["objective"])
     assert settings["validation"]["monitor"] == ("clean" if name == "standard" else "adversarial")
     if name == "adversarial":
@@ -237,7 +283,16 @@ def test_logger(name: str, compose: Callable[..., dict[str, Any]], tmp_path: Pat
 @pytest.mark.parametrize("name", options("callbacks"))
 def test_callbacks(name: str, compose: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     callbacks = [build(callback) for callback in compose(f"callbacks={name}")["callbacks"].values()]
-    assert [callback.folder for callback in callbacks] == ([] if name == "none" else [tmp_path / "evaluation"])
+    assert bool(callbacks) == (name != "none")
+    assert all(isinstance(callback, pl.Callback) for callback in callbacks)
+    if name == "robust_evaluation":
+        assert [callback.folder for callback in callbacks] == [tmp_path / "evaluation"]
+
+
+def test_several_callbacks_at_once(compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose("callbacks=[ema,health,eps_schedule]", "callbacks.ema.decay=0.5")["callbacks"]
+    assert {EMA, CatastrophicOverfitting, AttackSchedule} <= {type(build(callback)) for callback in settings.values()}
+    assert settings["ema"]["decay"] == 0.5
 
 
 @pytest.mark.parametrize("name", options("sweep"))
@@ -251,13 +306,17 @@ def test_sweep(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_experiment_composes(name: str, compose: Callable[..., dict[str, Any]]) -> None:
-    settings = compose(f"experiment={name}")
+def test_experiment_composes(
+    name: str, compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustml.load_model", lambda run_dir, which: torch.nn.Flatten())
+    settings = compose(f"experiment={name}", *NEEDED.get(f"experiment/{name}", []))
     assert settings["name"] == name
-    assert len((CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()) <= 20
+    diff, paper, _ = (CONFIGS / "experiment" / f"{name}.yaml").read_text().partition("\npaper:\n")
+    assert len(diff.splitlines()) <= (30 if paper else 20)
     assert build(settings["objective"])
     assert build(settings["threat"]).eps > 0
-    assert build_attacks(settings["evaluation"])
+    assert build_attacks(settings["evaluation"]) or settings["poison"]
 
 
 # Enough of the real command, on a slow CPU too.
@@ -284,21 +343,29 @@ def data_of(name: str) -> str:
     return next(known for known in (*EMBEDDED, "mnist", "cifar10") if known in name)
 
 
-@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) in EMBEDDED])
+PLAIN = [name for name in options("experiment") if not is_paper(name)]
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if data_of(name) in EMBEDDED])
 def test_experiment_runs(name: str, tmp_path: Path) -> None:
     survives(name, tmp_path, {})
 
 
-@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) not in EMBEDDED])
+@pytest.mark.parametrize("name", [name for name in PLAIN if data_of(name) not in EMBEDDED])
 def test_experiment_runs_on_images_of_noise(name: str, tmp_path: Path) -> None:
-    shape, column = {"mnist": ((28, 28), "image"), "cifar10": ((32, 32, 3), "img")}[data_of(name)]
+    write_noise(tmp_path / "sets", data_of(name))
+    survives(name, tmp_path, {"ROBUSTML_DATA": str(tmp_path / "sets")})
+
+
+def write_noise(folder: Path, data: str) -> None:
+    """Sixty images of noise in each part, in the layout of a set of the Hub."""
+    shape, column = {"mnist": ((28, 28), "image"), "cifar10": ((32, 32, 3), "img")}[data]
     for part in ("train", "test"):
         images = [png(pixels) for pixels in noise(60, *shape)]
-        file = tmp_path / "sets" / data_of(name) / f"{part}.parquet"
+        file = folder / data / f"{part}.parquet"
         write_parquet(file, images, [row % 10 for row in range(60)], CIFAR if column == "img" else None)
         if column != "image":
             rename(file, column)
-    survives(name, tmp_path, {"ROBUSTML_DATA": str(tmp_path / "sets")})
 
 
 def rename(path: Path, column: str) -> None:
@@ -310,7 +377,7 @@ def rename(path: Path, column: str) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", [name for name in options("experiment") if data_of(name) not in EMBEDDED])
+@pytest.mark.parametrize("name", [name for name in PLAIN if data_of(name) not in EMBEDDED])
 def test_experiment_runs_on_its_data(name: str, tmp_path: Path) -> None:
     folder = os.environ.get("ROBUSTML_DATA")
     if not folder:

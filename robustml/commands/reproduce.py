@@ -1,0 +1,205 @@
+"""`robustml reproduce <paper>`: train and evaluate what a paper did, and set our figures beside the published ones."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustml.commands.entry import report_failures
+from robustml.errors import RequestError, RunFailed, nearest
+
+if TYPE_CHECKING:
+    from robustml.reporting.paper import Paper
+
+__all__ = ["main"]
+
+HELP = """\
+robustml reproduce: train and evaluate what a paper did, and set our figures beside the published ones.
+
+usage: robustml reproduce <paper> [seeds=5] [n_eval=1000] [variants=[..]] [out=<dir>] [overrides]
+       robustml reproduce --list
+
+seeds=5 runs seeds 0 to 4, seeds=[0,3] those two; n_eval evaluates on the first so many test images; variants chooses
+among those of the paper. Anything else is an override of its experiment. What is done is not done again, and what was
+interrupted goes on: give the same command again.
+
+Exit status 0: every published figure that was measured is within its tolerance; 1: one is not, or a training failed;
+2: the request cannot be understood.
+
+examples:
+  robustml reproduce --list
+  robustml reproduce wong2020_fast_mnist data.root=<dir with mnist/train.parquet>
+  robustml reproduce wong2020_fast_mnist seeds=[0,1] n_eval=1000 variants=[published]
+  robustml reproduce wong2020_fast_cifar10 trainer=gpu out=outputs/gpu
+"""
+
+_OPTIONS = ("seeds", "n_eval", "variants", "out")
+_OWN = re.compile(rf"({'|'.join(_OPTIONS)})=(.*)", re.DOTALL)
+# What the command itself says to every training.
+_TAKEN = ("seed", "experiment", "hydra.run.dir", "resume")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line, understood as far as that goes without the paper."""
+
+    paper: str
+    seeds: list[int] | None
+    variants: list[str] | None
+    n_eval: int | None
+    out: Path
+    own: Path | None
+    overrides: list[str]
+
+
+def main() -> None:
+    """List the papers, or reproduce one."""
+    report_failures(_dispatch, "train")
+
+
+def _dispatch() -> None:
+    from robustml.commands.papers import find_paper, known_papers
+    from robustml.reporting.reproduction_table import papers_table
+
+    words, own = _config_folder(sys.argv[1:])
+    if words[:1] in (["--help"], ["-h"]):
+        print(HELP, end="")
+        return
+    papers = known_papers(own)
+    if not words or words == ["--list"]:
+        # What does not end in a terminal is cut by whoever reads it.
+        print(papers_table(list(papers.values()), shutil.get_terminal_size((200, 24)).columns))
+        return
+    name = words[0]
+    paper = find_paper(name, papers)
+    _reproduce(paper, _request(name, words[1:], own))
+
+
+def _reproduce(paper: Paper, request: Request) -> None:
+    from robustml.commands.papers import chosen_variants
+    from robustml.commands.rerun import composed, rerun
+    from robustml.reporting.atomic import write_text
+    from robustml.reporting.reproduction import SeedRun, write_reproduction
+    from robustml.reporting.reproduction_figure import health_figure, standalone
+    from robustml.reporting.reproduction_page import reproduction_page
+    from robustml.reporting.reproduction_runs import read_seed
+    from robustml.reporting.reproduction_table import cost_text, reproduction_table, summary
+    from robustml.reporting.reproduction_verdicts import compare
+
+    variants = chosen_variants(paper, request.variants)
+    seeds = paper.seeds if request.seeds is None else request.seeds
+    folder = request.out / request.paper
+    limit = [] if request.n_eval is None else [f"evaluation.limit={request.n_eval}"]
+    overrides = {variant.name: variant.overrides for variant in paper.variants}
+
+    def words(variant: str, seed: int) -> list[str]:
+        places = {"{folder}": str(folder.absolute()), "{seed}": str(seed)}
+        own = [_filled(word, places) for word in overrides[variant]]
+        quiet = "trainer.enable_progress_bar=false"
+        return [f"experiment={request.paper}", quiet, *own, *limit, *request.overrides, f"seed={seed}"]
+
+    for variant in variants:  # what does not compose is refused before anything is trained
+        composed(words(variant, seeds[0]), folder / variant / f"seed-{seeds[0]}", request.own)
+    print(f"{paper.title}: {len(variants)} x {len(seeds)} trainings, {cost_text(paper)}", flush=True)
+    runs, finished = [], {}
+    for variant in variants:
+        for seed in seeds:
+            run = folder / variant / f"seed-{seed}"
+            name = run.relative_to(folder).as_posix()
+            try:
+                rerun(words(variant, seed), run, request.own)
+            except RunFailed as error:
+                print(f"  {run}: {error}", file=sys.stderr)
+                runs.append(SeedRun(variant=variant, seed=seed, folder=name, failed=str(error)))
+                continue
+            seen, finished[variant, seed] = read_seed(run, paper, variant, seed, name)
+            runs.append(seen)
+    reproduction = compare(paper, runs, finished, [*limit, *request.overrides])
+    print("\n" + reproduction_table(reproduction) + "\n")
+    write_reproduction(reproduction, folder / "reproduction.json")
+    health = health_figure({key: one.run.health for key, one in finished.items() if one.run.health is not None})
+    if health:
+        print(f"figure: {write_text(folder / 'reproduction.svg', standalone(health))}")
+    print(f"report: {write_text(folder / 'reproduction.html', reproduction_page(reproduction, health))}")
+    print(summary(reproduction))
+    print(f"run: {folder}", flush=True)
+    if reproduction.missed:
+        unmeasured = f"; not measured: {', '.join(reproduction.unmeasured)}" if reproduction.unmeasured else ""
+        raise RunFailed(f"{paper.id} is not reproduced: {'; '.join(reproduction.missed)}{unmeasured}")
+
+
+def _filled(word: str, places: Mapping[str, str]) -> str:
+    """An override of a variant that takes up what another variant left."""
+    for place, value in places.items():
+        word = word.replace(place, value)
+    return word
+
+
+def _config_folder(words: list[str]) -> tuple[list[str], Path | None]:
+    """Take `--config-dir <dir>` or `--config-dir=<dir>` out of the command line."""
+    rest, own, following = [], None, False
+    for word in words:
+        if following:
+            own, following = Path(word), False
+        elif word in ("--config-dir", "-cd"):
+            following = True
+        elif word.startswith("--config-dir="):
+            own = Path(word.partition("=")[2])
+        else:
+            rest.append(word)
+    if following:
+        raise RequestError("--config-dir needs a folder")
+    if own is not None and not own.is_dir():
+        raise RequestError(f"--config-dir={own} is not a folder")
+    return rest, own
+
+
+def _request(paper: str, words: Sequence[str], own: Path | None) -> Request:
+    options = {match[1]: match[2] for word in words if (match := _OWN.fullmatch(word))}
+    overrides = [word for word in words if not _OWN.fullmatch(word)]
+    for word in overrides:
+        key = word.partition("=")[0]
+        if key == "seed":
+            raise RequestError(f"reproduce takes seeds, not seed: write seeds=[{word.partition('=')[2]}]")
+        if key in _TAKEN:
+            raise RequestError(f"reproduce sets {key} itself; leave out {word}")
+        if "=" not in word and not word.startswith("~"):
+            raise RequestError(f"cannot read {word!r}: expected <option>=<value>; {nearest(word, _OPTIONS)}")
+    return Request(
+        paper,
+        seeds=_seeds(options["seeds"]) if "seeds" in options else None,
+        variants=_names(options["variants"]) if "variants" in options else None,
+        n_eval=_count("n_eval", options["n_eval"]) if "n_eval" in options else None,
+        out=Path(options.get("out") or "outputs/reproductions"),
+        own=own,
+        overrides=overrides,
+    )
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise RequestError(f"{name} must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.strip("[]").split(",") if name.strip()]
+
+
+def _seeds(text: str) -> list[int]:
+    """``5`` is how many, from 0; ``[5]`` and ``0,5`` are which."""
+    if not text.startswith("[") and "," not in text:
+        return list(range(_count("seeds", text)))
+    names = _names(text)
+    if not names or not all(name.isdigit() for name in names):
+        raise RequestError(f"seeds={text}: expected how many, such as seeds=5, or which, such as seeds=[0,1]")
+    return list(dict.fromkeys(map(int, names)))
+
+
+if __name__ == "__main__":
+    main()
