@@ -49,6 +49,7 @@ SLOW = (
     "andriushchenko2020_gradalign",
     "rade2021_hat",
     "rice2020",
+    "shafahi2019_free_cifar10-preact",
     "wang2020",
     "wong2020_fast_cifar10",
     "wu2020",
@@ -58,7 +59,7 @@ SLOW = (
 
 def cases() -> list[object]:
     return [
-        pytest.param(name, variant, id=f"{name}-{variant.name}", marks=[pytest.mark.slow] * name.startswith(SLOW))
+        pytest.param(name, variant, id=f"{name}-{variant.name}", marks=[pytest.mark.slow] * f"{name}-{variant.name}".startswith(SLOW))
         for name, paper in PAPERS.items()
         for variant in paper.variants
     ]
