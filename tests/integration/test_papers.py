@@ -58,10 +58,10 @@ SLOW = (
 
 
 def cases() -> list[object]:
+    named = [(f"{name}-{variant.name}", name, variant) for name, paper in PAPERS.items() for variant in paper.variants]
     return [
-        pytest.param(name, variant, id=f"{name}-{variant.name}", marks=[pytest.mark.slow] * f"{name}-{variant.name}".startswith(SLOW))
-        for name, paper in PAPERS.items()
-        for variant in paper.variants
+        pytest.param(name, variant, id=full, marks=[pytest.mark.slow] * full.startswith(SLOW))
+        for full, name, variant in named
     ]
 
 
