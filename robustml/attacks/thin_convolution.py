@@ -84,10 +84,6 @@ class _ThinConvolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         weight = weight.to(gradient.dtype)  # autocast runs the forward pass in half precision
-        rows = gradient.permute(0, 2, 3, 1)
-        if rows.is_contiguous():  # channels last: one large product in place of one for each image
-            columns = (rows.flatten(0, 2) @ weight.flatten(1)).view(len(rows), -1, weight[0].numel()).transpose(1, 2)
-        else:
-            columns = weight.flatten(1).t() @ gradient.flatten(2)
+        columns = weight.flatten(1).t() @ gradient.flatten(2)
         image = functional.fold(columns.to(ctx.dtype), kernel_size=weight.shape[2:], **ctx.fold)
         return image, None, None, None, None, None, None

@@ -1,6 +1,7 @@
 """Reports on finished runs: the results schema, tables, figures and self-contained pages."""
 
-from robustml.reporting.card import Card, read_card, read_cards, write_cards
+from robustml.reporting.card import write_cards
+from robustml.reporting.card_schema import Card, read_card, read_cards
 from robustml.reporting.html import write_report
 from robustml.reporting.runs import Examples, Run, find_runs, read_run
 from robustml.reporting.schema import Rate, Results, rate, read_results, write_results

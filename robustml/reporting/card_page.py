@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import TypeVar
 
 from robustml.reporting import sections
-from robustml.reporting.card import SCHEMA, Card, ClassFigure, Figure, Gathered, ThreatFigures, threat_text
+from robustml.reporting.card import Gathered, threat_text
+from robustml.reporting.card_comparison import comparison_bars, comparison_table, distinct
+from robustml.reporting.card_schema import SCHEMA, Card, ClassFigure, Figure, ThreatFigures
 from robustml.reporting.formats import NOTHING, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import document, facts, figure, section
-from robustml.reporting.plots import MOST_CLASSES, accuracy_bars, accuracy_curve, class_bars
+from robustml.reporting.page import document, facts, figure, section, tile
+from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars
 from robustml.reporting.schema import Rate, Threat
 from robustml.reporting.tables import rate_cell
 
 __all__ = ["card_page"]
-
-Item = TypeVar("Item")
 
 
 def card_page(found: Sequence[Gathered], names: Sequence[str]) -> str:
@@ -66,7 +65,7 @@ def _one(gathered: Gathered) -> list[str]:
 
 def _several(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
     cards = [gathered.card for gathered in found]
-    parts = [section("Side by side", _comparison(cards, names), _bars(cards, names))]
+    parts = [section("Side by side", comparison_table(cards, names), comparison_bars(cards, names))]
     parts.append(section("Accuracy as the attacker's budget grows", *_curves(found, names)))
     for place, (card, name) in enumerate(zip(cards, names, strict=True)):
         details = _evidence(card) + _left_out(card) + _facts(card)
@@ -94,16 +93,6 @@ def _verified(card: Card) -> str:
     return f'<p class="lead">{escape(text)}</p>'
 
 
-def _tile(what: str, value: str, more: str, rate: Rate | None = None, css: str = "") -> str:
-    bar = ""
-    if rate is not None and rate.value is not None:
-        bar = f'<span class="bar"><i style="width:{100 * rate.value:.1f}%"></i></span>'
-    return (
-        f'<div class="tile {css}"><span class="what">{escape(what)}</span><span class="value">{escape(value)}</span>'
-        f'<span class="more">{escape(more)}</span>{bar}</div>'
-    )
-
-
 def _interval(rate: Rate) -> str:
     if rate.value is None:
         return "no test examples"
@@ -114,22 +103,22 @@ def _tiles(card: Card) -> str:
     """The verdict in large figures."""
 
     def rate_tile(what: str, rate: Rate, prefix: str = "") -> str:
-        return _tile(what, percent(rate.value), prefix + _interval(rate), rate)
+        return tile(what, percent(rate.value), prefix + _interval(rate), share=rate.value)
 
     cells = [rate_tile("Clean accuracy", card.clean_accuracy.accuracy)]
     own = card.own_threat
     at = threat_text(card.threat)
     if own is None:
-        cells.append(_tile(f"Worst case under attack, {at}", NOTHING, "not attacked within this budget"))
+        cells.append(tile(f"Worst case under attack, {at}", NOTHING, "not attacked within this budget"))
     elif own.worst_case is not None:
         shown = own.worst_case.accuracy
         more = _interval(shown) + ("; less in another evaluation, see the flags" if own.lower else "")
         what = f"Worst case under attack, {at}"
-        cells.append(_tile(what, percent(shown.value), more, shown, css="alert" if own.lower else ""))
+        cells.append(tile(what, percent(shown.value), more, share=shown.value, css="alert" if own.lower else ""))
     elif own.upper_bounds:
         bound = min((figure.accuracy for figure in own.upper_bounds), key=lambda rate: rate.value or 0.0)
         more = "upper bound: no evaluation within this budget is complete"
-        cells.append(_tile(f"Worst case under attack, {at}", f"at most {percent(bound.value)}", more, css="alert"))
+        cells.append(tile(f"Worst case under attack, {at}", f"at most {percent(bound.value)}", more, css="alert"))
     for proof in card.certified[:1]:
         certified = proof.certified
         what = f"Certified, {threat_text(Threat(norm=certified.norm, eps=certified.eps))}"
@@ -140,13 +129,11 @@ def _tiles(card: Card) -> str:
     if card.corruptions is not None:
         block = card.corruptions.corruptions
         count = sum(map(len, block.accuracy.values()))
-        cells.append(_tile("Common corruptions, mean", percent(block.mean_accuracy), f"{count} kinds and severities"))
+        cells.append(tile("Common corruptions, mean", percent(block.mean_accuracy), f"{count} kinds and severities"))
     names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in card.flags))
     count = len(card.flags)
-    cells.append(
-        _tile("Flags", f"{count} raised" if count else "none raised", names or "by the sanity checks",
-              css="alert" if count else "fine")
-    )  # fmt: skip
+    raised = f"{count} raised" if count else "none raised"
+    cells.append(tile("Flags", raised, names or "by the sanity checks", css="alert" if count else "fine"))
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
@@ -327,134 +314,6 @@ def _facts(card: Card) -> str:
     cards = [facts("Model", model), facts("Data", card.data.model_dump()), facts("Run", run)]
     cards += [
         facts("Environment" if place == 0 else f"Environment, {place + 1}", environment.model_dump())
-        for place, environment in enumerate(_distinct(environments))
+        for place, environment in enumerate(distinct(environments))
     ]
     return f'<div class="facts">{"".join(cards)}</div>'
-
-
-def _distinct(items: Sequence[Item]) -> list[Item]:
-    """Without repetitions, for items that cannot be hashed."""
-    return [item for place, item in enumerate(items) if item not in items[:place]]
-
-
-def _comparison(cards: Sequence[Card], names: Sequence[str]) -> str:
-    """Figures in rows, models in columns; the best of a row is bold."""
-    # Of other data, no figure is better or worse.
-    alike = len({card.data.fingerprint or card.data.name for card in cards}) == 1
-    rows: list[str] = []
-
-    def add(what: str, pick: Callable[[Card], Figure | None]) -> None:
-        found = [pick(card) for card in cards]
-        values = [one.accuracy.value if one is not None else None for one in found]
-        cells = [
-            _cell(best, one.accuracy, f"class {one.name}, " if isinstance(one, ClassFigure) else "")
-            if one is not None
-            else f'<td class="number">{NOTHING}</td>'
-            for one, best in zip(found, _bests(values, alike), strict=True)
-        ]
-        if any(found):
-            rows.append(_comparison_row(what, cells))
-
-    add("clean accuracy", lambda card: card.clean_accuracy)
-    add("worst class, clean", lambda card: card.worst_class)
-    for threat in _distinct([figures.threat for card in cards for figures in card.threats]):
-        at = threat_text(threat)
-        add(f"worst case, {at}", _within(threat, lambda figures: figures.worst_case))
-        add(f"rounded to 8 bits, {at}", _within(threat, lambda figures: figures.rounded_accuracy))
-        add(f"worst class, {at}", _within(threat, lambda figures: figures.worst_class))
-        changes = [card.within(threat) for card in cards]
-        texts = [NOTHING if figures is None else f"{figures.max_norm:.4g}" for figures in changes]
-        rows.append(_text_row(f"largest change, {at}", texts))
-    proofs = [(one.certified.method, Threat(norm=one.certified.norm, eps=one.certified.eps))
-              for card in cards for one in card.certified]  # fmt: skip
-    for method, threat in _distinct(proofs):
-        add(f"certified by {method}, {threat_text(threat)}", _proved(method, threat))
-    blocks = [None if card.corruptions is None else card.corruptions.corruptions for card in cards]
-    if any(blocks):
-        # A mean over other corruptions is another figure.
-        kinds = [
-            {(name, point.severity) for name, points in block.accuracy.items() for point in points}
-            for block in blocks
-            if block is not None
-        ]
-        bests = _bests(
-            [None if block is None else block.mean_accuracy for block in blocks], alike and len(_distinct(kinds)) == 1
-        )
-        cells = [
-            f'<td class="number">{NOTHING}</td>'
-            if block is None
-            else f'<td class="number">{_bold(percent(block.mean_accuracy), best)} '
-            f"<small>{len(block.accuracy)} kinds</small></td>"
-            for block, best in zip(blocks, bests, strict=True)
-        ]
-        rows.append(_comparison_row("common corruptions, mean", cells))
-    rows += [
-        _text_row("flags", [str(len(card.flags) or "none") for card in cards]),
-        _text_row("files of results", [str(len(card.evidence)) for card in cards]),
-        _text_row("model", [card.model.name for card in cards]),
-        _text_row("parameters", [plain(card.model.parameters) for card in cards]),
-        _text_row("data", [card.data.name for card in cards]),
-        _text_row("training time", [seconds_text(card.cost.train_seconds) for card in cards]),
-        _text_row("weights", [(card.model.sha256 or "").removeprefix("sha256:")[:12] for card in cards]),
-    ]
-    head = "".join(
-        f'<th class="number"><a href="#model-{place + 1}">{escape(name)}</a></th>' for place, name in enumerate(names)
-    )
-    note = "Bold: the best of its row. Where 95% intervals overlap, the order may be chance."
-    if not alike:
-        note = "The models were measured on different data, so that their figures do not compare."
-    return (
-        f'<div class="wide"><table><thead><tr><th>figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f'</table></div><p class="note">{note}</p>'
-    )
-
-
-def _within(threat: Threat, pick: Callable[[ThreatFigures], Figure | None]) -> Callable[[Card], Figure | None]:
-    return lambda card: pick(figures) if (figures := card.within(threat)) is not None else None
-
-
-def _proved(method: str, threat: Threat) -> Callable[[Card], Figure | None]:
-    def pick(card: Card) -> Figure | None:
-        for proof in card.certified:
-            block = proof.certified
-            if (block.method, block.norm, block.eps) == (method, threat.norm, threat.eps):
-                return Figure(accuracy=block.certified_accuracy, source=proof.source)
-        return None
-
-    return pick
-
-
-def _bests(values: Sequence[float | None], alike: bool) -> list[bool]:
-    """Which of the values is the highest of two or more."""
-    known = [value for value in values if value is not None]
-    return [alike and len(known) > 1 and value == max(known) for value in values]
-
-
-def _bold(text: str, best: bool) -> str:
-    return f"<b>{text}</b>" if best else text
-
-
-def _cell(best: bool, rate: Rate, more: str = "") -> str:
-    low, high = rate.ci95
-    detail = f"{more}{percent(low, '')} to {percent(high, '')}, n {rate.n:,}"
-    return f'<td class="number">{_bold(percent(rate.value), best)} <small>{escape(detail)}</small></td>'
-
-
-def _text_row(what: str, texts: Sequence[str]) -> str:
-    return _comparison_row(what, [f'<td class="number">{escape(text)}</td>' for text in texts])
-
-
-def _comparison_row(what: str, cells: Sequence[str]) -> str:
-    return f'<tr><th scope="row">{escape(what)}</th>{"".join(cells)}</tr>'
-
-
-def _bars(cards: Sequence[Card], names: Sequence[str]) -> str:
-    """Clean and worst-case accuracy of each model as bars, where all were attacked within one budget."""
-    if len(_distinct([card.threat for card in cards])) > 1:
-        return ""
-    worst = [card.own_threat.worst_case if card.own_threat is not None else None for card in cards]
-    rows = [
-        (name, card.clean_accuracy.accuracy, one.accuracy if one is not None else None)
-        for name, card, one in zip(names, cards, worst, strict=True)
-    ]
-    return figure(accuracy_bars(rows), f"Worst case within {threat_text(cards[0].threat)}.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from robustml.reporting.formats import plain
 
-__all__ = ["document", "facts", "figure", "section"]
+__all__ = ["document", "facts", "figure", "section", "tile"]
 
 STYLESHEET = """
 :root{color-scheme:light dark;--page:#f5f7f9;--card:#fff;--ink:#1f2933;--soft:#5b6773;--line:#dfe4e9;
@@ -110,6 +110,24 @@ def document(title: str, body: Iterable[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLESHEET}</style>\n</head>\n<body>\n<main>\n"
         f"{inside}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def tile(what: str, value: str, more: str = "", *, share: float | None = None, css: str = "") -> str:
+    """One large figure in a box, for a `<div class="tiles">`.
+
+    Args:
+        what: plain text above the figure.
+        value: the figure, as text.
+        more: plain text below it.
+        share: in [0, 1]; draws a bar so long.
+        css: further classes: "alert", "fine" or "pale".
+    """
+    pale = " clean" if css == "pale" else ""
+    bar = "" if share is None else f'<span class="bar{pale}"><i style="width:{100 * share:.1f}%"></i></span>'
+    return (
+        f'<div class="tile {css}"><span class="what">{escape(what)}</span><span class="value">{escape(value)}</span>'
+        f'<span class="more">{escape(more)}</span>{bar}</div>'
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from robustml.reporting.backdoor import backdoor_section
 from robustml.reporting.extraction import extraction_section
 from robustml.reporting.formats import eps_text, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import facts, figure, section
+from robustml.reporting.page import facts, figure, section, tile
 from robustml.reporting.pictures import magnification, picture_grid
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars, training_curves
 from robustml.reporting.runs import Examples, Run
@@ -43,17 +43,6 @@ def lead(run: Run) -> str:
     return f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
 
 
-def _tile(what: str, value: str, more: str = "", rate: Rate | None = None, css: str = "") -> str:
-    bar = ""
-    if rate is not None and rate.value is not None:
-        pale = " clean" if css == "pale" else ""
-        bar = f'<span class="bar{pale}"><i style="width:{100 * rate.value:.1f}%"></i></span>'
-    return (
-        f'<div class="tile {css}"><span class="what">{escape(what)}</span><span class="value">{escape(value)}</span>'
-        f'<span class="more">{escape(more)}</span>{bar}</div>'
-    )
-
-
 def _interval(rate: Rate) -> str:
     if rate.value is None:
         return "no test examples"
@@ -63,30 +52,28 @@ def _interval(rate: Rate) -> str:
 def tiles(run: Run) -> str:
     """The key figures."""
     results = run.results
-    cells = [
-        _tile("Clean accuracy", percent(results.clean_accuracy.value), _interval(results.clean_accuracy),
-              results.clean_accuracy, "pale")
-    ]  # fmt: skip
+    clean = results.clean_accuracy
+    cells = [tile("Clean accuracy", percent(clean.value), _interval(clean), share=clean.value, css="pale")]
     if results.worst_case is not None and results.attacks:
         worst = results.worst_case.robust_accuracy
-        cells.append(_tile("Accuracy under attack, worst case", percent(worst.value), _interval(worst), worst))
+        cells.append(
+            tile("Accuracy under attack, worst case", percent(worst.value), _interval(worst), share=worst.value)
+        )
     train_eps = run.train_eps
     trained = f"training threat {eps_text(train_eps)}" if train_eps is not None else "largest change allowed"
     count = len(results.flags)
     names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in results.flags))
-    cells.append(_tile("Flags", f"{count} raised" if count else "none raised", names or "by the sanity checks",
-                       css="alert" if count else "fine"))  # fmt: skip
-    cells.append(
-        _tile("Attacker's budget", f"{norm_text(results.threat.norm)} {eps_text(results.threat.eps)}", trained)
-    )
+    raised = f"{count} raised" if count else "none raised"
+    cells.append(tile("Flags", raised, names or "by the sanity checks", css="alert" if count else "fine"))
+    cells.append(tile("Attacker's budget", f"{norm_text(results.threat.norm)} {eps_text(results.threat.eps)}", trained))
     name = strongest(results)
     if name is not None:
         accuracy = percent(results.attacks[name].robust_accuracy.value)
-        cells.append(_tile("Strongest attack", name, f"leaves {accuracy}; {len(results.attacks)} tried"))
+        cells.append(tile("Strongest attack", name, f"leaves {accuracy}; {len(results.attacks)} tried"))
     if results.cost.train_seconds:
         share = results.cost.attack_share
         more = f"{percent(share)} of it crafting attacks" if share is not None else ""
-        cells.append(_tile("Training time", seconds_text(results.cost.train_seconds), more))
+        cells.append(tile("Training time", seconds_text(results.cost.train_seconds), more))
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 

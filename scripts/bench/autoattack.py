@@ -32,7 +32,7 @@ def test_images(run: Path, root: str | None, count: int) -> tuple[Tensor, Tensor
     """The first `count` test images of the run's data, and their labels."""
     settings = read_settings(run)["data"]
     if root is not None:
-        settings["root"] = root
+        settings["root"] = settings["source"]["root"] = root
     for key in ("num_classes", "shape"):
         settings.pop(key, None)
     data = build(settings)

@@ -14,7 +14,8 @@ import yaml
 
 from robustml.commands.card import main
 from robustml.errors import RequestError, RunFailed
-from robustml.reporting.card import Card, card_lines, gather, read_card, read_cards, write_cards
+from robustml.reporting.card import card_lines, gather, write_cards
+from robustml.reporting.card_schema import Card, read_card, read_cards
 from robustml.reporting.formats import NOTHING
 
 from .conftest import MakeRun, counted, make_results
