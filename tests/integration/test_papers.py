@@ -44,11 +44,15 @@ WORDS = {
     "zhang2019_trades_cifar10": (*NARROW, *ATTACKED, "objective.attack.steps=2"),
     "zhang2019_trades_mnist": (*ATTACKED, "objective.attack.steps=2"),
 }  # fmt: skip
-# Networks of 11 million weights.
+# Networks of 11 million weights; and methods that test_objectives runs too.
 SLOW = (
     "andriushchenko2020_gradalign",
     "rade2021_hat",
     "rice2020",
+    "robust_methods_mnist-awp",
+    "robust_methods_mnist-mart",
+    "robust_methods_mnist-free",
+    "robust_methods_mnist-trades",
     "shafahi2019_free_cifar10-preact",
     "wang2020",
     "wong2020_fast_cifar10",

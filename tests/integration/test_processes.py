@@ -78,6 +78,7 @@ def test_two_processes_learn_what_one_does(pair: Outcome, tmp_path: Path) -> Non
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_a_process_with_fewer_batches_to_validate_is_not_waited_for(tmp_path: Path) -> None:
     """3 batches for 2 processes, and a buffer, the counter of AWP, that DDP would share with every one of them."""
     quick = tuple(word for word in DIGITS if not word.startswith(("evaluation", "data.eval", "trainer.max_epochs")))

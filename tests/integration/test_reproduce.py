@@ -116,6 +116,7 @@ def test_a_paper_is_reproduced_once(papers: Path) -> None:
     assert judged.out.count("done before") == 2
 
 
+@pytest.mark.slow
 def test_killed_and_given_again(papers: Path, tmp_path: Path) -> None:
     words = [word for word in SHORT if not word.startswith("trainer.max_epochs")] + ["seeds=[3]"]
     write(papers / "experiment", PAPER | {"variants": [{"name": "main", "overrides": ["trainer.max_epochs=6"]}]})
