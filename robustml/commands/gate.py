@@ -37,7 +37,8 @@ def main() -> None:
 
 
 def _gate(words: list[str]) -> None:
-    from robustml.reporting.gate import Source, evaluations_of, judge, parse_condition
+    from robustml.reporting.evaluations import Source, evaluations_of
+    from robustml.reporting.gate import judge, parse_condition
     from robustml.reporting.schema import read_results
 
     options = {match[1]: match[2] for word in words if (match := _OPTION.fullmatch(word))}

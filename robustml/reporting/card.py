@@ -34,8 +34,8 @@ from robustml.reporting.card_schema import (
     budget_of,
     checked_card,
 )
+from robustml.reporting.evaluations import Source, evaluations_of
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.gate import Source, evaluations_of
 from robustml.reporting.runs import Run, labels, read_config, read_run
 from robustml.reporting.schema import AttackResult, ClassResult, Curve, Rate, Threat
 

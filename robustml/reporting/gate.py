@@ -14,14 +14,13 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from robustml.errors import RequestError, nearest
+from robustml.reporting.evaluations import Source
 from robustml.reporting.formats import norm_text, parse_eps
-from robustml.reporting.schema import Results, read_results
 
-__all__ = ["Condition", "Source", "Verdict", "evaluations_of", "judge", "parse_condition"]
+__all__ = ["Condition", "Verdict", "judge", "parse_condition"]
 
 # What a condition may speak of, and whether it takes a budget (@eps) and the name of an attack (:attack).
 FIGURES: Mapping[str, tuple[bool, bool]] = {
@@ -72,14 +71,6 @@ class Condition:
     def wants_more(self) -> bool:
         """Whether a lower figure is the worse one."""
         return self.comparison in (">=", ">")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A results.json, and how to name it."""
-
-    name: str
-    results: Results
 
 
 @dataclass(frozen=True)
@@ -148,30 +139,6 @@ def parse_condition(text: str) -> Condition:
 def _taken(eps: bool, attack: bool) -> str:
     taken = ["one @<eps>"] * eps + ["one :<attack>"] * attack
     return " and ".join(taken) or "neither @<eps> nor :<attack>"
-
-
-def evaluations_of(run: Path) -> tuple[list[Source], list[str]]:
-    """The results of a run and of all finished evaluations of the same model on the same data below it.
-
-    Returns:
-        The run's own results first; and a line for each evaluation that is left out, for it says nothing of this model.
-
-    Raises:
-        RequestError: the run has no results, or a file of results cannot be read.
-    """
-    own = Source("results.json", read_results(run / "results.json"))
-    sources, left_out = [own], []
-    for folder in ("evaluations", "sweeps"):
-        for path in sorted((run / folder).rglob("results.json")):
-            name = path.relative_to(run).as_posix()
-            results = read_results(path)
-            if results.model.sha256 != own.results.model.sha256:
-                left_out.append(f"{name}: other weights (which=last?)")
-            elif results.data.fingerprint != own.results.data.fingerprint:
-                left_out.append(f"{name}: other data")
-            else:
-                sources.append(Source(name, results))
-    return sources, left_out
 
 
 def judge(condition: Condition, sources: Sequence[Source], *, lower_bound: bool = False) -> Verdict:

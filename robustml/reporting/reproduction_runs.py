@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustml.errors import RequestError
-from robustml.reporting.gate import evaluations_of
+from robustml.reporting.evaluations import evaluations_of
 from robustml.reporting.paper import Figure, Paper, is_share, name_of
 from robustml.reporting.reproduction import SeedRun
 from robustml.reporting.runs import Run, read_run

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from robustml.errors import RequestError
-from robustml.reporting.gate import Condition, Source, Verdict, evaluations_of, judge, parse_condition
+from robustml.reporting.evaluations import Source, evaluations_of
+from robustml.reporting.gate import Condition, Verdict, judge, parse_condition
 from robustml.reporting.schema import Results
 
 from .conftest import MakeRun, counted, make_results

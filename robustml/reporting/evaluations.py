@@ -1,0 +1,42 @@
+"""All that was measured of the weights of one run: its own results, and those of its evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustml.reporting.schema import Results, read_results
+
+__all__ = ["Source", "evaluations_of"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A results.json, and how to name it."""
+
+    name: str
+    results: Results
+
+
+def evaluations_of(run: Path) -> tuple[list[Source], list[str]]:
+    """The results of a run and of all finished evaluations of the same model on the same data below it.
+
+    Returns:
+        The run's own results first; and a line for each evaluation that is left out, for it says nothing of this model.
+
+    Raises:
+        RequestError: the run has no results, or a file of results cannot be read.
+    """
+    own = Source("results.json", read_results(run / "results.json"))
+    sources, left_out = [own], []
+    for folder in ("evaluations", "sweeps"):
+        for path in sorted((run / folder).rglob("results.json")):
+            name = path.relative_to(run).as_posix()
+            results = read_results(path)
+            if results.model.sha256 != own.results.model.sha256:
+                left_out.append(f"{name}: other weights (which=last?)")
+            elif results.data.fingerprint != own.results.data.fingerprint:
+                left_out.append(f"{name}: other data")
+            else:
+                sources.append(Source(name, results))
+    return sources, left_out
