@@ -94,4 +94,5 @@ class Free(nn.Module):
         if len(known) < len(x):
             known = torch.cat([known, x.new_zeros(len(x) - len(known), *x.shape[1:])])
         self._delta = known
-        return x + known[: len(x)]
+        # A schedule may have made the ball smaller since the last step.
+        return x + known[: len(x)].clamp(-self.threat.eps, self.threat.eps)

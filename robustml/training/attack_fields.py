@@ -12,7 +12,7 @@ from torch import nn
 from robustml.errors import RequestError
 from robustml.types import Attack, Objective
 
-__all__ = ["with_attack"]
+__all__ = ["replaced", "with_attack"]
 
 
 def with_attack(objective: Objective, change: Callable[[Attack], Attack]) -> Objective:
@@ -26,17 +26,18 @@ def with_attack(objective: Objective, change: Callable[[Attack], Attack]) -> Obj
         RequestError: neither `objective` nor any objective within has an attack.
     """
     if getattr(objective, "attack", None) is not None:
-        return _replaced(objective, "attack", change(objective.attack))  # type: ignore[attr-defined]
+        return replaced(objective, "attack", change(objective.attack))  # type: ignore[attr-defined]
     inner = getattr(objective, "objective", None)
     if inner is None:
         raise RequestError(
             f"the objective {type(objective).__name__} has no attack that could be changed; choose one with an "
             "`attack` field (objective=pgd, for example), or leave out the callback that changes attacks"
         )
-    return _replaced(objective, "objective", with_attack(inner, change))
+    return replaced(objective, "objective", with_attack(inner, change))
 
 
-def _replaced(objective: Objective, field: str, value: Any) -> Objective:
+def replaced(objective: Objective, field: str, value: Any) -> Objective:
+    """The same objective with another value in one of its fields; a new module shares all others with the old one."""
     if dataclasses.is_dataclass(objective) and not isinstance(objective, nn.Module):
         return cast(Objective, dataclasses.replace(objective, **{field: value}))
     changed = copy.copy(objective)

@@ -17,7 +17,7 @@ from torch.optim import SGD
 
 from robustml.attacks import FGSM, MSD, PGD, Transfer
 from robustml.errors import RequestError
-from robustml.objectives import Adversarial, IntervalBound, Standard
+from robustml.objectives import Adversarial, Free, IntervalBound, Standard
 from robustml.threats import LpBall, Union
 from robustml.training import RobustClassifier
 from robustml.training.callbacks import AttackSchedule
@@ -205,6 +205,7 @@ def test_a_run_that_resumes_does_what_an_uninterrupted_one_does(every: Any, stop
         (lambda: AttackSchedule(steps=[[0, 1]], between="curve"), "hold or line"),
         (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, Standard()), "Standard has no attack"),
         (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, IntervalBound(THREAT)), "IntervalBound has no attack"),
+        (lambda: seen(AttackSchedule(steps=[[0, 1]]), 1, Free(THREAT)), "schedule eps"),
         (lambda: seen(AttackSchedule(steps=[[0, 1]]), 1, Adversarial(FGSM(THREAT))), "steps of FGSM cannot"),
         (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, Adversarial(lambda *_, **__: None)), "cannot be run at another"),
         (lambda: seen(AttackSchedule(eps=[[0, 1], [0.5, 9], [1, 1]]), 1), "wider than the image range"),
@@ -223,6 +224,35 @@ def test_all_step_sizes_of_a_union_of_balls_follow(every: Any) -> None:
     trainer(1, AttackSchedule(eps=[[0, 0.5]], every=every)).fit(trained, Batches())
     halved = Union(union.threats, eps=0.5)
     assert trained.objective == Adversarial(MSD(halved, steps=2, step_sizes=[0.05, 0.25]))
+
+
+class Watch(pl.Callback):
+    """Notes the radius of free training, and how far its images are from the originals."""
+
+    def __init__(self) -> None:
+        self.eps: list[float] = []
+        self.farthest: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        objective: Any = pl_module.objective
+        x = torch.full((4, 3), 0.5)
+        self.eps.append(round(objective.threat.eps, 6))
+        self.farthest.append(float((objective.perturb(nn.Identity(), x, x) - x).abs().max()))
+
+
+@pytest.mark.parametrize("last", [1.0, 0.25])
+def test_the_ball_of_free_training_grows_and_shrinks(last: float) -> None:
+    objective, watch = Free(THREAT), Watch()
+    schedule = AttackSchedule(eps=[[0.0, 0.0], [0.5, 1.0], [1.0, last]], every="batch")
+    trainer(5, schedule, watch).fit(module(objective), Batches())
+    assert watch.eps[0] == 0
+    assert watch.eps[-1] == pytest.approx(last * 0.2)
+    assert max(watch.eps) > 0.18
+    for eps, farthest in zip(watch.eps, watch.farthest, strict=True):
+        assert farthest == pytest.approx(eps, abs=1e-6)
+    assert objective.threat == THREAT
 
 
 def test_a_transferred_attack_follows() -> None:

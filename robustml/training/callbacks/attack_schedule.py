@@ -16,7 +16,8 @@ import pytorch_lightning as pl
 
 from robustml.attacks import Transfer, at_eps
 from robustml.errors import RequestError
-from robustml.training.attack_fields import with_attack
+from robustml.objectives import Free
+from robustml.training.attack_fields import replaced, with_attack
 from robustml.training.classifier import RobustClassifier
 from robustml.types import Attack, Objective
 
@@ -25,6 +26,8 @@ __all__ = ["AttackSchedule"]
 
 class AttackSchedule(pl.Callback):
     """Exchange the attack inside the objective, whatever wraps it; the validation attack stays as it is.
+
+    `Free`, whose training steps are its attack, has an eps to schedule and no steps.
 
     Progress is 0 in the first epoch and 1 in the last (with `every="batch"`, in the first and the last batch). Logs
     `schedule/eps` and `schedule/steps`.
@@ -68,9 +71,13 @@ class AttackSchedule(pl.Callback):
             raise RequestError("a schedule of the attack follows the epochs of the run: set trainer.max_epochs")
         if not isinstance(pl_module, RobustClassifier):
             raise RequestError(f"attacks are scheduled for a RobustClassifier, got a {type(pl_module).__name__}")
-        self._attack = _attack_of(pl_module.objective)
-        for progress, _ in (*(self.eps or ()), *(self.steps or ())):
-            self._at(progress)
+        self._ball = pl_module.objective.threat if isinstance(pl_module.objective, Free) else None
+        if self._ball is not None and self.steps is not None:
+            raise RequestError("free adversarial training takes one step a batch: schedule eps, or data.replay")
+        if self._ball is None:
+            self._attack = _attack_of(pl_module.objective)
+            for progress, _ in (*(self.eps or ()), *(self.steps or ())):
+                self._at(progress)
         self._now = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -93,14 +100,21 @@ class AttackSchedule(pl.Callback):
         progress = min(number / (count - 1), 1.0) if count > 1 else 1.0
         strength = self._multiple(progress), self._number(progress)
         if strength != self._now:
-            attack = self._at(progress)
-            pl_module.objective = with_attack(pl_module.objective, lambda _: attack)
+            pl_module.objective = self._scheduled(pl_module.objective, progress)
             self._now = strength
         multiple, steps = strength
-        figures = {"eps": None if multiple is None else multiple * _eps(self._attack), "steps": steps}
+        full = _eps(self._attack) if self._ball is None else self._ball.eps
+        figures = {"eps": None if multiple is None else multiple * full, "steps": steps}
         for name, figure in figures.items():
             if figure is not None:
                 pl_module.log(f"schedule/{name}", float(figure), on_step=False, on_epoch=True, batch_size=1)
+
+    def _scheduled(self, objective: Objective, progress: float) -> Objective:
+        if self._ball is not None:
+            multiple = cast(float, self._multiple(progress))
+            return replaced(objective, "threat", dataclasses.replace(self._ball, eps=multiple * self._ball.eps))
+        attack = self._at(progress)
+        return with_attack(objective, lambda _: attack)
 
     def _at(self, progress: float) -> Attack:
         """The attack as it is then."""
