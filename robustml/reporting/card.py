@@ -2,9 +2,10 @@
 
 A card speaks of the weights that lie in the run directory now: their digest is computed, and a run whose weights were
 changed after it was measured gets no card. Where several evaluations measured the same, the one on the most images
-counts, and among equals the lowest figure. An evaluation that was broken off bounds what the whole one would have
-found, from above: it is shown as a bound and never becomes the figure. Where such a bound, or an evaluation on fewer
-images, lies below the figure, the card raises a flag of its own.
+counts, and among equals the lowest figure; of worst cases the one whose 95% interval ends lowest, so that a strong
+attack on some images is not outvoted by a weak one on all. An evaluation that was broken off bounds what the whole one
+would have found, from above: it is shown as a bound and never becomes the figure. Where such a bound lies below the
+figure, the card raises a flag of its own.
 """
 
 from __future__ import annotations
@@ -192,6 +193,12 @@ def _widest(candidates: Iterable[Item], rate: Callable[[Item], Rate]) -> Item:
     return min(candidates, key=lambda candidate: (-rate(candidate).n, rate(candidate).value or 0.0))
 
 
+def _highest(figure: Figure) -> float:
+    """The end of the 95% interval: what the figure may be at most, but for chance."""
+    high = figure.accuracy.ci95[1]
+    return 1.0 if high is None else high
+
+
 def _worst_class(source: Source, rate: Callable[[ClassResult], Rate]) -> ClassFigure | None:
     known = [(value, row) for row in source.results.per_class if (value := rate(row).value) is not None]
     if not known:
@@ -231,7 +238,7 @@ def _threat_figures(members: Sequence[Source]) -> ThreatFigures:
         if member.results.worst_case is not None and member.results.worst_case.robust_accuracy.n
     ]
     whole = [(member, figure) for member, figure in worst if member.results.complete]
-    chosen = _widest(whole, lambda pair: pair[1].accuracy) if whole else None
+    chosen = min(whole, key=lambda pair: _highest(pair[1])) if whole else None
     figure = chosen[1] if chosen else None
     rounded = [
         Figure(accuracy=attack.rounded_accuracy, source=member.name)
@@ -242,7 +249,7 @@ def _threat_figures(members: Sequence[Source]) -> ThreatFigures:
     return ThreatFigures(
         threat=members[0].results.threat,
         worst_case=figure,
-        rounded_accuracy=_widest(rounded, lambda one: one.accuracy) if rounded else None,
+        rounded_accuracy=min(rounded, key=_highest) if rounded else None,
         worst_class=_worst_class(chosen[0], lambda row: row.robust_accuracy) if chosen else None,
         others=[other for _, other in whole if other is not figure],
         upper_bounds=[bound for member, bound in worst if not member.results.complete],
@@ -311,16 +318,14 @@ def _flags(sources: Sequence[Source]) -> list[SourcedFlag]:
 
 
 def _own_flags(figures: ThreatFigures) -> Iterator[SourcedFlag]:
-    """A flag for each evaluation that found less than the worst case says, but may not take its place."""
+    """A flag for each evaluation that was broken off and found less than the worst case says."""
     for lower in figures.lower:
         assert figures.worst_case is not None
         shown = figures.worst_case.accuracy
-        mend = "attack as many images as strongly"
-        if lower in figures.upper_bounds:
-            mend = "it is not complete; finish it with robustml evaluate resume=<dir>"
         message = (
             f"the worst case at {threat_text(figures.threat)} is {percent(shown.value)} on {shown.n:,} images, but "
-            f"{lower.source} found {percent(lower.accuracy.value)} on {lower.accuracy.n:,}: {mend}"
+            f"{lower.source} found {percent(lower.accuracy.value)} on {lower.accuracy.n:,}: it is not complete; "
+            "finish it with robustml evaluate resume=<dir>"
         )
         yield SourcedFlag(name="lower_elsewhere", attack=None, message=message, sources=[lower.source])
 

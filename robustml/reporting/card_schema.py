@@ -87,17 +87,17 @@ class ThreatFigures(Part):
 
     @property
     def lower(self) -> list[Figure]:
-        """Those of `others` and `upper_bounds` that lie below the worst case, by more than chance explains."""
+        """Those of `upper_bounds` that lie below the worst case, by more than chance explains."""
         if self.worst_case is None:
             return []
         shown = self.worst_case.accuracy
         found = []
-        for other in (*self.others, *self.upper_bounds):
-            rate = other.accuracy
+        for bound in self.upper_bounds:
+            rate = bound.accuracy
             # On as many images they are the same images; on fewer, the figure may be lower by chance.
             limit = rate.value if rate.n == shown.n else rate.ci95[1]
             if limit is not None and shown.value is not None and limit < shown.value:
-                found.append(other)
+                found.append(bound)
         return found
 
 

@@ -159,14 +159,18 @@ def test_nothing_but_evaluations_that_were_broken_off(make_run: MakeRun, tmp_pat
     assert "at most 60.0%" in text
 
 
-def test_a_lower_figure_on_fewer_images_raises_a_flag(run: Path) -> None:
-    # Wilson by hand: 2 of 20 is [0.028, 0.301], below 0.6.
+def test_a_lower_figure_on_fewer_images_counts_unless_it_may_be_chance(run: Path) -> None:
+    # Wilson by hand: 2 of 20 is [0.028, 0.301], 60 of 100 is [0.502, 0.691], 10 of 20 is [0.299, 0.701].
+    evaluation(run, "smaller", figures(20, 18, {"pgd": 10}))
+    assert (own := carded(run).own_threat) is not None
+    assert own.worst_case is not None
+    assert own.worst_case.source == "results.json"
     small = evaluation(run, "small", figures(20, 18, {"autoattack": 2}))
     card = carded(run)
     assert card.own_threat is not None
     assert card.own_threat.worst_case is not None
-    assert card.own_threat.worst_case.source == "results.json"
-    assert [(flag.name, flag.sources) for flag in card.flags] == [("lower_elsewhere", [small])]
+    assert card.own_threat.worst_case.source == small
+    assert card.flags == []
 
 
 def test_other_weights_and_other_data_are_left_out(run: Path) -> None:
