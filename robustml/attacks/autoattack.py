@@ -49,9 +49,10 @@ class AutoAttack:
             accelerators and on CPUs with AMX. FAB stays as it is, since it measures distances to the boundary.
         graphs: on a CUDA device, capture the model's passes as graphs and replay them (see
             `robustml.attacks.captured`). For models in eval mode without random outputs. Not yet run on a GPU.
+        only: the name of one member, such as ``"apgd-t"``, to run it as the whole would have; None runs them all.
 
     Raises:
-        RequestError: another version or precision, or `graphs` where they cannot be; later: `graphs` off CUDA.
+        RequestError: another version, precision or member, or `graphs` where they cannot be; later: `graphs` off CUDA.
     """
 
     threat: LpBall
@@ -60,6 +61,7 @@ class AutoAttack:
     processes: int | None = None
     precision: Precision = "float32"
     graphs: bool = False
+    only: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""
@@ -75,7 +77,14 @@ class AutoAttack:
             raise RequestError("AutoAttack's version=rand is for models with random outputs, which graphs=true is not")
         if self.graphs and (self.processes or 1) > 1:
             raise RequestError(f"graphs=true is for CUDA and processes={self.processes} for CPUs: choose one of them")
-        self.members()
+        if self.only is not None and self.only not in self.members():
+            hint = nearest(str(self.only), self.members())
+            raise RequestError(f"version {self.version} of AutoAttack has no member {self.only!r}; {hint}")
+
+    @property
+    def black_box(self) -> bool:
+        """Whether no gradient is asked for."""
+        return all(getattr(member, "black_box", False) for member in self._chosen().values())
 
     def members(self) -> Mapping[str, Attack]:
         """The attacks that this version runs, by their usual names and in their order."""
@@ -96,11 +105,14 @@ class AutoAttack:
         fab = FAB(threat, targets=None, restarts=5, batch_size=size)
         return {"apgd-ce": ce, "apgd-dlr": dlr, "fab": fab, "square": square, "apgd-t": targeted, "fab-t": fab_t}
 
+    def _chosen(self) -> Mapping[str, Attack]:
+        return {name: member for name, member in self.members().items() if self.only in (None, name)}
+
     def remarks(self, classes: int) -> list[str]:
         """What is left out or done differently on a model with so few classes."""
         return [
             f"{name}: {remark}"
-            for name, member in self.members().items()
+            for name, member in self._chosen().items()
             if isinstance(member, APGD | FAB)
             for remark in member.remarks(classes)
         ]
@@ -126,9 +138,12 @@ class AutoAttack:
     ) -> Tensor:
         result = x.clone()
         left = torch.cat([logits_of(model, part).argmax(dim=1) for part in torch.split(x, self.batch_size)]) == y
-        for member in self.members().values():
+        chosen = self._chosen()
+        for name, member in self.members().items():
             # Drawn for each member whether it has work or not, so that nobody's numbers depend on the other examples.
             seed = int(torch.randint(0, 2**62, (1,), generator=generator))
+            if name not in chosen:
+                continue
             index = left.nonzero().squeeze(1)
             if not len(index):
                 break

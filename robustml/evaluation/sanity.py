@@ -41,6 +41,8 @@ __all__ = ["Flag", "look_at_attacks", "look_at_limits", "look_at_model"]
 _ZERO_GRADIENT_SHARE = 0.1
 _SHATTERED_SHARE = 0.5
 _UNBOUNDED_SHARE = 0.05
+# As the authors of AutoAttack have it in their own check of what Square adds.
+_ADDED_SHARE = 0.002
 # What is cheap and what is telling: a hundred images for each look.
 _LOOKED_AT = 100
 
@@ -117,16 +119,17 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
     """Flags that attacks show beside each other.
 
     One step that fools clearly more images than many steps do; an attack without gradients (one with a true attribute
-    `black_box`) that fools clearly more than all others together.
+    `black_box`) that fools clearly more than all others together, or, in a cascade, more than a few of those that
+    every attack with gradients had left.
 
     Args:
         verdicts: what each attack did to the same images. Attacks that did not come to all of them are left out.
         attacks: the attacks themselves.
-        cascade: each attack saw only what those before it had left, so that nothing can be compared.
+        cascade: each attack saw only what those before it had left, so that no two can be compared.
     """
     attacks = {name: attack for name, attack in attacks.items() if not verdicts.attacks[name].pending}
     if cascade:
-        return []
+        return _added_without_gradients(verdicts, attacks)
     flags = []
     steps = {name: int(getattr(attack, "steps", 0)) for name, attack in attacks.items()}
     fooled = {name: ~verdicts.attacks[name].robust for name in attacks}
@@ -149,6 +152,25 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
                 f"{only_white} the other way round: the gradients are masked"
             )
             flags.append(Flag("black_box_beats_white_box", message, name))
+    return flags
+
+
+def _added_without_gradients(verdicts: Verdicts, attacks: Mapping[str, Attack]) -> list[Flag]:
+    flags: list[Flag] = []
+    white: list[str] = []
+    left = verdicts.correct
+    for name, attack in attacks.items():
+        after = left & verdicts.attacks[name].robust
+        added = int((left & ~after).sum())
+        if not getattr(attack, "black_box", False):
+            white.append(name)
+        elif white and added > max(1, _ADDED_SHARE * len(left)):
+            message = (
+                f"{name}, which sees no gradient, fools {added} of the {int(left.sum())} images that "
+                f"{', '.join(white)} had left: a sign of masked gradients"
+            )
+            flags.append(Flag("black_box_beats_white_box", message, name))
+        left = after
     return flags
 
 

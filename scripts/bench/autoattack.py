@@ -50,9 +50,8 @@ def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Part(AutoAttack):
-    """Our ensemble or one member of it, with a share of the steps and queries."""
+    """Our ensemble, with a share of the steps and queries."""
 
-    only: str = "all"
     budget: float = 1
 
     def members(self) -> dict[str, Attack]:
@@ -63,7 +62,7 @@ class Part(AutoAttack):
             shorter = {name: round(self.budget * count) for name, count in counts.items()}
             return cast(Attack, dataclasses.replace(attack, **shorter))
 
-        return {name: shortened(part) for name, part in super().members().items() if self.only in ("all", name)}
+        return {name: shortened(part) for name, part in super().members().items()}
 
 
 def ours(attack: Part, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[float, Tensor]:
@@ -123,7 +122,8 @@ def main() -> None:
     )
     rows = {}
     for name in arguments.only.split(","):
-        part = Part(threat, precision=arguments.precision, only=name, budget=arguments.budget)
+        only = None if name == "all" else name
+        part = Part(threat, precision=arguments.precision, only=only, budget=arguments.budget)
         seconds, robust = ours(part, model, x, y, arguments.seed)
         their_seconds, their_robust = reference(name, model, x, y, threat, arguments.seed, arguments.budget)
         rows[name] = row = {

@@ -337,6 +337,7 @@ def test_what_fails_in_a_process_is_raised_here() -> None:
         (lambda: Square(LpBall(2, 1), share=0), "share"),
         (lambda: AutoAttack(LpBall(2, 1), version="standart"), "did you mean 'standard'"),  # type: ignore[arg-type]
         (lambda: AutoAttack(LpBall(2, 1), processes=0), "processes"),
+        (lambda: AutoAttack(LpBall(2, 1), only="apgd_t"), "no member 'apgd_t'; did you mean 'apgd-t'"),
         (lambda: AutoAttack(LpBall(2, 1), precision="float16"), "did you mean 'bfloat16'"),  # type: ignore[arg-type]
     ],
 )
@@ -434,6 +435,24 @@ def test_what_fools_half_precision_alone_is_searched_again() -> None:
     assert [name for name, _ in calls] == ["HalfPrecision", "Threshold"]
     assert 0 < calls[1][1] < len(x)
     assert (Threshold()(found).argmax(1) == torch.tensor([1, 1, 1, 1])).all()
+
+
+def test_its_members_one_by_one_do_what_the_whole_does(digits_net: Any) -> None:
+    model, (x, y) = digits_net
+    x, y, threat = x[:30], y[:30], LpBall("inf", 0.12)
+    whole = AutoAttack(threat, processes=1)
+    found = whole(model, x, y, generator=Generator().manual_seed(4))
+    left, chained, added = model(x).argmax(1) == y, x.clone(), []
+    for name in whole.members():
+        index = left.nonzero().squeeze(1)
+        part = AutoAttack(threat, processes=1, only=name)
+        assert part.black_box == (name == "square")
+        chained[index] = part(model, x[index], y[index], generator=Generator().manual_seed(4))
+        left = model(chained).argmax(1) == y
+        added.append(len(index) - int(left.sum()))
+    torch.testing.assert_close(chained, found, rtol=0, atol=0)
+    assert added[0] > 0
+    assert not whole.black_box
 
 
 def test_searching_in_half_precision_finds_as_much(digits_net: Any) -> None:

@@ -245,6 +245,23 @@ def test_black_box_is_held_against_all_white_boxes_together(
     assert [(flag.name, flag.attack) for flag in found] == [("black_box_beats_white_box", "square")] * flagged
 
 
+@pytest.mark.parametrize(
+    ("pgd", "square", "flagged"),
+    [
+        (range(10), range(10, 12), True),
+        (range(10), range(10, 11), False),
+        (range(10), range(10), False),  # of these PGD had left none
+        (range(0), range(0), False),
+    ],
+)
+def test_what_a_black_box_adds_in_a_cascade(pgd: range, square: range, flagged: bool) -> None:
+    attacks: dict[str, Any] = {"pgd": PGD(THREAT), "square": BlackBox()}
+    found = look_at_attacks(attacked(pgd=list(pgd), square=list(square)), attacks, cascade=True)
+    assert [(flag.name, flag.attack) for flag in found] == [("black_box_beats_white_box", "square")] * flagged
+    first = dict(reversed(attacks.items()))
+    assert look_at_attacks(attacked(pgd=list(pgd), square=list(square)), first, cascade=True) == []
+
+
 def test_black_boxes_alone_are_compared_with_nothing() -> None:
     attacks: dict[str, Any] = {"square": BlackBox(), "noise": BlackBox()}
     assert look_at_attacks(attacked(square=list(range(50)), noise=[]), attacks) == []
@@ -254,7 +271,6 @@ def test_what_cannot_be_compared_is_not() -> None:
     attacks: dict[str, Any] = {"square": BlackBox(), "pgd": PGD(THREAT), "fgsm": FGSM(THREAT)}
     verdicts = attacked(square=list(range(50)), pgd=[], fgsm=list(range(50)))
     assert {flag.name for flag in look_at_attacks(verdicts, attacks)} == {"one_step_beats_many"}
-    assert look_at_attacks(verdicts, attacks, cascade=True) == []
     verdicts.attacks["pgd"].pending = 100
     assert look_at_attacks(verdicts, attacks) == []
 
