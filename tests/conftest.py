@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -70,8 +71,8 @@ def image_batch() -> Batch:
 
 
 @pytest.fixture(scope="session")
-def digits_net() -> Trained:
-    """A small net that gets more than 9 of 10 of scikit-learn's digits (N, 1, 8, 8) right."""
+def trained_digits() -> Trained:
+    """A small net that gets more than 9 of 10 of scikit-learn's digits (N, 1, 8, 8) right; to be looked at only."""
     data = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16
     labels = torch.tensor(data.target)
@@ -91,3 +92,9 @@ def digits_net() -> Trained:
         accuracy = (model(images[test]).argmax(1) == labels[test]).float().mean()
     assert accuracy > 0.9, "the tests below need a net that has learnt something"
     return Trained(model.eval(), Batch(images[test], labels[test]))
+
+
+@pytest.fixture
+def digits_net(trained_digits: Trained) -> Trained:
+    """The same for a test of its own, which may leave gradients in it: some libraries do."""
+    return Trained(copy.deepcopy(trained_digits.model), trained_digits.test)

@@ -439,7 +439,7 @@ def test_what_fools_half_precision_alone_is_searched_again() -> None:
 
 def test_its_members_one_by_one_do_what_the_whole_does(digits_net: Any) -> None:
     model, (x, y) = digits_net
-    x, y, threat = x[:30], y[:30], LpBall("inf", 0.12)
+    x, y, threat = x[:12], y[:12], LpBall("inf", 0.12)
     whole = AutoAttack(threat, processes=1)
     found = whole(model, x, y, generator=Generator().manual_seed(4))
     left, chained, added = model(x).argmax(1) == y, x.clone(), []
@@ -457,7 +457,7 @@ def test_its_members_one_by_one_do_what_the_whole_does(digits_net: Any) -> None:
 
 def test_searching_in_half_precision_finds_as_much(digits_net: Any) -> None:
     model, (x, y) = digits_net
-    x, y, threat = x[:40], y[:40], LpBall("inf", 0.12)
+    x, y, threat = x[:20], y[:20], LpBall("inf", 0.12)
     verdicts = []
     for precision in ("float32", "bfloat16"):
         attack = AutoAttack(threat, precision=precision, processes=1)  # type: ignore[arg-type]

@@ -57,8 +57,8 @@ class Batches:
 
 
 @pytest.fixture(scope="module")
-def batches(digits_net: Any) -> Batches:
-    x, y = digits_net.test
+def batches(trained_digits: Any) -> Batches:
+    x, y = trained_digits.test
     return Batches(list(zip(x[:190].split(32), y[:190].split(32), strict=True)))
 
 
