@@ -30,9 +30,9 @@ def feedback(config: DictConfig) -> None:
     from robustml.commands.parts import build_data, say
     from robustml.commands.quiet import quiet
     from robustml.commands.settings import build, plain, write_settings
+    from robustml.files import write_text
     from robustml.poisoning import linear_filter, simulate_feedback
     from robustml.poisoning.choose import class_label
-    from robustml.reporting.atomic import write_text
     from robustml.reporting.feedback_page import feedback_table, write_feedback_page
 
     quiet()

@@ -83,7 +83,7 @@ def _dispatch() -> None:
 def _reproduce(paper: Paper, request: Request) -> None:
     from robustml.commands.papers import chosen_variants
     from robustml.commands.rerun import composed, rerun
-    from robustml.reporting.atomic import write_text
+    from robustml.files import write_text
     from robustml.reporting.reproduction import SeedRun, write_reproduction
     from robustml.reporting.reproduction_figure import health_figure, standalone
     from robustml.reporting.reproduction_page import reproduction_page

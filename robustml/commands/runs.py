@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robustml.commands.settings import build, plain_target, read_settings
 from robustml.errors import RequestError
+from robustml.files import read_json, replacing, sha256
 
 __all__ = [
     "BEST",
@@ -27,7 +26,6 @@ __all__ = [
     "load_model",
     "load_weights",
     "save_weights",
-    "sha256",
     "weights_of",
 ]
 
@@ -155,16 +153,10 @@ def checkpoint_weights(path: Path) -> dict[str, Tensor]:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the weights as safetensors, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
     # Tied weights share memory, which safetensors refuses.
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}, partial)
-    partial.replace(path)
-
-
-def sha256(path: Path) -> str:
-    """The digest of a file, as ``sha256:<hex>``."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    with replacing(path) as file:
+        file.write(save(weights))
 
 
 def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path) -> dict[str, Any]:
@@ -182,8 +174,8 @@ def _check_digest(run: Path, weights: Path, key: str = "sha256") -> None:
     if not results.is_file():
         raise RequestError(f"{run} has no {RESULTS} to check {weights.name} against: the run did not finish")
     try:
-        expected = json.loads(results.read_text())["model"][key]
-    except (ValueError, KeyError, TypeError) as error:
+        expected = read_json(results)["model"][key]
+    except (KeyError, TypeError) as error:
         raise RequestError(f"{results} is damaged: {error}") from error
     if (found := sha256(weights)) != expected:
         raise RequestError(f"{weights} was changed after the run: its digest is {found}, {RESULTS} says {expected}")

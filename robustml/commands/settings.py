@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from robustml.errors import RequestError
+from robustml.files import write_text
 
 __all__ = ["build", "number", "plain", "plain_target", "read_settings", "record", "write_settings"]
 
@@ -36,7 +37,7 @@ def build(settings: Any, **extra: Any) -> Any:
 
 def write_settings(settings: Settings, path: Path) -> None:
     """Write settings as YAML, enough to repeat the run."""
-    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
 def number(value: Any) -> float:

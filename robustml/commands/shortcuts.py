@@ -36,7 +36,7 @@ def shortcuts(config: DictConfig) -> None:
     from robustml.commands.quiet import quiet
     from robustml.commands.runs import load_model
     from robustml.commands.settings import plain, write_settings
-    from robustml.reporting.atomic import write_text
+    from robustml.files import write_text
     from robustml.reporting.shortcut_page import suspects_table, write_shortcut_page
 
     quiet()

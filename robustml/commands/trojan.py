@@ -29,10 +29,11 @@ def trojan(config: DictConfig) -> None:
     from robustml.commands.judge import peak_memory_mb, tell, write_outcome
     from robustml.commands.parts import build_data, introduce, pick_device, say
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import TROJAN, describe_model, load_model, save_weights, sha256, weights_of
+    from robustml.commands.runs import TROJAN, describe_model, load_model, save_weights, weights_of
     from robustml.commands.settings import build, plain, write_settings
     from robustml.commands.trojaned import recognition, trojan_figures, trojan_table
     from robustml.evaluation import evaluate
+    from robustml.files import sha256
     from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
 
     quiet()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,6 +14,8 @@ from safetensors.torch import load, save
 
 from robustml.data.arrays import Arrays
 from robustml.data.splits import Split
+from robustml.errors import RunFailed
+from robustml.files import write_bytes, write_text
 
 __all__ = ["FileSource", "Source", "cache_directory", "cached"]
 
@@ -92,23 +93,10 @@ def _write(entry: Path, arrays: Arrays) -> None:
     names = torch.tensor(list(json.dumps(arrays.class_names).encode()), dtype=torch.uint8)
     content = save({"x": arrays.x.contiguous(), "y": arrays.y, "class_names": names})
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        _replace(entry, content)
+        write_bytes(entry, content)
         # in the format of sha256sum; between the two replacements the pair does not match, and is rebuilt if read
-        _replace(entry.with_suffix(".sha256"), f"{hashlib.sha256(content).hexdigest()}  {entry.name}\n".encode("ascii"))
-    except OSError as error:
+        write_text(entry.with_suffix(".sha256"), f"{hashlib.sha256(content).hexdigest()}  {entry.name}\n")
+    except RunFailed as error:
         warnings.warn(
             f"the decoded set was not cached ({error}); set ROBUSTML_CACHE to a writable folder", stacklevel=3
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, whoever else writes it at the same time."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

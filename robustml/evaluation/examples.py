@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks.gradient import logits_of
+from robustml.files import replacing
 
 __all__ = ["Examples", "pick_examples"]
 
@@ -34,7 +35,7 @@ class Examples:
     def save(self, path: Path) -> None:
         """Write them as an .npz that needs no pickle to read."""
         arrays = {name: np.asarray(value) for name, value in vars(self).items()}
-        with path.open("wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

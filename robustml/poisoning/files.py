@@ -18,6 +18,7 @@ from PIL import Image
 
 from robustml.data import Arrays, ParquetFeatures, ParquetImages
 from robustml.errors import RequestError
+from robustml.files import replacing
 from robustml.poisoning.manifest import Manifest, record_digest
 
 __all__ = ["restored_set", "write_poisoned_set", "write_set"]
@@ -49,7 +50,8 @@ def write_set(data: Arrays, path: Path) -> None:
         features = {"features": {"_type": "List", "feature": {"dtype": "float32", "_type": "Value"}}, "label": names}
     shape = json.dumps(list(data.x.shape[1:]))
     metadata = {"huggingface": json.dumps({"info": {"features": features}}), "shape": shape}
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+    with replacing(path) as file:
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), file)
 
 
 def restored_set(folder: Path) -> Arrays:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
+from robustml.files import replacing
 from robustml.poisoning.poison import Poisoned
 
 __all__ = ["Manifest", "compare", "record_digest"]
@@ -112,10 +113,10 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write the entries as JSON Lines, one record a line, after a first line about the whole set."""
-        with path.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(self.summary() | {"clean_rows": self.clean_rows, "rows": len(self.source)}) + "\n")
-            for entry in self.records():
-                file.write(json.dumps(entry) + "\n")
+        header = self.summary() | {"clean_rows": self.clean_rows, "rows": len(self.source)}
+        with replacing(path) as file:
+            for entry in (header, *self.records()):
+                file.write(json.dumps(entry).encode() + b"\n")
 
 
 def compare(clean: Arrays, poisoned: Poisoned, kind: str) -> Manifest:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robustml.errors import RequestError, RunFailed
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.card_schema import (
     SCHEMA,
     AttackFigure,

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.formats import NOTHING, percent
 
 __all__ = ["feedback_table", "write_feedback_page"]

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from robustml.errors import RequestError
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.formats import norm_text
 from robustml.reporting.runs import Run, labels, read_run
 from robustml.reporting.schema import SCHEMA

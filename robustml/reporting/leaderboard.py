@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.formats import NOTHING, eps_text, norm_text, percent
 from robustml.reporting.runs import Run, labels
 from robustml.reporting.schema import Rate

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from robustml.errors import RequestError
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.paper import Paper, PerEpoch, Published, Record, one_line
 
 __all__ = [

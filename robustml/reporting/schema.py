@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic import Field, ValidationError, model_validator
 
 from robustml.errors import RequestError
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.blocks import (
     AttackResult,
     Backdoor,

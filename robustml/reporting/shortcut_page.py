@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.formats import percent
 from robustml.reporting.schema import Rate
 from robustml.reporting.tables import rate_cell

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustml.errors import RequestError, nearest
-from robustml.reporting.atomic import write_text
+from robustml.files import write_text
 from robustml.reporting.backdoor import backdoor_frame, backdoor_sweep
 from robustml.reporting.formats import percent
 from robustml.reporting.runs import Run, read_run

@@ -13,6 +13,7 @@ ours.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Generator, Tensor
 
 from robustml.errors import RequestError
+from robustml.files import write_text
 from robustml.objectives.labels import classes_of
 from robustml.training.attack_fields import with_attack
 from robustml.training.classifier import RobustClassifier, derived_seed
@@ -264,12 +266,11 @@ class CatastrophicOverfitting(pl.Callback):
         self._moved = False
 
     def _write(self, path: Path) -> None:
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(self._rows)
-        partial.replace(path)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self._rows)
+        write_text(path, text.getvalue())
 
 
 def _classifier(pl_module: pl.LightningModule) -> RobustClassifier:

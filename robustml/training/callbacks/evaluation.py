@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import evaluate
+from robustml.files import write_text
 from robustml.training.callbacks.weight_averaging import averaged_weights
 from robustml.training.classifier import RobustClassifier
 from robustml.types import Attack, Threat
@@ -82,6 +83,5 @@ class RobustEvaluation(pl.Callback):
             self._write(epoch, results.to_dict())
 
     def _write(self, epoch: int, results: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         block = {"schema": 1, "epoch": epoch, "split": self.split} | results
-        (self.folder / f"epoch-{epoch:04d}.json").write_text(json.dumps(block, indent=2) + "\n")
+        write_text(self.folder / f"epoch-{epoch:04d}.json", json.dumps(block, indent=2) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from robustml.files import write_text
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
 
 __all__ = ["COLUMNS", "EpochTable"]
@@ -103,9 +103,7 @@ class EpochTable(pl.Callback):
         table = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text(text.getvalue())
-        os.replace(partial, self.path)
+        write_text(self.path, text.getvalue())
 
     @rank_zero_only
     def _tell(self, trainer: pl.Trainer, row: dict[str, Any]) -> None:
