@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -17,7 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from robustml.commands.arguments import check_arguments
 from robustml.commands.collect import collect_runs
+from robustml.commands.settings import numbered
+from robustml.commands.words import literal_paths
 from robustml.config import config_dir
 from robustml.errors import RequestError, RunFailed, nearest
 
@@ -27,14 +31,22 @@ _PARAMS = re.compile(r"[\w.]+\.params\.\w+=")
 
 
 def argument(name: str) -> str | None:
-    """The value of `name=...` on the command line, needed before Hydra composes; None where it is absent."""
+    """The value of the last `name=...` on the command line, needed before Hydra composes; None where it is absent."""
     prefix = f"{name}="
-    return next((word.removeprefix(prefix) for word in sys.argv[1:] if word.startswith(prefix)), None)
+    given = [word.removeprefix(prefix) for word in sys.argv[1:] if word.startswith(prefix)]
+    if given and len(given[-1]) > 1 and given[-1][0] == given[-1][-1] and given[-1][0] in "'\"":
+        return given[-1][1:-1]  # quoted for Hydra by somebody who knows it
+    return given[-1] if given else None
 
 
 def allow_arguments(words: list[str]) -> list[str]:
-    """The command line with `attack.params.c=1` as `++attack.params.c=1`: torchattacks' arguments are in no config."""
-    return ["++" + word if _PARAMS.match(word) else word for word in words]
+    """The command line as Hydra reads it.
+
+    `attack.params.c=1` becomes `++attack.params.c=1`, for torchattacks' arguments are in no config, and paths are
+    quoted.
+    """
+    sweeping = any(word in ("-m", "--multirun") for word in words)
+    return ["++" + word if _PARAMS.match(word) else word for word in literal_paths(words, sweeping=sweeping)]
 
 
 def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
@@ -52,6 +64,7 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
     def cleaning(config: DictConfig) -> None:
         try:
+            check_arguments(numbered(OmegaConf.to_container(config, resolve=True)))
             task(config)
         except Exception as error:
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
@@ -71,14 +84,19 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
 
 def report_failures(main: Callable[[], object], config_name: str | None = None) -> None:
-    """Call `main`; print a failure as one line and exit with its status (2 wrong request, 1 failed run)."""
+    """Call `main`; print a failure as one line and exit with its status (2 wrong request, 1 failed run).
+
+    Where the failure was not foreseen, the line names the error and the place; with ``ROBUSTML_TRACEBACK=1`` the whole
+    traceback is printed.
+    """
     try:
         main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:
         # Whoever read the output (head, a pager) has left; Python must not flush into the pipe on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except Exception as error:
         if (wrong := _find(error, RequestError)) is not None:
@@ -88,14 +106,39 @@ def report_failures(main: Callable[[], object], config_name: str | None = None) 
         # A ValueError where a group is set to null.
         if isinstance(error, (HydraException, OmegaConfBaseException)) or str(error).startswith("Config group"):
             _fail(_explain(error, config_name), 2)
-        traceback.print_exc()
-        sys.exit(1)
+        if os.environ.get("ROBUSTML_TRACEBACK"):
+            traceback.print_exc()
+        _fail(_unforeseen(error), 1)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One line about an error that nobody expected: what the system says of a file, or the error and its place."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename is not None else "")
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: smaller batches (data.batch_size, evaluation.batch_size) need less"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    said = str(error).strip()
+    return f"{type(error).__name__}{': ' + said if said else ''}{place}; ROBUSTML_TRACEBACK=1 shows the way there"
+
+
+def _drop_output() -> None:
+    """Whatever is still to be written to stdout goes nowhere: its reader has left, or its disk is full."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> None:
     # The other processes of a DDP run fail for the same reason: one line is enough.
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print("error: " + " ".join(message.split()), file=sys.stderr)
+        with suppress(OSError):  # nowhere is left to say it; the status does
+            print("error: " + " ".join(message.split()), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     sys.exit(status)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.words import pasteable
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def _judge(
     )
     tell(out)
     if not results.verdicts.complete:
-        say(f"stopped early, so that the worst case is an upper bound; go on with: robustml evaluate resume={out}")
+        again = pasteable("evaluate", f"resume={out}")
+        say(f"stopped early, so that the worst case is an upper bound; go on with: {again}")
 
 
 def take_up_run() -> None:

@@ -94,7 +94,7 @@ def composed(words: Sequence[str], run: Path, own: Path | None = None) -> dict[s
     from robustml.commands.settings import plain
 
     search = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
-    overrides = [*search, *allow_arguments(list(words)), f"hydra.run.dir={run}"]
+    overrides = [*search, *allow_arguments([*words, f"hydra.run.dir={run}"])]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra.compose("train", overrides, return_hydra_config=True)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robustml.commands.settings import build, plain_target, read_settings
+from robustml.commands.words import pasteable
 from robustml.errors import RequestError
 from robustml.files import read_json, replacing, sha256
 
@@ -64,7 +65,8 @@ def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> 
     if which == "best":
         path = run / WEIGHTS
         if not path.is_file():
-            raise RequestError(f"{run} has no {WEIGHTS}: the run did not finish; continue it with resume={run}")
+            again = pasteable("train", f"resume={run}")
+            raise RequestError(f"{run} has no {WEIGHTS}: the run did not finish; continue it: {again}")
         _check_digest(run, path)
         weights = _read(path)
     elif which == "last":

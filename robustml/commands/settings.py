@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from robustml.errors import RequestError
 from robustml.files import write_text
 
-__all__ = ["build", "number", "plain", "plain_target", "read_settings", "record", "write_settings"]
+__all__ = ["build", "number", "numbered", "plain", "plain_target", "read_settings", "record", "write_settings"]
 
 Settings = dict[str, Any]
 
@@ -25,7 +25,7 @@ _FRACTION = re.compile(r"[+-]?\d+(?:\.\d+)?\s*/\s*\d+(?:\.\d+)?")
 def plain(config: DictConfig) -> Settings:
     """The resolved config as dicts, lists and values, with every fraction such as ``8/255`` as a number."""
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    settings = _numbers(container)
+    settings = numbered(container)
     assert isinstance(settings, dict)
     return settings
 
@@ -97,11 +97,12 @@ def _follow(node: Any, threat: Any) -> Any:
     return [_follow(value, threat) for value in node] if isinstance(node, list) else node
 
 
-def _numbers(node: Any) -> Any:
+def numbered(node: Any) -> Any:
+    """The node with every fraction such as ``8/255`` in it as a number."""
     if isinstance(node, dict):
-        return {str(key): _numbers(value) for key, value in node.items()}
+        return {str(key): numbered(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_numbers(value) for value in node]
+        return [numbered(value) for value in node]
     return number(node) if isinstance(node, str) and _FRACTION.fullmatch(node.strip()) else node
 
 

@@ -55,7 +55,7 @@ def _dispatch() -> None:
     if words[0] not in known:
         raise RequestError(f"there is no sweep {words[0]!r}; {nearest(words[0], known)}")
     sweep = yaml.safe_load(known[words[0]].read_text())
-    sys.argv = [sys.argv[0], *allow_arguments(words[1:])]
+    sys.argv = [sys.argv[0], *words[1:]]
     own = argument(sweep["over"])
     values = own.split(",") if own else _values(sweep)
     extra = [f"{sweep['over']}={','.join(values)}"] if own is None else []
@@ -96,7 +96,7 @@ def _base_eps(command: str) -> float:
 
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         overrides = [word for word in sys.argv[1:] if "=" in word and "," not in word and not word.startswith("-")]
-        return number(hydra.compose("train", overrides).threat.eps)
+        return number(hydra.compose("train", allow_arguments(overrides)).threat.eps)
 
 
 if __name__ == "__main__":

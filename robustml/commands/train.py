@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustml.commands.entry import argument, hydra_command
+from robustml.commands.words import pasteable
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     last, config_file = run / LAST, run / "config.yaml"
     fresh = not config_file.exists()
     if not fresh and not resume and os.environ.get("LOCAL_RANK", "0") == "0":
-        raise RequestError(f"{run} holds a run already: continue it with resume={run}, or choose another output=")
+        again = pasteable("train", f"resume={run}")
+        raise RequestError(f"{run} holds a run already: continue it with {again}, or choose another output=")
     poisoning = poison_as_configured(data, settings)
     if settings.get("twin") and poisoning is None:
         raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from robustml.commands.entry import allow_arguments, argument, report_failures
@@ -15,7 +17,7 @@ from robustml.errors import RequestError, RunFailed
         ("~attack.params.c", "~attack.params.c"),
         ("attack.params={c: 1}", "attack.params={c: 1}"),
         ("attack.steps=3", "attack.steps=3"),
-        ("run=a.params.b=c", "run=a.params.b=c"),
+        ("run=a.params.b=c", "run='a.params.b=c'"),
     ],
 )
 def test_arguments_of_torchattacks_need_no_plus(word: str, expected: str) -> None:
@@ -60,11 +62,34 @@ def test_a_request_error_is_found_inside_what_wraps_it(capsys: pytest.CaptureFix
     assert (exit_.value.code, capsys.readouterr().err) == (2, "error: inside\n")
 
 
-def test_a_mistake_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ZeroDivisionError("division by zero"),
+            r"ZeroDivisionError: division by zero \(test_entry.py:\d+\); ROBUSTML_",
+        ),
+        (ZeroDivisionError(), r"ZeroDivisionError \(test_entry.py:\d+\)"),
+        (OSError(28, "No space left on device", "a/b.txt"), r"No space left on device: a/b\.txt$"),
+        (PermissionError(13, "Permission denied"), r"Permission denied$"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), r"UnicodeDecodeError: 'utf-8' codec"),
+        (MemoryError(), "there is not enough memory: smaller batches"),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_too(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SystemExit) as exit_:
-        report_failures(lambda: fail(ZeroDivisionError("ours")))
+        report_failures(lambda: fail(error))
+    said = capsys.readouterr().err
     assert exit_.value.code == 1
-    assert "Traceback" in capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.match("error: " + line, said)
+    monkeypatch.setenv("ROBUSTML_TRACEBACK", "1")
+    with pytest.raises(SystemExit):
+        report_failures(lambda: fail(error))
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

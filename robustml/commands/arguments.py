@@ -1,0 +1,95 @@
+"""Values of a composed config held against the annotations of what they are arguments of, before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hydra.utils import get_method
+
+from robustml.errors import RequestError
+
+__all__ = ["check_arguments"]
+
+_LARGEST_SEED = 2**32 - 1  # what numpy takes
+_CALLED = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+
+def check_arguments(settings: Any) -> None:
+    """Refuse a number where a flag is expected, half a step, a learning rate that is no number, a negative seed.
+
+    Only what annotations say plainly is checked (int, float, bool, str, None and unions of them); ranges are the
+    business of whoever takes the value.
+
+    Args:
+        settings: of a command, resolved, with fractions such as ``8/255`` as numbers.
+
+    Raises:
+        RequestError: names the key, what is expected and what arrived.
+    """
+    for key, value in _seeds(settings):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_SEED:
+            raise RequestError(f"{key} must be a whole number from 0 to {_LARGEST_SEED}, got {value!r}")
+    for key, target, arguments in _calls(settings, ""):
+        hints = _annotations(target)
+        for name, value in arguments.items():
+            if (hint := hints.get(name)) is not None and not _fits(value, kinds := _kinds(hint)):
+                expected = " or ".join(_CALLED[kind] for kind in _CALLED if kind in kinds)
+                raise RequestError(f"{key}{name} must be {expected}, got {'null' if value is None else repr(value)}")
+
+
+def _seeds(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in ("seed", "split_seed") and value is not None:
+                yield f"{prefix}{key}", value
+            yield from _seeds(value, f"{prefix}{key}.")
+
+
+def _calls(node: Any, prefix: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each `_target_` with the dotted key in front of its arguments, and those."""
+    if isinstance(node, Mapping):
+        if isinstance(target := node.get("_target_"), str):
+            yield prefix, target, {str(key): value for key, value in node.items() if not str(key).startswith("_")}
+        for key, value in node.items():
+            yield from _calls(value, f"{prefix}{key}.")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _calls(value, f"{prefix.removesuffix('.')}[{index}].")
+
+
+def _annotations(target: str) -> Mapping[str, Any]:
+    """The annotated parameters of a class or function; none where it cannot be found or read."""
+    try:
+        found: Callable[..., Any] = get_method(target)
+        names = inspect.signature(found).parameters
+        hints = typing.get_type_hints(inspect.unwrap(found.__init__) if inspect.isclass(found) else found)
+    except Exception:  # whoever builds it has the better words
+        return {}
+    return {name: hint for name, hint in hints.items() if name in names}
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The members of a union, or the one type that an annotation names."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return {kind for member in typing.get_args(hint) for kind in _kinds(member)}
+    return {hint}
+
+
+def _fits(value: Any, kinds: set[Any]) -> bool:
+    if not kinds <= _CALLED.keys():
+        # Another type is among them; what is certain all the same is that no argument is "not a number".
+        return not (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, bool):
+        return bool in kinds
+    if isinstance(value, int):
+        return int in kinds or float in kinds
+    if isinstance(value, float):
+        return float in kinds and not math.isnan(value)
+    if isinstance(value, str):
+        return str in kinds or (float in kinds and value.lstrip("+-") in ("inf", "infinity"))  # p of an Lp ball
+    return value is None and type(None) in kinds

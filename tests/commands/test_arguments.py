@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from robustml.commands.arguments import check_arguments
+from robustml.errors import RequestError
+
+PGD = "robustml.attacks.PGD"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"attack": {"_target_": PGD, "steps": 1.5}}, "attack.steps must be a whole number, got 1.5"),
+        ({"attack": {"_target_": PGD, "steps": True}}, "attack.steps must be a whole number, got True"),
+        ({"attack": {"_target_": PGD, "steps": None}}, "attack.steps must be a whole number, got null"),
+        ({"attack": {"_target_": PGD, "early_stop": 3}}, "attack.early_stop must be true or false, got 3"),
+        ({"optimizer": {"_target_": "torch.optim.SGD", "lr": float("nan")}}, "optimizer.lr must be"),
+        (
+            {"objective": {"_target_": "robustml.objectives.Adversarial", "attack": {"_target_": PGD, "steps": "ten"}}},
+            "objective.attack.steps must be a whole number, got 'ten'",
+        ),
+        ({"augment": [{"_target_": "robustml.data.RandomCrop", "padding": 0.5}]}, "augment[0].padding must be"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be"),
+        ({"seed": True}, "seed must be"),
+        ({"seed": "abc"}, "seed must be"),
+        ({"evaluation": {"seed": 1.0}}, "evaluation.seed must be"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_key(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(says)):
+        check_arguments(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attack": {"_target_": PGD, "steps": 10, "step_size": 1, "early_stop": True}},
+        {"attack": {"_target_": PGD, "step_size": None}},
+        {"optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1, "betas": [0.9, 0.999]}},
+        {"model": {"_target_": "nowhere.Net", "width": 1.5}},
+        {"threat": {"_target_": "robustml.threats.LpBall", "p": "inf", "eps": 0.1}},
+        {"seed": None, "data": {"seed": 0}},
+    ],
+)
+def test_what_fits_or_cannot_be_judged_passes(settings: dict[str, Any]) -> None:
+    check_arguments(settings)
