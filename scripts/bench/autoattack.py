@@ -3,6 +3,8 @@
     python scripts/bench/autoattack.py <run> [--count 1000] [--norm inf --eps 0.3] [--only all,apgd-t,fab-t]
 
 Both attack the same images of the same model in one process, one after the other, with all threads that torch has.
+The reference searches in float32; ours as `--search` says, one row each: float32, bfloat16, and on CUDA both with
+`+graphs`, which captures the passes.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from robustml.types import Attack
 NAMES = {"inf": "Linf", "2": "L2", "1": "L1"}
 
 
-def test_images(run: Path, root: str | None, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` test images of the run's data, and their labels."""
+def test_images(run: Path, root: str | None, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A sample of `count` test images of the run's data, and their labels."""
     settings = read_settings(run)["data"]
     if root is not None:
         settings["root"] = settings["source"]["root"] = root
@@ -37,7 +39,7 @@ def test_images(run: Path, root: str | None, count: int) -> tuple[Tensor, Tensor
         settings.pop(key, None)
     data = build(settings)
     data.setup()
-    loader = data.loader("test", device=torch.device("cpu"), batch_size=count, limit=count)
+    loader = data.loader("test", device=device, batch_size=count, limit=count)
     x, y = next(iter(loader))
     return x, y
 
@@ -46,6 +48,12 @@ def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Which images get their label, in batches."""
     with torch.no_grad():
         return torch.cat([model(part) for part in torch.split(x, 250)]).argmax(dim=1) == y
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +76,8 @@ class Part(AutoAttack):
 def ours(attack: Part, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[float, Tensor]:
     """Seconds and verdicts."""
     began = time.perf_counter()
-    x_adv = attack(model, x, y, generator=Generator().manual_seed(seed))
+    x_adv = attack(model, x, y, generator=Generator(device=x.device).manual_seed(seed))
+    synchronize(x.device)
     seconds = time.perf_counter() - began
     assert attack.threat.contains(x_adv, x).all()
     return seconds, correct(model, x_adv, y)
@@ -80,7 +89,7 @@ def reference(
     """The same of pyautoattack."""
     from pyautoattack import AutoAttack as Reference
 
-    attack = Reference(model, eps=threat.eps, norm=NAMES[threat.norm], seed=seed, version="standard")
+    attack = Reference(model, eps=threat.eps, norm=NAMES[threat.norm], seed=seed, version="standard", device=x.device)
     if name != "all":
         attack.attacks_to_run = [name]
     if budget != 1:
@@ -94,6 +103,7 @@ def reference(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=250)
+    synchronize(x.device)
     return time.perf_counter() - began, correct(model, x_adv, y)
 
 
@@ -107,37 +117,47 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=1, help="share of the steps and queries, of both")
-    parser.add_argument("--precision", default="float32", help="of our search: float32 or bfloat16")
+    parser.add_argument("--search", default="float32", help="how ours searches, with commas between the ways")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--only", help="all, or members by name with commas between them", default="all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    model = robustml.load_model(arguments.run)
-    x, y = test_images(arguments.run, arguments.root, arguments.count)
+    device = arguments.device
+    model = robustml.load_model(arguments.run).to(device)
+    x, y = test_images(arguments.run, arguments.root, arguments.count, device)
     threat = LpBall(arguments.norm, arguments.eps)
     clean = float(correct(model, x, y).float().mean())
-    print(f"{len(x)} images, L{threat.norm} eps {threat.eps:g}, clean {clean:.1%}, {torch.get_num_threads()} threads")
-    print(
-        f"{'attack':<10} {'ours':>7} {'theirs':>7} {'agree':>7} {'ours s':>8} {'theirs s':>9} {'ratio':>6}", flush=True
-    )
-    rows = {}
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{len(x)} images, L{threat.norm} eps {threat.eps:g}, clean {clean:.1%}, {card}")
+    heads = f"{'ours':>7} {'theirs':>7} {'agree':>7} {'ours s':>8} {'theirs s':>9} {'ratio':>6}"
+    print(f"{'attack':<10} {'search':<16} {heads}", flush=True)
+    figures: dict[str, Any] = {"clean": clean, "count": len(x), "device": card, "rows": []}
+
+    def keep() -> None:  # after every measurement: what there is survives a limit of time
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
     for name in arguments.only.split(","):
-        only = None if name == "all" else name
-        part = Part(threat, precision=arguments.precision, only=only, budget=arguments.budget)
-        seconds, robust = ours(part, model, x, y, arguments.seed)
+        verdicts = []
+        for search in arguments.search.split(","):
+            precision, _, graphs = search.partition("+")
+            only = None if name == "all" else name
+            part = Part(threat, precision=precision, graphs=bool(graphs), only=only, budget=arguments.budget)
+            seconds, robust = ours(part, model, x, y, arguments.seed)
+            row = {"attack": name, "search": search, "ours": float(robust.float().mean()), "seconds": seconds}
+            verdicts.append((row, robust))
+            figures["rows"].append(row)
+            keep()
         their_seconds, their_robust = reference(name, model, x, y, threat, arguments.seed, arguments.budget)
-        rows[name] = row = {
-            "ours": float(robust.float().mean()),
-            "theirs": float(their_robust.float().mean()),
-            "agreement": float((robust == their_robust).float().mean()),
-            "seconds": seconds,
-            "their_seconds": their_seconds,
-            "ratio": their_seconds / seconds,
-        }
-        shares = f"{row['ours']:7.2%} {row['theirs']:7.2%} {row['agreement']:7.2%}"
-        print(f"{name:<10} {shares} {seconds:8.1f} {their_seconds:9.1f} {row['ratio']:6.2f}", flush=True)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"clean": clean, "count": len(x), "rows": rows}, indent=2) + "\n")
+        for row, robust in verdicts:
+            row["theirs"], row["their_seconds"] = float(their_robust.float().mean()), their_seconds
+            row["agreement"] = float((robust == their_robust).float().mean())
+            row["ratio"] = their_seconds / row["seconds"]
+            shares = f"{row['ours']:7.2%} {row['theirs']:7.2%} {row['agreement']:7.2%}"
+            times = f"{row['seconds']:8.1f} {their_seconds:9.1f} {row['ratio']:6.2f}"
+            print(f"{name:<10} {row['search']:<16} {shares} {times}", flush=True)
+        keep()
 
 
 if __name__ == "__main__":
