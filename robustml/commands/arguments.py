@@ -6,8 +6,8 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from hydra.utils import get_method
 
@@ -16,14 +16,14 @@ from robustml.errors import RequestError
 __all__ = ["check_arguments"]
 
 _LARGEST_SEED = 2**32 - 1  # what numpy takes
-_CALLED = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+_CALLED: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): ""}
 
 
 def check_arguments(settings: Any) -> None:
     """Refuse a number where a flag is expected, half a step, a learning rate that is no number, a negative seed.
 
-    Only what annotations say plainly is checked (int, float, bool, str, None and unions of them); ranges are the
-    business of whoever takes the value.
+    Only the kinds of values are held against the annotations, and only where those are plain; ranges are the business
+    of whoever takes the value.
 
     Args:
         settings: of a command, resolved, with fractions such as ``8/255`` as numbers.
@@ -38,8 +38,8 @@ def check_arguments(settings: Any) -> None:
         hints = _annotations(target)
         for name, value in arguments.items():
             if (hint := hints.get(name)) is not None and not _fits(value, kinds := _kinds(hint)):
-                expected = " or ".join(_CALLED[kind] for kind in _CALLED if kind in kinds)
-                raise RequestError(f"{key}{name} must be {expected}, got {'null' if value is None else repr(value)}")
+                got = "null" if value is None else repr(value)
+                raise RequestError(f"{key}{name} must be {_expected(kinds)}, got {got}")
 
 
 def _seeds(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -53,6 +53,8 @@ def _seeds(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _calls(node: Any, prefix: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Each `_target_` with the dotted key in front of its arguments, and those."""
     if isinstance(node, Mapping):
+        if not isinstance(node.get("_partial_", False), bool):
+            raise RequestError(f"{prefix}_partial_ must be true or false, got {node['_partial_']!r}")
         if isinstance(target := node.get("_target_"), str):
             yield prefix, target, {str(key): value for key, value in node.items() if not str(key).startswith("_")}
         for key, value in node.items():
@@ -74,22 +76,38 @@ def _annotations(target: str) -> Mapping[str, Any]:
 
 
 def _kinds(hint: Any) -> set[Any]:
-    """The members of a union, or the one type that an annotation names."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    """The members of a union, or the one type that an annotation names, without what is in its brackets."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
         return {kind for member in typing.get_args(hint) for kind in _kinds(member)}
-    return {hint}
+    return {hint if origin is None or origin is Literal else origin}
 
 
 def _fits(value: Any, kinds: set[Any]) -> bool:
-    if not kinds <= _CALLED.keys():
-        # Another type is among them; what is certain all the same is that no argument is "not a number".
-        return not (isinstance(value, float) and math.isnan(value))
+    if not all(kind in _CALLED or isinstance(kind, type) for kind in kinds):
+        return not _is_nan(value)  # Any, a type variable, a choice of words: whoever takes it has the better words
     if isinstance(value, bool):
         return bool in kinds
     if isinstance(value, int):
         return int in kinds or float in kinds
     if isinstance(value, float):
-        return float in kinds and not math.isnan(value)
-    if isinstance(value, str):
-        return str in kinds or (float in kinds and value.lstrip("+-") in ("inf", "infinity"))  # p of an Lp ball
-    return value is None and type(None) in kinds
+        return float in kinds and not _is_nan(value)
+    if kinds <= _CALLED.keys():
+        if isinstance(value, str):
+            return str in kinds or (float in kinds and value.lstrip("+-") in ("inf", "infinity"))  # p of an Lp ball
+        return value is None and type(None) in kinds
+    return value is not None or type(None) in kinds
+
+
+def _expected(kinds: set[Any]) -> str:
+    words = [_CALLED[kind] for kind in _CALLED if kind in kinds and kind is not type(None)]
+    others = kinds - _CALLED.keys()
+    if listed := {kind for kind in others if isinstance(kind, type) and issubclass(kind, (list, tuple, Sequence))}:
+        words.append("a list")
+    if others - listed:
+        words.append("settings with a _target_")
+    return " or ".join([*words, "null"] if type(None) in kinds else words)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -24,6 +24,13 @@ PGD = "robustml.attacks.PGD"
             "objective.attack.steps must be a whole number, got 'ten'",
         ),
         ({"augment": [{"_target_": "robustml.data.RandomCrop", "padding": 0.5}]}, "augment[0].padding must be"),
+        (
+            {"data": {"_target_": "robustml.data.DataModule", "mix": 1.5}},
+            "data.mix must be settings with a _target_ or null",
+        ),
+        ({"data": {"_target_": "robustml.data.DataModule", "augment": 1}}, "data.augment must be a list"),
+        ({"objective": {"_target_": "robustml.objectives.Adversarial", "attack": None}}, "objective.attack must be"),
+        ({"attack": {"_target_": PGD, "_partial_": "abc"}}, "attack._partial_ must be true or false"),
         ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
         ({"seed": 2**32}, "seed must be"),
         ({"seed": True}, "seed must be"),
