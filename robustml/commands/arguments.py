@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import inspect
 import math
+import pydoc
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
-
-from hydra.utils import get_method
 
 from robustml.errors import RequestError
 
 __all__ = ["check_arguments"]
 
+# What keys hold that are nobody's arguments, of whatever command has them.
+_PLAIN: dict[str, Any] = {
+    **dict.fromkeys(
+        ("name", "output", "which", "host", "victim", "validation.monitor", "evaluation.curve.attack"), str
+    ),
+    **dict.fromkeys(("twin", "compile", "channels_last", "shuffle", "evaluation.cascade"), bool),
+    **dict.fromkeys(("width", "steps", "pictures", "rounds", "first", "budget", "port"), int),
+    **dict.fromkeys(("batch_size", "evaluation.batch_size"), int),
+    **dict.fromkeys(("limit", "transfer_limit", "size", "stride"), int | None),
+    **dict.fromkeys(("evaluation.limit", "evaluation.curve.limit", "evaluation.corruptions.limit"), int | None),
+    **dict.fromkeys(("weight", "temperature", "threshold", "share", "timeout"), float),
+    "evaluation.time_limit": float | None,
+    "evaluation.curve": dict | None,
+    "evaluation.curve.eps": list[float] | None,
+    "evaluation.curve.relative": list[float] | None,
+    "evaluation.attacks": dict,
+    "curve": list[float],
+    "place": list[int],
+    "spam": str | int,
+    "device": str | None,
+}
 _LARGEST_SEED = 2**32 - 1  # what numpy takes
 _CALLED: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): ""}
 
@@ -34,12 +54,25 @@ def check_arguments(settings: Any) -> None:
     for key, value in _seeds(settings):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_SEED:
             raise RequestError(f"{key} must be a whole number from 0 to {_LARGEST_SEED}, got {value!r}")
+    for key, hint in _PLAIN.items():
+        holder: Any = settings
+        *above, last = key.split(".")
+        for name in above:
+            holder = holder.get(name) if isinstance(holder, Mapping) else None
+        if isinstance(holder, Mapping) and last in holder and holder[last] != "???":
+            _check(key, holder[last], hint)
     for key, target, arguments in _calls(settings, ""):
         hints = _annotations(target)
-        for name, value in arguments.items():
-            if (hint := hints.get(name)) is not None and not _fits(value, kinds := _kinds(hint)):
-                got = "null" if value is None else repr(value)
-                raise RequestError(f"{key}{name} must be {_expected(kinds)}, got {got}")
+        for name in arguments.keys() & hints.keys():
+            _check(key + name, arguments[name], hints[name])
+
+
+def _check(key: str, value: Any, hint: Any) -> None:
+    if not _fits(value, kinds := _kinds(hint)):
+        raise RequestError(f"{key} must be {_expected(kinds)}, got {'null' if value is None else repr(value)}")
+    lists = [member for member in (hint, *typing.get_args(hint)) if typing.get_origin(member) is list]
+    for index, element in enumerate(value if lists and isinstance(value, list) else ()):
+        _check(f"{key}[{index}]", element, typing.get_args(lists[0])[0])
 
 
 def _seeds(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -67,7 +100,7 @@ def _calls(node: Any, prefix: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _annotations(target: str) -> Mapping[str, Any]:
     """The annotated parameters of a class or function; none where it cannot be found or read."""
     try:
-        found: Callable[..., Any] = get_method(target)
+        found: Any = pydoc.locate(target)
         names = inspect.signature(found).parameters
         hints = typing.get_type_hints(inspect.unwrap(found.__init__) if inspect.isclass(found) else found)
     except Exception:  # whoever builds it has the better words
@@ -92,7 +125,9 @@ def _fits(value: Any, kinds: set[Any]) -> bool:
         return int in kinds or float in kinds
     if isinstance(value, float):
         return float in kinds and not _is_nan(value)
-    if kinds <= _CALLED.keys():
+    if isinstance(value, (dict, list)) and kinds <= {dict, list, type(None)}:
+        return type(value) in kinds
+    if kinds <= {*_CALLED, dict, list}:
         if isinstance(value, str):
             return str in kinds or (float in kinds and value.lstrip("+-") in ("inf", "infinity"))  # p of an Lp ball
         return value is None and type(None) in kinds
@@ -101,7 +136,8 @@ def _fits(value: Any, kinds: set[Any]) -> bool:
 
 def _expected(kinds: set[Any]) -> str:
     words = [_CALLED[kind] for kind in _CALLED if kind in kinds and kind is not type(None)]
-    others = kinds - _CALLED.keys()
+    others = kinds - _CALLED.keys() - {dict}
+    words += ["settings"] if dict in kinds else []
     if listed := {kind for kind in others if isinstance(kind, type) and issubclass(kind, (list, tuple, Sequence))}:
         words.append("a list")
     if others - listed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import sys
@@ -59,6 +60,7 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     sys.argv = [sys.argv[0], *allow_arguments(sys.argv[1:])]
     # Hydra would print the exception itself, in several lines, and exit with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a `_target_` that it cannot find gets our one line
 
     failures: list[Exception] = []
 
