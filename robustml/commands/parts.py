@@ -12,6 +12,7 @@ from torch import nn
 
 from robustml.commands.settings import build, plain_target
 from robustml.data import DataModule
+from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError
 from robustml.types import Attack, Threat
 
@@ -21,6 +22,7 @@ __all__ = [
     "introduce",
     "pick_device",
     "say",
+    "tell",
 ]
 
 
@@ -37,10 +39,19 @@ def build_data(config: DictConfig) -> DataModule:
     if not isinstance(data, DataModule):
         raise RequestError(f"data must be a robustml.data.DataModule, got {type(data).__name__}")
     data.setup()
+    tell(data)
     with open_dict(config):
         config.data.num_classes = data.num_classes
         config.data.shape = list(data.shape)
     return data
+
+
+def tell(data: DataModule) -> None:
+    """Say what was made of the files of the data: columns, what is left out and why, and how many rows a class has."""
+    for line in summary_lines(data.understood):
+        say(f"read:   {line}")
+    counts = data.train.y.bincount(minlength=data.num_classes).tolist()
+    say(f"labels: {listed([f'{name} {count}' for name, count in zip(data.class_names, counts, strict=True)], 12)}")
 
 
 def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any], model: nn.Module) -> None:

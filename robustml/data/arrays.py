@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
 __all__ = ["Arrays"]
@@ -22,6 +23,7 @@ class Arrays:
         x: images (N, C, H, W) as uint8 in 0..255, or anything else (N, ...) as float32 in [0, 1].
         y: labels (N,) as int64 in 0..len(class_names) - 1, on the device of `x`.
         class_names: one name a class, in label order.
+        understood: what a source made of the files; of the part as it was loaded, so that no selection of rows has it.
 
     Raises:
         RequestError: on another dtype or shape, on a value or a label out of range, or on a repeated class name.
@@ -30,6 +32,7 @@ class Arrays:
     x: Tensor
     y: Tensor
     class_names: tuple[str, ...]
+    understood: Understood = field(default=Understood(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what the loaders could not serve."""

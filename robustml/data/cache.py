@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import warnings
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,12 +18,17 @@ from safetensors.torch import load, save
 
 from robustml.data.arrays import Arrays
 from robustml.data.splits import Split
+from robustml.data.understood import Understood
 from robustml.errors import RunFailed
 from robustml.files import write_bytes, write_text
 
-__all__ = ["FileSource", "Source", "cache_directory", "cached"]
+__all__ = ["FileSource", "Source", "cache_directory", "cached", "entry_of"]
 
-_FORMAT = 1  # raise it when decoding changes what comes out of the same files
+_FORMAT = 2  # raise it when decoding changes what comes out of the same files
+# What decodes and parses: another version of these may read the same file in another way.
+_READERS = ("numpy", "pandas", "pillow", "pyarrow", "scikit-learn")
+# Longer than a tick of the clock of a file system: two changes within one tick have the same time.
+_TICK = 0.02
 
 
 class Source(Protocol):
@@ -35,7 +44,10 @@ class FileSource(Source, Protocol):
     """A source that can tell what its content depends on, so that its decoded form may be cached."""
 
     def files(self, split: Split) -> tuple[Path, ...] | None:
-        """The files behind `split` (may be none for a pinned remote set), or None where nothing pins the content."""
+        """What `split` is read from, or None where nothing pins the content; none at all for a pinned remote set.
+
+        Folders too, where their names or their number decide on the classes, in the order in which they count.
+        """
         ...
 
 
@@ -47,32 +59,54 @@ def cache_directory() -> Path:
 def cached(source: Source, split: Split) -> Arrays:
     """Load one part of `source`, from the cache where it holds it unharmed, else from the source.
 
-    An entry is keyed by the source's arguments and by the path, size and modification time of its files. Damage means
-    a rebuild, and a cache that cannot be written means a warning.
+    An entry is keyed by the source's arguments, by the versions of what decodes, and by the name, size, times and inode
+    of every file and the name and inode of every folder: a file that was changed, replaced, moved to another class or
+    restored with its old date is another one. Damage means a rebuild, and a cache that cannot be written a warning.
 
     Raises:
         RequestError: where the source itself cannot be read.
     """
-    files = source.files(split) if isinstance(source, FileSource) else None
-    if files is None:
-        return source.load(split)
-    try:
-        entry = cache_directory() / f"{_key(source, split, files)}.safetensors"
-    except FileNotFoundError:  # the source has the better words for a missing file
+    entry = entry_of(source, split)
+    if entry is None:
         return source.load(split)
     arrays = _read(entry)
     if arrays is None:
         arrays = source.load(split)
-        _write(entry, arrays)
+        if entry_of(source, split) == entry:  # else the files were changed while they were read
+            _write(entry, arrays)
     return arrays
 
 
+def entry_of(source: Source, split: Split) -> Path | None:
+    """Where the decoded form of one part is kept, be it there or not; None for a source that is not cached."""
+    files = source.files(split) if isinstance(source, FileSource) else None
+    if files is None:
+        return None
+    try:
+        return cache_directory() / f"{_key(source, split, files)}.safetensors"
+    except FileNotFoundError:  # the source has the better words for a missing file
+        return None
+
+
 def _key(source: Source, split: Split, files: tuple[Path, ...]) -> str:
-    described = [str(_FORMAT), f"{type(source).__module__}.{source!r}", split]
+    digest = hashlib.sha256(f"{_FORMAT} {_versions()} {type(source).__module__}.{source!r} {split}".encode())
+    changed = 0
     for path in files:
         status = path.stat()
-        described.append(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(described).encode()).hexdigest()
+        # The path as it was named, since that decides on the class, and the inode, which tells what a link leads to.
+        seen = f"\n{path.absolute()} {status.st_ino}"
+        if not S_ISDIR(status.st_mode):  # a folder is changed by whatever lies about in it
+            changed = max(changed, status.st_ctime_ns)
+            seen += f" {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        digest.update(seen.encode(errors="surrogateescape"))
+    # A file that has just been written is read once the clock has moved on, so that a change after this one is seen.
+    time.sleep(min(max(changed / 1e9 + _TICK - time.time(), 0), _TICK))
+    return digest.hexdigest()
+
+
+@cache
+def _versions() -> str:
+    return " ".join(f"{name}-{version(name)}" for name in _READERS)
 
 
 def _read(entry: Path) -> Arrays | None:
@@ -86,12 +120,14 @@ def _read(entry: Path) -> Arrays | None:
     if hashlib.sha256(content).hexdigest() != digest:
         return None
     tensors = load(content)
-    return Arrays(tensors["x"], tensors["y"], tuple(json.loads(bytes(tensors["class_names"].tolist()))))
+    names, understood = (bytes(tensors[key].numpy()).decode() for key in ("class_names", "understood"))
+    return Arrays(tensors["x"], tensors["y"], tuple(json.loads(names)), Understood.from_json(understood))
 
 
 def _write(entry: Path, arrays: Arrays) -> None:
-    names = torch.tensor(list(json.dumps(arrays.class_names).encode()), dtype=torch.uint8)
-    content = save({"x": arrays.x.contiguous(), "y": arrays.y, "class_names": names})
+    texts = {"class_names": json.dumps(arrays.class_names), "understood": arrays.understood.to_json()}
+    kept = {name: torch.tensor(list(text.encode()), dtype=torch.uint8) for name, text in texts.items()}
+    content = save({"x": arrays.x.contiguous(), "y": arrays.y, **kept})
     try:
         write_bytes(entry, content)
         # in the format of sha256sum; between the two replacements the pair does not match, and is rebuilt if read

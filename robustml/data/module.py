@@ -17,6 +17,7 @@ from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
 from robustml.data.splits import rows_in, stratified_split
+from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
 __all__ = ["DataModule"]
@@ -61,6 +62,8 @@ class DataModule(pl.LightningDataModule):
     class_names: tuple[str, ...]
     poison: dict[str, Any] | None = None
     """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
+    understood: dict[str, Understood]
+    """What the source made of the files of each part."""
 
     def __init__(
         self,
@@ -123,8 +126,9 @@ class DataModule(pl.LightningDataModule):
         for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
             if limit is not None and limit < 1:
                 raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
-        train = self._checked("train", cached(self.source, "train"))
-        test = self._checked("test", cached(self.source, "test"))
+        train, test = _of_one_depth(cached(self.source, "train"), cached(self.source, "test"))
+        self.understood = {"train": train.understood, "test": test.understood}
+        train, test = self._checked("train", train), self._checked("test", test)
         if train.class_names != test.class_names:
             raise RequestError(
                 f"{self.name}: expected the same classes in both parts, got {len(train.class_names)} (train) and "
@@ -288,6 +292,22 @@ class DataModule(pl.LightningDataModule):
         if kept is None or kept[0] is not arrays:  # a part may be replaced after setup, by a poisoned one
             kept = self._on_device[split, device] = arrays, arrays.to(device)
         return kept[1]
+
+
+def _of_one_depth(train: Arrays, test: Arrays) -> tuple[Arrays, Arrays]:
+    """Both parts in colour where one of them is: a grey picture is one of three equal channels."""
+    shapes = [part.x.shape[1:] for part in (train, test)]
+    if any(len(shape) != 3 for shape in shapes) or {shape[0] for shape in shapes} != {1, 3}:
+        return train, test
+    note = "grey pictures got three equal channels, since the other part is in colour; data.source.channels=1 makes "
+
+    def colour(part: Arrays) -> Arrays:
+        if part.x.shape[1] == 3:
+            return part
+        x = part.x.expand(-1, 3, -1, -1).contiguous()
+        return Arrays(x, part.y, part.class_names, part.understood.noting(f"{note}both grey"))
+
+    return colour(train), colour(test)
 
 
 def _numbers(count: int) -> tuple[str, ...]:

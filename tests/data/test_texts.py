@@ -104,7 +104,8 @@ def test_one_set_in_three_forms(tmp_path):
     # buy, hello, na, now
     expected = [(0, 0, 0, 0, 0), (0, 0, 1, 0, 0), (1, 0, 0, 1, 0), (1, 1, 0, 0, 1)]
     assert rows == dict.fromkeys((table, parquet, sorted_folder), expected)
-    assert len(Texts(sorted_folder, table).files("train")) == 5
+    names = {path.name for path in Texts(sorted_folder, table).files("train")}
+    assert names == {"ham", "spam", "0.txt", "1.txt", "2.txt", "3.txt", "notes.md", "a.csv"}
 
 
 def test_what_is_held_out_decides_on_nothing(tmp_path):
@@ -127,9 +128,45 @@ def test_the_test_file_is_read_with_the_words_and_classes_of_train(tmp_path):
         replace(source, test=csv(tmp_path / "c.csv", "kind,body\nscam,hello\n")).load("test")
 
 
-def test_letters_in_another_encoding_end_a_word(tmp_path):
-    path = folder(tmp_path, {"a/0.txt": "caf\u00e9 cr\u00e8me".encode("latin-1"), "b/1.txt": "caf\u00e9".encode()})
-    assert Texts(path, path).load("train").x.tolist() == [[1, 0, 1, 1], [0, 1, 0, 0]]  # caf, café, cr, me
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8"])
+def test_every_text_of_a_folder_is_read_in_its_own_encoding(tmp_path, encoding):
+    path = folder(tmp_path, {"a/0.TXT": "caf\u00e9 cr\u00e8me".encode(encoding), "b/1.txt": "caf\u00e9".encode()})
+    arrays = Texts(path, path).load("train")
+    assert arrays.x.tolist() == [[1, 1], [1, 0]]  # café, crème
+    said = arrays.understood.facts.get("encodings", "")
+    assert (encoding in said and "0.TXT" in said) != (encoding == "utf-8")
+    if encoding == "latin-1":
+        with pytest.raises(RequestError, match=r"0\.TXT: byte 3 is not utf-8; set data\.source\.encoding"):
+            Texts(path, path, encoding="utf-8").load("train")
+
+
+def test_texts_tell_what_was_skipped(tmp_path):
+    names = [
+        "ham/0.txt",
+        "ham/.ipynb_checkpoints/0.txt",
+        "spam/1.TXT",
+        "spam/._1.txt",
+        "spam/2.eml",
+        "__MACOSX/spam/1.txt",
+    ]
+    path = folder(tmp_path, {**dict.fromkeys(names, b"buy now"), "spam/3.txt": b" ", "list.csv": b"x"})
+    arrays = Texts(path, path).load("train")
+    assert (len(arrays), arrays.class_names) == (3, ("ham", "spam"))
+    skipped = {each.why: (each.count, each.first) for each in arrays.understood.skipped}
+    assert skipped["of the unknown kind .eml"] == (1, ("spam/2.eml",))
+    assert skipped["outside the class folders"] == (1, ("list.csv",))
+    assert skipped["hidden, or left behind by other programs"][0] == 3
+    assert any("1 of 3 texts are empty" in note and "3.txt" in note for note in arrays.understood.notes)
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "latin-1"), ("\t", "utf-16"), ("|", None)])
+def test_texts_in_csv_of_other_dialects(tmp_path, separator, encoding):
+    text = f'text{separator}label\n"caf\u00e9, ja"{separator}NA\n\nth\u00e9{separator}01\n'
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding or "utf-8"))
+    arrays = Texts(str(tmp_path / "a.csv"), str(tmp_path / "a.csv"), encoding=encoding).load("train")
+    assert arrays.class_names == ("01", "NA")
+    assert arrays.x.tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert arrays.y.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +174,7 @@ def test_letters_in_another_encoding_end_a_word(tmp_path):
     [
         ("txt,label\nhello,0\n", "no column 'text'; did you mean 'txt'"),
         ("text,class\nhello,0\n", "no column 'label'"),
-        ("text,label\nhello,0\nbye,\n", "row 1: expected a label, found none"),
+        ("text,label\nhello,0\nbye,\n", "line 3: expected a label, found none"),
         ("text,label\n.,0\n?,1\n", "expected words in the training texts"),
         ("", "not a readable CSV file"),
         ('text,label\n"hello,0\n', "not a readable CSV file"),
@@ -161,7 +198,7 @@ def test_bad_parquet_and_folders(tmp_path):
     with pytest.raises(RequestError, match=r"no file or folder .*gone \(looked from"):
         Texts(str(tmp_path / "gone")).load("train")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RequestError, match=r"empty: expected \.txt files in one folder a class"):
+    with pytest.raises(RequestError, match=r"empty: expected one folder a class, found none; sort the \.txt files"):
         Texts(str(tmp_path / "empty")).load("train")
 
 

@@ -9,30 +9,53 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from robustml.data.arrays import Arrays
 from robustml.data.decode import decode_images
 from robustml.data.labels import encode_labels
+from robustml.data.sources.cells import Cells
+from robustml.data.sources.columns import choose_columns, named_like_identifiers, read_features
+from robustml.data.sources.missing import Choice, Missing, filled
+from robustml.data.sources.table import Table, read_table
 from robustml.data.splits import Split, part_of
-from robustml.errors import RequestError, nearest
+from robustml.data.understood import Column, Understood, listed
+from robustml.errors import RequestError
 
 __all__ = ["Csv"]
+
+# Labels of which most stand for one row each are measurements, not classes.
+_FEW = 20
 
 
 @dataclass(frozen=True)
 class Csv:
-    """One row a sample, one column the label.
+    """One row a sample, one column the label, whose cells are names as they are written: "01" is not "1".
 
-    Without `image` every other numeric column is a feature, in the order of the training file, scaled to [0, 1] by
+    Without `image` every other column of numbers is a feature, in the order of the training file, scaled to [0, 1] by
     that file's least and greatest value; a constant column becomes 0, and values beyond the training file's are
-    clipped. Columns that are not numeric are passed over.
+    clipped. Columns of words, and those that number the rows, are no features: which ones, and why, is said at loading.
 
     Args:
         train: the file to train on.
-        test: the file to test on; None holds out a stratified fifth of `train`.
+        test: the file to test on, its columns found by name; None holds out a stratified fifth of `train`.
         label: the column of labels.
         image: the column of image paths, relative to the CSV file.
         size: [height, width] to resize images to, in pixels.
+        features: the columns to use as features; None takes all that are some.
+        ignore: columns that are no features.
+        missing: what to do where a number is missing: ``"refuse"``; ``"drop_rows"``, which leaves such rows out of both
+            parts; or ``"mean"``, which puts the mean of the training file there.
+        missing_values: cells that say so, beside empty ones, ?, -, NA, null and the like.
+        separator: what stands between cells; None finds out.
+        decimal: ``"."`` or ``","``; None finds out.
+        encoding: of the files; None reads UTF-8, and UTF-16 and UTF-32 where the file shows it.
+        channels: 1 makes all images grey, 3 all colour; None is 3 where any of them is in colour.
+        background: the colour behind transparent images.
+
+    Raises:
+        RequestError: an option is unknown.
     """
 
     train: str
@@ -40,83 +63,140 @@ class Csv:
     label: str = "label"
     image: str | None = None
     size: Sequence[int] | None = None
+    features: Sequence[str] | None = None
+    ignore: Sequence[str] = ()
+    missing: Missing = "refuse"
+    missing_values: Sequence[object] = ()
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    channels: int | None = None
+    background: str = "white"
+
+    def __post_init__(self) -> None:
+        """Refuse unknown options before a file is read."""
+        self._choice()
 
     def files(self, split: Split) -> tuple[Path, ...]:
         """The CSV files, and the images that the one of `split` lists."""
         listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)
-        return listed + tuple(self._paths(_read(self._file(split)), split) if self.image is not None else ())
+        return listed + tuple(self._paths(self._read(self._file(split))) if self.image is not None else ())
 
     def load(self, split: Split) -> Arrays:
         """Features (N, D), float32 in [0, 1], or images (N, C, H, W), uint8 in 0..255.
 
         Raises:
-            RequestError: on a file that cannot be read, an unknown column, a missing value, a bad label or image.
+            RequestError: on a file that cannot be read, an unknown column, a cell that is no number in a column of
+                numbers, a missing value, a bad label or image.
         """
-        train = _read(Path(self.train))
-        _, names = self._labels(train, self.train, None)
+        train = self._read(Path(self.train))
         path = self._file(split)
-        table = train if str(path) == str(Path(self.train)) else _read(path)
-        y, names = self._labels(table, str(path), names)
-        rows = part_of(y, split) if self.test is None else torch.arange(len(y))
+        table = train if path == Path(self.train) else self._read(path)
         if self.image is None:
-            return Arrays(torch.from_numpy(self._features(train, table, path)), y, names).take(rows)
-        images = self._paths(table, split)
-        chosen = rows.tolist()
+            return self._numbers(train, table, split)
+        y, names = self._labels(train, table, np.arange(len(table)))
+        images = self._paths(table)
+        chosen = (part_of(y, split) if self.test is None else torch.arange(len(y))).tolist()
+        x, understood = decode_images(
+            [images[row] for row in chosen],
+            lambda position: f"{table.where(chosen[position])}: {images[chosen[position]]}",
+            self.size,
+            channels=self.channels,
+            background=self.background,
+        )
+        return Arrays(x, y[chosen], names, table.understood + understood)
 
-        def where(position: int) -> str:
-            return f"{path}, line {chosen[position] + 2}: {images[chosen[position]]}"
-
-        return Arrays(decode_images([images[row] for row in chosen], where, self.size), y[rows], names)
+    def _choice(self) -> Choice:
+        return Choice(self.features, self.ignore, self.missing, self.missing_values)
 
     def _file(self, split: Split) -> Path:
         return Path(self.train if self.test is None or split == "train" else self.test)
 
-    def _labels(
-        self, table: pd.DataFrame, path: str, names: tuple[str, ...] | None
-    ) -> tuple[torch.Tensor, tuple[str, ...]]:
-        _require(self.label, table, path)
-        # line 1 is the header
-        return encode_labels(table[self.label].tolist(), names, lambda row: f"{path}, line {row + 2}")
+    def _read(self, path: Path) -> Table:
+        strings = [self.label] if self.image is None else [self.label, self.image]
+        table = read_table(path, strings, separator=self.separator, decimal=self.decimal, encoding=self.encoding)
+        table.place(self.label)
+        return table
 
-    def _paths(self, table: pd.DataFrame, split: Split) -> list[Path]:
-        path = self._file(split)
-        assert self.image is not None
-        _require(self.image, table, str(path))
-        missing = np.flatnonzero(table[self.image].isna())
-        if len(missing):
-            raise RequestError(f"{path}, line {missing[0] + 2}: expected an image path in {self.image!r}, found none")
-        return [path.parent / str(value) for value in table[self.image]]
+    def _labels(self, train: Table, table: Table, rows: NDArray[np.int64]) -> tuple[Tensor, tuple[str, ...]]:
+        """The labels of `rows` of `table`, as numbers of the classes of the training file."""
+        known = train.strings(train.place(self.label))
+        count = len(set(known))
+        if len(known) >= _FEW and 2 * count > len(known):
+            raise RequestError(
+                f"{train.path}: {self.label!r} has {count} different values in {len(known)} rows, so it names no "
+                "classes; set data.source.label to the column that does"
+            )
+        _, names = encode_labels(known, None, train.where)
+        values = table.strings(table.place(self.label))
+        return encode_labels([values[row] for row in rows], names, lambda row: table.where(rows[row]))
 
-    def _features(
-        self, train: pd.DataFrame, table: pd.DataFrame, path: Path
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        columns = list(train.select_dtypes(["number", "bool"]).columns.drop(self.label, errors="ignore"))
-        if not columns:
-            raise RequestError(f"{self.train}: expected numeric feature columns beside {self.label!r}, found none")
-        for frame, name in ((train, self.train), (table, str(path))):
-            for column in columns:
-                _require(column, frame, name)
-                if not pd.api.types.is_numeric_dtype(frame[column]):
-                    raise RequestError(f"{name}: expected numbers in {column!r}, as in {self.train}; mend the column")
-                bad = np.flatnonzero(~np.isfinite(frame[column].to_numpy(np.float64)))
-                if len(bad):
-                    raise RequestError(f"{name}, line {bad[0] + 2}: expected a finite number in {column!r}; fill it in")
-        low, high = (getattr(train[columns].astype(np.float64), end)().to_numpy() for end in ("min", "max"))
-        span = np.where(high > low, high - low, 1.0)
-        scaled = (table[columns].to_numpy(np.float64) - low) / span
-        return np.clip(np.where(high > low, scaled, 0.0), 0, 1).astype(np.float32)
+    def _paths(self, table: Table) -> list[Path]:
+        values = table.strings(table.place(self.image))
+        for row, value in enumerate(values):
+            if not value:
+                raise RequestError(f"{table.where(row)}: expected an image path in {self.image!r}, found none")
+        return [table.path.parent / value for value in values]
+
+    def _numbers(self, train: Table, table: Table, split: Split) -> Arrays:
+        choice = self._choice()
+        known, ignored = choose_columns(train, choice, [train.place(self.label)])
+        learnt, train_rows = filled(train, known, choice, None)
+        cells, values, rows = known, learnt, train_rows
+        if table is not train:
+            cells = read_features(table, known, choice)
+            values, rows = filled(table, cells, choice, learnt.mean(axis=0))
+        low, high = learnt.min(axis=0), learnt.max(axis=0)
+        scaled = (values - low) / np.where(high > low, high - low, 1.0)
+        x = torch.from_numpy(np.clip(np.where(high > low, scaled, 0.0), 0, 1).astype(np.float32))
+        y, names = self._labels(train, table, rows)
+        notes = _notes(list(known), learnt, self._labels(train, train, train_rows)[0])
+        if len(rows) < len(table):
+            notes.append(f"{len(table) - len(rows)} of {len(table)} rows lack a number and are left out")
+        elif lost := sum(len(each.missing) for each in cells.values()):
+            notes.append(f"{lost} missing numbers are the mean of their column in {train.path}")
+        if clipped := {
+            name: int(count) for name, count in zip(known, _beyond(values, low, high), strict=True) if count
+        }:
+            counts = listed([f"{count} in {name}" for name, count in clipped.items()])
+            notes.append(f"values beyond those of the training file are clipped: {counts}")
+        if table is not train:
+            ignored = dict.fromkeys(
+                (name for name in table.names if name not in train.names), "not in the training file"
+            )
+        columns = tuple(_column(name, each, low, high) for (name, each), low, high in _ends(cells, values))
+        understood = table.understood + Understood({}, columns, ignored, notes=tuple(notes))
+        arrays = Arrays(x, y, names, understood)
+        if self.test is not None:
+            return arrays
+        part = part_of(y, split)
+        return Arrays(x[part], y[part], names, understood)
 
 
-def _require(column: str, table: pd.DataFrame, path: str) -> None:
-    if column not in table.columns:
-        raise RequestError(f"{path}: no column {column!r}; {nearest(column, [str(name) for name in table.columns])}")
+def _ends(cells: dict[str, Cells], values: NDArray[np.float64]) -> zip[tuple[tuple[str, Cells], float, float]]:
+    return zip(cells.items(), values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
-    try:
-        return pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        reason = (str(error).splitlines() or [""])[0]
-        raise RequestError(f"{path}: not a readable CSV file ({reason})") from error
+def _column(name: str, cells: Cells, low: float, high: float) -> Column:
+    return Column(name, low, high, int(pd.Series(cells.values).nunique()), len(cells.missing))
+
+
+def _beyond(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many values of each column lie outside the range of the training file."""
+    return np.asarray(((values < low) | (values > high)).sum(axis=0))
+
+
+def _notes(names: list[str], values: NDArray[np.float64], y: Tensor) -> list[str]:
+    """What is odd about the features of the training file: constant ones, and those that give the class away."""
+    constant = [name for name, column in zip(names, values.T, strict=True) if column.min() == column.max()]
+    notes = [f"constant, hence 0: {listed(constant)}"] if constant else []
+    if numbers := named_like_identifiers(names):
+        notes.append(f"used as features, though called like identifiers: {listed(numbers)}; data.source.ignore=[...]")
+    classes = len(set(y.tolist()))
+    if len(y) < _FEW or classes < 2:
+        return notes
+    for name, column in zip(names, values.T, strict=True):
+        codes, found = pd.factorize(column)
+        if len(found) == classes and len(pd.unique(codes * classes + y.numpy())) == classes:
+            notes.append(f"{name} alone tells the label of every row: is it a copy of it?")
+    return notes

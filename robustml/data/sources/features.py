@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from robustml.data.arrays import Arrays
 from robustml.data.labels import encode_labels
+from robustml.data.sources.lists import stacked
 from robustml.data.sources.parquet import class_names_of, read_columns
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
@@ -60,11 +62,35 @@ class ParquetFeatures:
         return Arrays(x[rows], y[rows], names)
 
     def _inputs(self, table: pa.Table, path: str) -> torch.Tensor:
-        column = table[self.features].combine_chunks()
-        if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-            raise RequestError(f"{path}: the column {self.features!r} holds {column.type}, not lists of numbers")
-        values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        if len(table) == 0 or len(values) % len(table):
-            raise RequestError(f"{path}: expected lists of one length in {self.features!r}, and at least one row")
-        shape = json.loads((pq.read_schema(path).metadata or {}).get(b"shape", b"null")) or [len(values) // len(table)]
-        return torch.from_numpy(values.copy()).view(len(table), *shape)
+        if len(table) == 0:
+            raise RequestError(f"{path}: expected at least one row, found none")
+        values = stacked(table[self.features], self.features, path).astype(np.float32)
+        rows = values.reshape(len(values), -1)
+        shape = _shape_in(path) or list(values.shape[1:])
+        if math.prod(shape) != rows.shape[1]:
+            raise RequestError(
+                f"{path}: its metadata gives inputs of the shape {shape}, but a row of {self.features!r} holds "
+                f"{rows.shape[1]} numbers; write the file anew"
+            )
+        wrong = ~((rows >= 0) & (rows <= 1))  # written so that a NaN is wrong too
+        if wrong.any():
+            row = int(wrong.any(axis=1).argmax())
+            raise RequestError(
+                f"{path}, row {row}: expected numbers in [0, 1] in {self.features!r}, got "
+                f"{rows[row][wrong[row]][0]:g}; scale the column, or fill in what is missing"
+            )
+        return torch.from_numpy(rows).view(len(rows), *shape)
+
+
+def _shape_in(path: str) -> list[int] | None:
+    """The shape of an input as `robustml poison` wrote it into the file's metadata; None where it did not."""
+    written = (pq.read_schema(path).metadata or {}).get(b"shape")
+    if written is None:
+        return None
+    try:
+        shape = json.loads(written)
+    except ValueError:
+        shape = written
+    if not isinstance(shape, list) or not all(type(length) is int and length > 0 for length in shape):
+        raise RequestError(f"{path}: the shape in its metadata is none: {shape!r}; write the file anew")
+    return shape

@@ -33,6 +33,8 @@ class ParquetImages:
         label: the column of labels. Class names come from the file's Hub metadata where it has them, else from the
             labels of `train`.
         size: [height, width] to resize to, in pixels.
+        channels: 1 makes all images grey, 3 all colour; None is 3 where any of them is in colour.
+        background: the colour behind transparent images.
     """
 
     train: str
@@ -40,10 +42,23 @@ class ParquetImages:
     image: str = "image"
     label: str = "label"
     size: Sequence[int] | None = None
+    channels: int | None = None
+    background: str = "white"
 
     def files(self, split: Split) -> tuple[Path, ...]:
-        """Both files: class names come from the training part."""
-        return tuple(Path(path) for path in (self.train, self.test) if path is not None)
+        """Both files, since class names come from the training part, and the images that that of `split` refers to."""
+        listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)
+        return listed + tuple(Path(path) for path in self._paths(split))
+
+    def _part(self, split: Split) -> str:
+        return self.train if self.test is None or split == "train" else self.test
+
+    def _paths(self, split: Split) -> list[str]:
+        path = Path(self._part(split))
+        if not path.is_file() or _holds_all_bytes(path, self.image):
+            return []
+        encoded = _encoded(read_columns(path, [self.image])[self.image], self.image, str(path))
+        return [each for each in encoded if isinstance(each, str)]
 
     def load(self, split: Split) -> Arrays:
         """Images (N, C, H, W), uint8 in 0..255.
@@ -52,7 +67,7 @@ class ParquetImages:
             RequestError: on a file that cannot be read, an unknown column, a bad label or a bad image.
         """
         held_out = self.test is None
-        path = self.train if self.test is None or split == "train" else self.test
+        path = self._part(split)
         names = None
         if path != self.train:
             labels = read_columns(Path(self.train), [self.label])
@@ -62,7 +77,7 @@ class ParquetImages:
                 _, names = encode_labels(values, None, lambda row: f"{self.train}, row {row}")
         table = read_columns(Path(path), [self.image, self.label])
         names = names or class_names_of(table.schema, self.label)
-        return _arrays(table, self.image, self.label, names, path, self.size, split if held_out else None)
+        return _arrays(table, self, names, path, split if held_out else None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,8 @@ class HubImages:
         root: the folder of local copies.
         folder: this set's folder under `root`; None is the last part of `path`.
         size: [height, width] to resize to, in pixels.
+        channels: 1 makes all images grey, 3 all colour; None is 3 where any of them is in colour.
+        background: the colour behind transparent images.
     """
 
     path: str
@@ -96,6 +113,8 @@ class HubImages:
     root: str | None = None
     folder: str | None = None
     size: Sequence[int] | None = None
+    channels: int | None = None
+    background: str = "white"
 
     def files(self, split: Split) -> tuple[Path, ...] | None:
         """The local copy; else nothing where a revision pins the content, and None where none does."""
@@ -123,7 +142,7 @@ class HubImages:
             values = self._fetch(self.train_split)[self.label]
             _, names = encode_labels(list(values), None, lambda row: f"{self.path} ({self.train_split}), row {row}")
         table = dataset.select_columns([self.image, self.label]).with_format("arrow")[:]
-        return _arrays(table, self.image, self.label, names and tuple(names), where, self.size, None)
+        return _arrays(table, self, names and tuple(names), where, None)
 
     def _folder(self) -> str:
         return self.folder or self.path.rsplit("/", 1)[-1]
@@ -141,7 +160,7 @@ class HubImages:
             return None
         train, test = candidates
         if self.root or (Path(train).is_file() and Path(test).is_file()):
-            return ParquetImages(train, test, self.image, self.label, self.size)
+            return ParquetImages(train, test, self.image, self.label, self.size, self.channels, self.background)
         return None
 
     def _fetch(self, hub_split: str) -> Any:
@@ -193,26 +212,50 @@ def class_names_of(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
         return None
 
 
+def _holds_all_bytes(path: Path, image: str) -> bool:
+    """Whether the file says of itself that no image is a mere path, so that the column need not be read for that."""
+    try:
+        groups = pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        return True  # the reader has the better words for a damaged file
+    for index in range(groups.num_row_groups):
+        group = groups.row_group(index)
+        columns = {(column := group.column(place)).path_in_schema: column for place in range(group.num_columns)}
+        held = columns.get(f"{image}.bytes", columns.get(image))
+        if held is None or held.statistics is None or held.statistics.null_count != 0:
+            return False
+    return image in pq.read_schema(path).names
+
+
+def _encoded(column: pa.ChunkedArray, image: str, where: str) -> list[bytes | str | None]:
+    """The bytes of each image, else its path."""
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        encoded: list[bytes | str | None] = pc.struct_field(column, "bytes").to_pylist()
+        if column.type.get_field_index("path") < 0:
+            return encoded
+        paths = pc.struct_field(column, "path").to_pylist()
+        return [path if content is None else content for content, path in zip(encoded, paths, strict=True)]
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return list(column.to_pylist())
+    raise RequestError(f"{where}: the column {image!r} holds {column.type}, not encoded images; name another one")
+
+
 def _arrays(
     table: pa.Table,
-    image: str,
-    label: str,
+    source: ParquetImages | HubImages,
     class_names: tuple[str, ...] | None,
     where: str,
-    size: Sequence[int] | None,
     part: Split | None,
 ) -> Arrays:
     """Decode the rows of a table, or only those of `part` where the table has no test part beside it."""
-    y, class_names = encode_labels(table[label].to_pylist(), class_names, lambda row: f"{where}, row {row}")
-    column = table[image]
-    if pa.types.is_struct(column.type):
-        encoded = pc.struct_field(column, "bytes").to_pylist()
-        paths = pc.struct_field(column, "path").to_pylist() if column.type.get_field_index("path") >= 0 else encoded
-        encoded = [path if content is None else content for content, path in zip(encoded, paths, strict=True)]
-    elif pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        encoded = column.to_pylist()
-    else:
-        raise RequestError(f"{where}: the column {image!r} holds {column.type}, not encoded images; name another one")
+    y, class_names = encode_labels(table[source.label].to_pylist(), class_names, lambda row: f"{where}, row {row}")
+    encoded = _encoded(table[source.image], source.image, where)
     rows = list(range(len(encoded))) if part is None else part_of(y, part).tolist()
-    x = decode_images([encoded[row] for row in rows], lambda position: f"{where}, row {rows[position]}", size)
-    return Arrays(x, y[rows], class_names)
+    x, understood = decode_images(
+        [encoded[row] for row in rows],
+        lambda position: f"{where}, row {rows[position]}",
+        source.size,
+        channels=source.channels,
+        background=source.background,
+    )
+    return Arrays(x, y[rows], class_names, understood)

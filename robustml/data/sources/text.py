@@ -7,21 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from robustml.data.arrays import Arrays
+from robustml.data.encodings import encoding_of, known_encoding
 from robustml.data.labels import encode_labels
+from robustml.data.sources.class_folders import ClassFolders, class_folders
 from robustml.data.sources.parquet import class_names_of, read_columns
+from robustml.data.sources.table import read_table
 from robustml.data.splits import Split, part_of
+from robustml.data.understood import Understood, listed
 from robustml.data.words import Bag, bag_of_words
-from robustml.errors import RequestError, nearest
+from robustml.errors import RequestError
 
 __all__ = ["Texts"]
+
+_SUFFIXES = frozenset({".txt"})
 
 
 @dataclass(frozen=True)
 class Texts:
-    """One text a sample: a row of a CSV or Parquet file, or a ``.txt`` file (UTF-8) in the folder of its class.
+    """One text a sample: a row of a CSV or Parquet file, or a ``.txt`` file in the folder of its class.
 
     Args:
         train: what to train on: a Parquet file (``.parquet``, laid out as the Hub's), a folder of class folders, or a
@@ -33,6 +37,9 @@ class Texts:
         features: how many words the vocabulary holds at most.
         bag: ``"presence"``, ``"tfidf"`` or ``"hashing"``, as for `bag_of_words`; the training part alone (without what
             is held out) decides on the vocabulary.
+        separator: what stands between the cells of a CSV file; None finds out.
+        encoding: of CSV files and of texts in folders; None reads UTF-8, UTF-16 and UTF-32 as each file shows it, and a
+            text in a folder that is none of these as latin-1, which is then said.
     """
 
     train: str
@@ -41,11 +48,13 @@ class Texts:
     label: str = "label"
     features: int = 1000
     bag: Bag = "presence"
+    separator: str | None = None
+    encoding: str | None = None
 
     def files(self, split: Split) -> tuple[Path, ...]:
         """The files of both parts, since the vocabulary comes from the training part."""
         parts = [Path(part) for part in (self.train, self.test) if part is not None]
-        return tuple(file for part in parts for file in (_texts_in(part) if part.is_dir() else [part]))
+        return tuple(file for part in parts for file in (_found(part).known_by() if part.is_dir() else [part]))
 
     def load(self, split: Split) -> Arrays:
         """Vectors of words (N, D), float32 in [0, 1].
@@ -53,7 +62,7 @@ class Texts:
         Raises:
             RequestError: on files that cannot be read, an unknown column, a missing text, a bad label, or no words.
         """
-        train = _read(Path(self.train), self.text, self.label)
+        train = part = self._read(Path(self.train))
         y, names = encode_labels(train.labels, train.class_names, train.where)
         known = texts = train.texts
         if self.test is None:
@@ -61,9 +70,30 @@ class Texts:
             rows = part_of(y, split)
             texts, y = [train.texts[row] for row in rows.tolist()], y[rows]
         elif split == "test":
-            test = _read(Path(self.test), self.text, self.label)
-            texts, (y, _) = test.texts, encode_labels(test.labels, names, test.where)
-        return Arrays(bag_of_words(texts, known, self.features, self.bag), y, names)
+            part = self._read(Path(self.test))
+            texts, (y, _) = part.texts, encode_labels(part.labels, names, part.where)
+        x = bag_of_words(texts, known, self.features, self.bag)
+        understood = part.understood
+        if without := [row for row, text in enumerate(part.texts) if not text.strip()]:
+            understood = understood.noting(
+                f"{len(without)} of {len(part.texts)} texts are empty ({part.where(without[0])})"
+            )
+        if strange := int((x.sum(1) == 0).sum()) - len(without) * (self.test is not None):
+            understood = understood.noting(f"{strange} of {len(x)} texts hold none of the {x.shape[1]} words")
+        return Arrays(x, y, names, understood)
+
+    def _read(self, path: Path) -> _Rows:
+        if path.is_dir():
+            return _read_folder(path, self.encoding)
+        if path.suffix.lower() == ".parquet":
+            return _read_parquet(path, self.text, self.label)
+        if not path.is_file():
+            raise RequestError(
+                f"no file or folder {path} (looked from {Path.cwd()}); paths are relative to the current folder"
+            )
+        table = read_table(path, [self.text, self.label], separator=self.separator, encoding=self.encoding)
+        texts, labels = (table.strings(table.place(column)) for column in (self.text, self.label))
+        return _Rows(texts, labels, None, table.where, table.understood)
 
 
 class _Rows(NamedTuple):
@@ -73,31 +103,7 @@ class _Rows(NamedTuple):
     labels: Sequence[object]
     class_names: tuple[str, ...] | None
     where: Callable[[int], str]
-
-
-def _read(path: Path, text: str, label: str) -> _Rows:
-    if path.is_dir():
-        return _read_folder(path)
-    return _read_parquet(path, text, label) if path.suffix == ".parquet" else _read_csv(path, text, label)
-
-
-def _read_csv(path: Path, text: str, label: str) -> _Rows:
-    if not path.is_file():
-        raise RequestError(
-            f"no file or folder {path} (looked from {Path.cwd()}); paths are relative to the current folder"
-        )
-    try:
-        # a text may read "NA"; missing labels stay empty, and are refused as such
-        table = pd.read_csv(path, dtype={text: str}, na_filter=False)
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        reason = (str(error).splitlines() or [""])[0]
-        raise RequestError(f"{path}: not a readable CSV file ({reason})") from error
-    for column in (text, label):
-        if column not in table.columns:
-            raise RequestError(
-                f"{path}: no column {column!r}; {nearest(column, [str(name) for name in table.columns])}"
-            )
-    return _Rows(table[text].tolist(), table[label].tolist(), None, lambda row: f"{path}, row {row}")
+    understood: Understood = Understood()
 
 
 def _read_parquet(path: Path, text: str, label: str) -> _Rows:
@@ -112,17 +118,26 @@ def _read_parquet(path: Path, text: str, label: str) -> _Rows:
     return _Rows(texts, table[label].to_pylist(), names, lambda row: f"{path}, row {row}")
 
 
-def _read_folder(folder: Path) -> _Rows:
-    files = _texts_in(folder)
-    labels = [file.relative_to(folder).parts[0] for file in files]
-    # old mail comes in whatever encoding; a letter that cannot be read ends a word
-    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
-    return _Rows(texts, labels, None, lambda row: str(files[row]))
+def _read_folder(folder: Path, encoding: str | None) -> _Rows:
+    found = _found(folder)
+    given = None if encoding is None else known_encoding(encoding)
+    texts, used = [], dict[str, list[Path]]()
+    for path, _ in found.files:
+        content = path.read_bytes()
+        name = given or encoding_of(content)
+        try:
+            # old mail comes in whatever encoding, most of it in latin-1, in which every byte is a letter
+            texts.append(content.decode(name or "latin-1").removeprefix("\ufeff"))
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{path}: byte {error.start} is not {name}; set data.source.encoding") from error
+        used.setdefault(name or "latin-1, being no UTF-8", []).append(path)
+    facts = {}
+    if used.keys() - {"utf-8"}:
+        facts["encodings"] = "; ".join(f"{name} ({len(paths)}: {listed(paths)})" for name, paths in used.items())
+    labels = [name for _, name in found.files]
+    understood = found.understood + Understood(facts)
+    return _Rows(texts, labels, found.classes, lambda row: str(found.files[row][0]), understood)
 
 
-def _texts_in(folder: Path) -> list[Path]:
-    """The text files in the class folders, sorted, so that the order does not depend on the file system."""
-    files = sorted(file for file in folder.glob("[!.]*/**/*.txt") if file.is_file())
-    if not files:
-        raise RequestError(f"{folder}: expected .txt files in one folder a class, found none; sort the texts into such")
-    return files
+def _found(folder: Path) -> ClassFolders:
+    return class_folders(folder, _SUFFIXES, ".txt files")
