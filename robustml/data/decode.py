@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustml.data.picture import BROKEN, Encoded, background_colour, read_picture
+from robustml.data.picture import BROKEN, Encoded, Picture, background_colour, read_picture
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
@@ -49,49 +50,73 @@ def decode_images(
         raise RequestError(f"expected channels as 1 (grey), 3 (colour) or null (what the files have), got {channels!r}")
     colour, shape = background_colour(background), None if size is None else (size[0], size[1])
     images: NDArray[np.uint8] = np.empty((0, 0, 0, 1), np.uint8)
-    modes: Counter[str] = Counter()
-    sizes: set[tuple[int, int]] = set()
-    remarks: dict[str, list[int]] = {}
-    kinds: dict[int, list[int]] = {1: [], 3: []}
-    for row, source in enumerate(encoded):
-        try:
-            picture = read_picture(source, shape, channels, colour)
-        except BROKEN as error:
-            raise RequestError(
-                f"{where(row)}: cannot read the image ({error}); restore the file or drop the row"
-            ) from error
-        image = picture.pixels
-        modes[picture.mode] += 1
-        sizes.add(picture.size)
-        kinds[image.shape[2]].append(row)
+    seen = _Seen(len(encoded), where)
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        for row, source in enumerate(encoded):
+            before = len(complaints)
+            try:
+                picture = read_picture(source, shape, channels, colour)
+            except BROKEN as error:
+                raise RequestError(
+                    f"{where(row)}: cannot read the image ({error}); restore the file or drop the row"
+                ) from error
+            image = picture.pixels
+            if row == 0:
+                images = np.empty((len(encoded), *image.shape), np.uint8)
+            if image.shape[:2] != images.shape[1:3]:
+                first, other = ("{} x {}".format(*shape) for shape in (images.shape[1:3], image.shape[:2]))
+                raise RequestError(
+                    f"expected images of one size, got {first} ({where(0)}) and {other} ({where(row)}); "
+                    "set size: [H, W]"
+                )
+            if image.shape[2] > images.shape[3]:
+                images = np.repeat(images, 3, axis=3)
+            images[row] = image  # a grey image broadcasts into a colour set
+            seen.add(row, picture, [str(complaint.message) for complaint in complaints[before:]])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), seen.understood(channels, size)
+
+
+class _Seen:
+    """What there is to say of the pictures of a set, gathered one by one."""
+
+    def __init__(self, count: int, where: Callable[[int], str]) -> None:
+        self.count, self.where = count, where
+        self.modes: Counter[str] = Counter()
+        self.sizes: set[tuple[int, int]] = set()
+        self.rows: dict[str, list[int]] = {}
+        self.grey = self.colour = 0
+        self.first_in_colour = -1
+
+    def add(self, row: int, picture: Picture, complaints: Sequence[str]) -> None:
+        self.modes[picture.mode] += 1
+        self.sizes.add(picture.size)
         for remark in picture.remarks:
-            remarks.setdefault(remark, []).append(row)
-        if row == 0:
-            images = np.empty((len(encoded), *image.shape), np.uint8)
-        if image.shape[:2] != images.shape[1:3]:
-            first, other = ("{} x {}".format(*shape) for shape in (images.shape[1:3], image.shape[:2]))
-            raise RequestError(
-                f"expected images of one size, got {first} ({where(0)}) and {other} ({where(row)}); set size: [H, W]"
+            self.rows.setdefault(remark, []).append(row)
+        if complaints:
+            self.rows.setdefault(f"read though Pillow warns of some: {complaints[0]!r}", []).append(row)
+        if picture.pixels.shape[2] == 1:
+            self.grey += 1
+        else:
+            self.first_in_colour = self.first_in_colour if self.colour else row
+            self.colour += 1
+
+    def understood(self, channels: int | None, size: Sequence[int] | None) -> Understood:
+        notes = [
+            f"{len(rows)} of {self.count} pictures were {what} ({self.where(rows[0])})"
+            for what, rows in self.rows.items()
+        ]
+        if channels is None and self.grey and self.colour:
+            notes.append(
+                f"{self.colour} of {self.count} pictures are in colour ({self.where(self.first_in_colour)}), so that "
+                "the grey ones got three equal channels; data.source.channels=1 makes all of them grey"
             )
-        if image.shape[2] > images.shape[3]:
-            images = np.repeat(images, 3, axis=3)
-        images[row] = image  # a grey image broadcasts into a colour set
-    notes = [f"{len(rows)} of {len(encoded)} pictures were {what} ({where(rows[0])})" for what, rows in remarks.items()]
-    if channels is None and kinds[1] and kinds[3]:
-        notes.append(
-            f"{len(kinds[3])} of {len(encoded)} pictures are in colour ({where(kinds[3][0])}), so that the grey ones "
-            "got three equal channels; data.source.channels=1 makes all of them grey"
-        )
-    understood = Understood({"pictures": _described(modes, sizes, size)}, notes=tuple(notes))
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), understood
-
-
-def _described(modes: Counter[str], sizes: Iterable[tuple[int, int]], size: Sequence[int] | None) -> str:
-    """Modes and sizes in words: ``L 9, RGB 1, 28 x 28``."""
-    found = sorted({(height, width) for width, height in sizes})
-    text = ", ".join(f"{mode} {count}" for mode, count in sorted(modes.items()))
-    if len(found) == 1:
-        text += ", {} x {}".format(*found[0])
-    elif found:
-        text += ", {} x {} to {} x {}".format(*found[0], *found[-1])
-    return text if size is None else f"{text}, resized to {size[0]} x {size[1]}"
+        found = sorted((height, width) for width, height in self.sizes)
+        text = ", ".join(f"{mode} {count}" for mode, count in sorted(self.modes.items()))
+        if found:
+            text += ", {} x {}".format(*found[0])
+        if len(found) > 1:
+            text += " to {} x {}".format(*found[-1])
+        if size is not None:
+            text += f", resized to {size[0]} x {size[1]}"
+        return Understood({"pictures": text}, notes=tuple(notes))

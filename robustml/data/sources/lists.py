@@ -43,7 +43,8 @@ def _stacked(values: Any, rows: NDArray[np.int64], name: str, where: str) -> NDA
         raise RequestError(f"{where}, row {row}: a value of {name!r} is missing (null); fill it in or drop the row")
     if _is_list(values.type):
         lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
-        usual = int(np.bincount(lengths).argmax())
+        counts = np.bincount(lengths)
+        usual = int(lengths[0] if counts[lengths[0]] == counts.max() else counts.argmax())
         odd = np.flatnonzero(lengths != usual)
         if len(odd):
             raise RequestError(
