@@ -98,7 +98,8 @@ def test_every_group_is_looked_at_below() -> None:
     looked_at = "attack balance callbacks data debug defence evaluation experiment logger method model objective"
     looked_at += " optimizer poison pool scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
-    entries = "check evaluate evaluate_model extract feedback finetune poison_data resume serve shortcuts train trojan"
+    entries = "check describe evaluate evaluate_model extract feedback finetune poison_data resume serve shortcuts"
+    entries += " train trojan"
     assert [name for name in ALL if "/" not in name] == entries.split()
 
 

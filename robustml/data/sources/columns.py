@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustml.data.sources.cells import Cells, cells_of, look_like_numbers
 from robustml.data.sources.missing import Choice
@@ -110,19 +111,22 @@ def _no_feature(table: Table, place: int, cells: Cells) -> str | None:
         return None
     values = cells.values
     whole = bool((values == np.floor(values)).all())
-    unique = len(pd.unique(values)) == len(values) > 1
     if _UNNAMED.fullmatch(name):
-        if whole and (unique or place == 0):
+        if whole and (place == 0 or _is_unique(values)):
             return "without a name: an index"
         raise RequestError(
             f"{table.path}: column {place + 1} holds numbers and has no name; name it in the header, or leave it out "
             f"by data.source.ignore=['{name}']"
         )
-    if whole and unique and _IDENTIFIER.search(name):
+    if whole and _IDENTIFIER.search(name) and _is_unique(values):
         return "an identifier: each number once"
     if whole and len(values) >= _COUNTED and values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
         return "counts the rows"
     return None
+
+
+def _is_unique(values: NDArray[np.float64]) -> bool:
+    return len(pd.unique(values)) == len(values) > 1
 
 
 def _refuse_odd(table: Table, place: int, cells: Cells) -> None:

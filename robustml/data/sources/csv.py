@@ -150,7 +150,9 @@ class Csv:
         scaled = (values - low) / np.where(high > low, high - low, 1.0)
         x = torch.from_numpy(np.clip(np.where(high > low, scaled, 0.0), 0, 1).astype(np.float32))
         y, names = self._labels(train, table, rows)
-        notes = _notes(list(known), learnt, self._labels(train, train, train_rows)[0])
+        columns = _described(cells, values)
+        learnt_columns = columns if table is train else _described(known, learnt)
+        notes = _notes(learnt_columns, learnt, y if table is train else self._labels(train, train, train_rows)[0])
         if len(rows) < len(table):
             notes.append(f"{len(table) - len(rows)} of {len(table)} rows lack a number and are left out")
         elif lost := sum(len(each.missing) for each in cells.values()):
@@ -164,7 +166,6 @@ class Csv:
             ignored = dict.fromkeys(
                 (name for name in table.names if name not in train.names), "not in the training file"
             )
-        columns = tuple(_column(name, each, low, high) for (name, each), low, high in _ends(cells, values))
         understood = table.understood + Understood({}, columns, ignored, notes=tuple(notes))
         arrays = Arrays(x, y, names, understood)
         if self.test is not None:
@@ -173,12 +174,13 @@ class Csv:
         return Arrays(x[part], y[part], names, understood)
 
 
-def _ends(cells: dict[str, Cells], values: NDArray[np.float64]) -> zip[tuple[tuple[str, Cells], float, float]]:
-    return zip(cells.items(), values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
-
-
-def _column(name: str, cells: Cells, low: float, high: float) -> Column:
-    return Column(name, low, high, int(pd.Series(cells.values).nunique()), len(cells.missing))
+def _described(cells: dict[str, Cells], values: NDArray[np.float64]) -> tuple[Column, ...]:
+    """The columns as the file has them; `values` (N, D) are their numbers with what is missing filled in."""
+    ends = zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
+    return tuple(
+        Column(name, low, high, len(pd.unique(each.values)) - bool(len(each.missing)), len(each.missing))
+        for (name, each), (low, high) in zip(cells.items(), ends, strict=True)
+    )
 
 
 def _beyond(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -186,17 +188,16 @@ def _beyond(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray
     return np.asarray(((values < low) | (values > high)).sum(axis=0))
 
 
-def _notes(names: list[str], values: NDArray[np.float64], y: Tensor) -> list[str]:
+def _notes(columns: Sequence[Column], values: NDArray[np.float64], y: Tensor) -> list[str]:
     """What is odd about the features of the training file: constant ones, and those that give the class away."""
-    constant = [name for name, column in zip(names, values.T, strict=True) if column.min() == column.max()]
+    constant = [column.name for column in columns if column.low == column.high]
     notes = [f"constant, hence 0: {listed(constant)}"] if constant else []
-    if numbers := named_like_identifiers(names):
+    if numbers := named_like_identifiers([column.name for column in columns]):
         notes.append(f"used as features, though called like identifiers: {listed(numbers)}; data.source.ignore=[...]")
     classes = len(set(y.tolist()))
     if len(y) < _FEW or classes < 2:
         return notes
-    for name, column in zip(names, values.T, strict=True):
-        codes, found = pd.factorize(column)
-        if len(found) == classes and len(pd.unique(codes * classes + y.numpy())) == classes:
-            notes.append(f"{name} alone tells the label of every row: is it a copy of it?")
+    for column, cells in zip(columns, values.T, strict=True):
+        if column.distinct == classes and len(pd.unique(pd.factorize(cells)[0] * classes + y.numpy())) == classes:
+            notes.append(f"{column.name} alone tells the label of every row: is it a copy of it?")
     return notes
