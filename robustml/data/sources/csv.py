@@ -127,7 +127,7 @@ class Csv:
                 f"{train.path}: {self.label!r} has {count} different values in {len(known)} rows, so it names no "
                 "classes; set data.source.label to the column that does"
             )
-        _, names = encode_labels(known, None, train.where)
+        names = train.classes(train.place(self.label))
         values = table.strings(table.place(self.label))
         return encode_labels([values[row] for row in rows], names, lambda row: table.where(rows[row]))
 

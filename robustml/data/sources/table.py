@@ -27,6 +27,7 @@ _SEPARATORS = ",;\t|"
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _SAMPLE = 50
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,18}")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
@@ -81,6 +82,23 @@ class Table:
     def strings(self, place: int) -> list[str]:
         """The cells of a column that was read as strings, without spaces around them."""
         return [str(value).strip() for value in self.frame[place]]
+
+    def classes(self, place: int) -> tuple[str, ...]:
+        """The different cells of a column of labels: whole numbers by size, anything else by the alphabet.
+
+        Raises:
+            RequestError: -1 stands beside other whole numbers from 0 on.
+        """
+        found = sorted(set(self.strings(place)) - {""})
+        if not all(_WHOLE.fullmatch(name) for name in found):
+            return tuple(found)
+        found.sort(key=int)
+        if found[:2] == ["-1", "0"]:
+            raise RequestError(
+                f"{self.where(self.strings(place).index('-1'))}: the label -1 beside 0 mostly means there is none: "
+                "drop the row, or write the classes in words"
+            )
+        return tuple(found)
 
     def where(self, row: int) -> str:
         """Names a row by its line in the file, for messages: blank lines and quoted line breaks count too."""

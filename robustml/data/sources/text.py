@@ -93,7 +93,7 @@ class Texts:
             )
         table = read_table(path, [self.text, self.label], separator=self.separator, encoding=self.encoding)
         texts, labels = (table.strings(table.place(column)) for column in (self.text, self.label))
-        return _Rows(texts, labels, None, table.where, table.understood)
+        return _Rows(texts, labels, table.classes(table.place(self.label)), table.where, table.understood)
 
 
 class _Rows(NamedTuple):
