@@ -5,6 +5,7 @@ from robustml.data.augment import Augmentation, RandomCrop, RandomHorizontalFlip
 from robustml.data.cache import Source, cached
 from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.groups import group_weights, groups_of, resampled
+from robustml.data.labels import class_index
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import CutMix, Mix
 from robustml.data.module import DataModule
@@ -47,6 +48,7 @@ __all__ = [
     "Texts",
     "Tones",
     "cached",
+    "class_index",
     "group_weights",
     "groups_of",
     "resampled",

@@ -1,4 +1,4 @@
-"""Labels as they come in files, to class indices."""
+"""Labels as they come in files or are named in a request, to class indices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,32 @@ from torch import Tensor
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["encode_labels"]
+__all__ = ["class_index", "encode_labels"]
+
+
+def class_index(value: object, class_names: Sequence[str]) -> int:
+    """The label of the class that a request names, such as ``poison.target=2``.
+
+    A class of that name comes first, whatever its place: 2 is the class named "2" where there is one. An integer that
+    is no class's name counts from 0.
+
+    Args:
+        value: a name, or a place in `class_names`.
+        class_names: one name a class, in label order.
+
+    Raises:
+        RequestError: there is no such class.
+    """
+    names = list(class_names)
+    # YAML reads a class named true as a boolean
+    for name in (str(value), str(value).lower()) if isinstance(value, bool) else (str(value),):
+        if name in names:
+            return names.index(name)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return value
+    raise RequestError(
+        f"there is no class {value!r}; {nearest(str(value), names)} (or a number from 0 to {len(names) - 1})"
+    )
 
 
 def encode_labels(
