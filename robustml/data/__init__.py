@@ -22,7 +22,7 @@ from robustml.data.sources import (
     Texts,
     Tones,
 )
-from robustml.data.splits import stratified_split
+from robustml.data.splits import stratified_rows, stratified_split
 
 __all__ = [
     "Arrays",
@@ -52,5 +52,6 @@ __all__ = [
     "group_weights",
     "groups_of",
     "resampled",
+    "stratified_rows",
     "stratified_split",
 ]

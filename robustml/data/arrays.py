@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustml.data.splits import stratified_rows
 from robustml.errors import RequestError
 
 __all__ = ["Arrays"]
@@ -64,9 +65,12 @@ class Arrays:
         indices = indices.to(self.y.device)
         return Arrays(self.x.index_select(0, indices), self.y.index_select(0, indices), self.class_names)
 
-    def first(self, n: int) -> Arrays:
-        """The first `n` rows (all of them where there are fewer), as a view."""
-        return Arrays(self.x[:n], self.y[:n], self.class_names)
+    def sample(self, count: int, seed: int = 0) -> Arrays:
+        """`count` rows drawn by `seed`, every class in proportion, in the order of the set; all where there are fewer.
+
+        Never the first rows: those of a set that is sorted by class are of one class.
+        """
+        return self if count >= len(self) else self.take(stratified_rows(self.y, count, seed))
 
     def to(self, device: torch.device | str) -> Arrays:
         """The same set on `device`; itself where it lives there already, so that loaders share one copy."""

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -47,8 +46,8 @@ class DataModule(pl.LightningDataModule):
         split_seed: of the held-out validation part; apart from `seed`, so that runs of all seeds validate alike.
         num_classes: how many classes the set must have; None takes what it has.
         shape: the shape that one input must have; None takes what it has.
-        train_limit: train on that many samples only, drawn by `split_seed` (a set may be sorted by class).
-        test_limit: test on the first that many samples only.
+        train_limit: train on that many samples only, drawn by `split_seed`, every class in proportion.
+        test_limit: test on that many samples only, drawn likewise.
         channels_last: lay images out in memory channels last.
         root: kept for the record; sources that read local copies take it themselves.
     """
@@ -139,11 +138,10 @@ class DataModule(pl.LightningDataModule):
         if self.val_size:
             rest, held_out = stratified_split(train.y, rows_in(self.val_size, len(train)), self.split_seed)
             self.val, train = train.take(held_out), train.take(rest)
-        if self.train_limit is not None and self.train_limit < len(train):
-            order = np.random.RandomState(self.split_seed).permutation(len(train))
-            train = train.take(torch.from_numpy(np.sort(order[: self.train_limit])))
+        if self.train_limit is not None:
+            train = train.sample(self.train_limit, self.split_seed)
         if self.test_limit is not None:
-            test = test.first(self.test_limit)
+            test = test.sample(self.test_limit, self.split_seed)
         self.train, self.test = train, test
         self.class_names = train.class_names
         self.num_classes = len(self.class_names)
@@ -217,7 +215,9 @@ class DataModule(pl.LightningDataModule):
         batch_size: int | None = None,
         limit: int | None = None,
     ) -> TensorLoader:
-        """Every sample of a part once, or the first `limit` of them, in order, unaugmented, on one process.
+        """Every sample of a part once, in order, unaugmented, on one process.
+
+        With a `limit`, that many of them, drawn with every class in proportion; the same ones in every run and command.
 
         Raises:
             RequestError: when the part is the validation part and there is none.
@@ -225,7 +225,7 @@ class DataModule(pl.LightningDataModule):
         self.setup()
         arrays = self._arrays(split, torch.device(device))
         if limit is not None:
-            arrays = arrays.first(limit)
+            arrays = arrays.sample(limit)
         return TensorLoader(arrays, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last)
 
     def train_dataloader(self) -> TensorLoader:

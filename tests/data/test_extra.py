@@ -217,4 +217,4 @@ def test_bad_requests(toy):
     with pytest.raises(RequestError, match="original classes"):
         TensorLoader(toy(), 10, shuffle=True, extra=Mixture(bright(names=("a", "b")), 0.5))
     with pytest.raises(RequestError, match="holds no image"):
-        ExtraImages(Given(toy().first(0), toy())).load(("even", "odd"))
+        ExtraImages(Given(toy().sample(0), toy())).load(("even", "odd"))
