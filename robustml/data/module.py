@@ -13,6 +13,7 @@ from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
 from robustml.data.cache import Source, cached
 from robustml.data.extra import ExtraImages, Mixture
+from robustml.data.labels import are_numbers
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
 from robustml.data.splits import rows_in, stratified_split
@@ -44,7 +45,10 @@ class DataModule(pl.LightningDataModule):
         mix: blends the images of a training batch once they are augmented; labels are then distributions (B, C).
         seed: of the order, the augmentation and the mixing of training batches, and of the extra images in them.
         split_seed: of the held-out validation part; apart from `seed`, so that runs of all seeds validate alike.
-        num_classes: how many classes the set must have; None takes what it has.
+        num_classes: how many classes the set must have; None takes what it has. Classes that are mere numbers are 0 to
+            `num_classes` - 1 then, be there a sample of each or not.
+        class_names: the classes in label order, such as those that a model was trained on; None takes those of the
+            training part. The labels of both parts are matched with them by name.
         shape: the shape that one input must have; None takes what it has.
         train_limit: train on that many samples only, drawn by `split_seed`, every class in proportion.
         test_limit: test on that many samples only, drawn likewise.
@@ -76,6 +80,7 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
         num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
         shape: Sequence[int] | None = None,
         train_limit: int | None = None,
         test_limit: int | None = None,
@@ -100,6 +105,7 @@ class DataModule(pl.LightningDataModule):
         # evaluation deals whole batches to the processes, and may have fewer batches than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._expected_classes = num_classes
+        self._expected_names = None if class_names is None else tuple(str(name) for name in class_names)
         self._expected_shape = None if shape is None else tuple(int(length) for length in shape)
         self._ready = False
         self._extra_source = extra
@@ -122,13 +128,10 @@ class DataModule(pl.LightningDataModule):
         for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
             if limit is not None and limit < 1:
                 raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
-        train = self._checked("train", cached(self.source, "train"))
-        test = self._checked("test", cached(self.source, "test"))
-        if train.class_names != test.class_names:
-            raise RequestError(
-                f"{self.name}: expected the same classes in both parts, got {len(train.class_names)} (train) and "
-                f"{len(test.class_names)} (test) or other names; relabel one of them"
-            )
+        train = cached(self.source, "train")
+        names = self._names(train.class_names)
+        train = self._checked("train", train, names)
+        test = self._checked("test", cached(self.source, "test"), names)
         if train.x.shape[1:] != test.x.shape[1:]:
             train_shape, test_shape = (tuple(arrays.x.shape[1:]) for arrays in (train, test))
             raise RequestError(
@@ -148,19 +151,29 @@ class DataModule(pl.LightningDataModule):
         self.shape = tuple(train.x.shape[1:])
         self._ready = True
 
-    def _checked(self, part: str, arrays: Arrays) -> Arrays:
-        """The part as loaded, once it is found to be what `num_classes` and `shape` promise."""
-        if len(arrays) == 0:
-            raise RequestError(f"{self.name}: the {part} part is empty; check the source's files")
-        found, expected = len(arrays.class_names), self._expected_classes
-        if expected is not None and found < expected and arrays.class_names == _numbers(found):
-            # classes counted off integer labels: the highest ones may have no sample
-            arrays = Arrays(arrays.x, arrays.y, _numbers(expected))
-        elif expected is not None and found != expected:
+    def _names(self, found: tuple[str, ...]) -> tuple[str, ...]:
+        """The classes in label order: those that are expected, else `found`, those of the training part."""
+        expected = self._expected_classes
+        names = found if self._expected_names is None else self._expected_names
+        if expected is not None and names is found and len(found) < expected and are_numbers(found):
+            numbers = tuple(str(number) for number in range(expected))
+            names = numbers if set(found) <= set(numbers) else found
+        if expected is not None and len(names) != expected:
+            whose = "the train part has" if names is found else "data.class_names names"
             raise RequestError(
-                f"{self.name}: expected {expected} classes, the {part} part has {found}; "
+                f"{self.name}: expected {expected} classes, {whose} {len(names)}; "
                 "set data.num_classes, or null to take what is there"
             )
+        return names
+
+    def _checked(self, part: str, arrays: Arrays, names: tuple[str, ...]) -> Arrays:
+        """The part as loaded, with the labels of `names`, once it is found to be what the settings promise."""
+        if len(arrays) == 0:
+            raise RequestError(f"{self.name}: the {part} part is empty; check the source's files")
+        try:
+            arrays = arrays.renamed(names)
+        except RequestError as error:
+            raise RequestError(f"{self.name}, {part} part: {error}") from error
         shape = tuple(arrays.x.shape[1:])
         if self._expected_shape is not None and self._expected_shape != shape:
             raise RequestError(
@@ -192,6 +205,17 @@ class DataModule(pl.LightningDataModule):
             fingerprint = f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
             self._hashed = parts, fingerprint
         return fingerprint
+
+    def notes(self) -> list[str]:
+        """What may surprise about the classes: those that a part has no sample of."""
+        parts = (("training", self.train), ("validation", self.val), ("test", self.test))
+        lacking = [(part, arrays.without_rows()) for part, arrays in parts if arrays is not None]
+        return [
+            f"no {part} sample of {len(names)} of {self.num_classes} classes: {', '.join(names[:5])}"
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            for part, names in lacking
+            if names
+        ]
 
     def summary(self) -> dict[str, Any]:
         """The `data` entry of results.json."""
@@ -288,7 +312,3 @@ class DataModule(pl.LightningDataModule):
         if kept is None or kept[0] is not arrays:  # a part may be replaced after setup, by a poisoned one
             kept = self._on_device[split, device] = arrays, arrays.to(device)
         return kept[1]
-
-
-def _numbers(count: int) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(count))

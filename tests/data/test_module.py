@@ -172,7 +172,7 @@ def test_what_the_config_promises_must_be_there(toy):
         DataModule(Given(toy(), toy().sample(0)), name="toy").setup()
     with pytest.raises(RequestError, match="one shape"):
         DataModule(Given(toy(), toy(side=5)), name="toy").setup()
-    with pytest.raises(RequestError, match="same classes"):
+    with pytest.raises(RequestError, match="toy, test part: 'a', 'b' are no training classes; known: even, odd"):
         DataModule(Given(toy(), Arrays(toy().x, toy().y, ("a", "b"))), name="toy").setup()
 
 

@@ -121,7 +121,7 @@ def test_bad_images_name_file_and_row(tmp_path):
 
 def test_bad_labels_name_file_and_row(tmp_path):
     images = [png(GREY[0])] * 2
-    refused(tmp_path, images, [0, -1], r"row 1: expected a label in 0\.\.0, got -1")
+    refused(tmp_path, images, [0, -1], r"row 1: the label -1 beside 0")
     refused(tmp_path, images, [0, 5], r"row 1: expected a label in 0\.\.1, got 5", names=["cat", "dog"])
     refused(tmp_path, images, [0, None], "row 1: expected a label, found none")
     refused(tmp_path, images, [0.5, 1.0], "row 0: .*all integers or all strings, got the float 0.5")
@@ -292,7 +292,7 @@ def test_csv_of_image_paths(tmp_path):
     [
         ("a,lable\n1,0\n", "no column 'label'; did you mean 'lable'"),
         ("a,label\n1,0\n2,\n", "line 3: expected a label, found none"),
-        ("a,label\n1,0\n2,-1\n", r"line 3: expected a label in 0\.\.0, got -1"),
+        ("a,label\n1,0\n2,-1\n", "line 3: the label -1 beside 0"),
         ("a,label\n1,0\n,1\n", "line 3: expected a finite number in 'a'"),
         ("a,label\n1,0\ninf,1\n", "line 3: expected a finite number in 'a'"),
         ("a,label\nx,0\ny,1\n", "numeric feature columns beside 'label'"),

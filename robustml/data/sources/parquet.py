@@ -19,7 +19,7 @@ from robustml.data.labels import encode_labels
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError, nearest
 
-__all__ = ["HubImages", "ParquetImages", "class_names_of", "read_columns"]
+__all__ = ["HubImages", "ParquetImages", "class_names_of", "classes_of", "read_columns"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,8 @@ class ParquetImages:
         """
         held_out = self.test is None
         path = self.train if self.test is None or split == "train" else self.test
-        names = None
-        if path != self.train:
-            labels = read_columns(Path(self.train), [self.label])
-            names = class_names_of(labels.schema, self.label)
-            if names is None:
-                values = labels[self.label].to_pylist()
-                _, names = encode_labels(values, None, lambda row: f"{self.train}, row {row}")
+        names = None if path == self.train else classes_of(self.train, self.label)
         table = read_columns(Path(path), [self.image, self.label])
-        names = names or class_names_of(table.schema, self.label)
         return _arrays(table, self.image, self.label, names, path, self.size, split if held_out else None)
 
 
@@ -118,12 +111,15 @@ class HubImages:
         where = f"{self.path} ({hub_split})"
         for column in (self.image, self.label):
             _require(column, dataset.column_names, where)
-        names = getattr(dataset.features[self.label], "names", None)
-        if names is None and split == "test":
-            values = self._fetch(self.train_split)[self.label]
-            _, names = encode_labels(list(values), None, lambda row: f"{self.path} ({self.train_split}), row {row}")
+        names = None
+        if split == "test":
+            train = self._fetch(self.train_split)
+            coded = getattr(train.features[self.label], "names", None)
+            whose = f"{self.path} ({self.train_split})"
+            _, names = encode_labels(list(train[self.label]), None, lambda row: f"{whose}, row {row}", coded=coded)
+        # written with the metadata that a file of the Hub's layout has
         table = dataset.select_columns([self.image, self.label]).with_format("arrow")[:]
-        return _arrays(table, self.image, self.label, names and tuple(names), where, self.size, None)
+        return _arrays(table, self.image, self.label, names, where, self.size, None)
 
     def _folder(self) -> str:
         return self.folder or self.path.rsplit("/", 1)[-1]
@@ -193,6 +189,13 @@ def class_names_of(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
         return None
 
 
+def classes_of(path: str, label: str) -> tuple[str, ...]:
+    """The classes of a training file, in label order."""
+    labels = read_columns(Path(path), [label])
+    coded = class_names_of(labels.schema, label)
+    return encode_labels(labels[label].to_pylist(), None, lambda row: f"{path}, row {row}", coded=coded)[1]
+
+
 def _arrays(
     table: pa.Table,
     image: str,
@@ -202,8 +205,13 @@ def _arrays(
     size: Sequence[int] | None,
     part: Split | None,
 ) -> Arrays:
-    """Decode the rows of a table, or only those of `part` where the table has no test part beside it."""
-    y, class_names = encode_labels(table[label].to_pylist(), class_names, lambda row: f"{where}, row {row}")
+    """Decode the rows of a table, or only those of `part` where the table has no test part beside it.
+
+    `class_names` are those of the training part, None where this is it.
+    """
+    coded = class_names_of(table.schema, label)
+    values = table[label].to_pylist()
+    y, class_names = encode_labels(values, class_names, lambda row: f"{where}, row {row}", coded=coded)
     column = table[image]
     if pa.types.is_struct(column.type):
         encoded = pc.struct_field(column, "bytes").to_pylist()

@@ -54,7 +54,7 @@ class Texts:
             RequestError: on files that cannot be read, an unknown column, a missing text, a bad label, or no words.
         """
         train = _read(Path(self.train), self.text, self.label)
-        y, names = encode_labels(train.labels, train.class_names, train.where)
+        y, names = encode_labels(train.labels, None, train.where, coded=train.coded)
         known = texts = train.texts
         if self.test is None:
             known = [train.texts[row] for row in part_of(y, "train").tolist()]
@@ -62,16 +62,16 @@ class Texts:
             texts, y = [train.texts[row] for row in rows.tolist()], y[rows]
         elif split == "test":
             test = _read(Path(self.test), self.text, self.label)
-            texts, (y, _) = test.texts, encode_labels(test.labels, names, test.where)
+            texts, (y, _) = test.texts, encode_labels(test.labels, names, test.where, coded=test.coded)
         return Arrays(bag_of_words(texts, known, self.features, self.bag), y, names)
 
 
 class _Rows(NamedTuple):
-    """Texts with their labels as they are written, the class names where the file tells them, and names for rows."""
+    """Texts, their labels as they are written, what these stand for where the file tells, and names for rows."""
 
     texts: list[str]
     labels: Sequence[object]
-    class_names: tuple[str, ...] | None
+    coded: tuple[str, ...] | None
     where: Callable[[int], str]
 
 
