@@ -37,7 +37,7 @@ def trojan(config: DictConfig) -> None:
     from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
 
     quiet()
-    data = build_data(config)
+    data = build_data(config, Path(config.run))
     settings = plain(config)
     check_place(data.shape, settings["place"])
     if settings["limit"] is not None and settings["limit"] < 1:

@@ -9,6 +9,7 @@ from robustml.data.labels import class_index
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import CutMix, Mix
 from robustml.data.module import DataModule
+from robustml.data.records import Records, record_digests
 from robustml.data.sources import (
     BreastCancer,
     Csv,
@@ -42,6 +43,7 @@ __all__ = [
     "ParquetImages",
     "RandomCrop",
     "RandomHorizontalFlip",
+    "Records",
     "Source",
     "Subset",
     "TensorLoader",
@@ -51,6 +53,7 @@ __all__ = [
     "class_index",
     "group_weights",
     "groups_of",
+    "record_digests",
     "resampled",
     "stratified_rows",
     "stratified_split",

@@ -11,9 +11,9 @@ import torch
 
 from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
-from robustml.data.cache import Source, cached
+from robustml.data.cache import Source
+from robustml.data.expected import Expected
 from robustml.data.extra import ExtraImages, Mixture
-from robustml.data.labels import are_numbers
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
 from robustml.data.splits import rows_in, stratified_split
@@ -62,6 +62,10 @@ class DataModule(pl.LightningDataModule):
     num_classes: int
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    fitted_to: str | None
+    """Which training part the inputs are scaled by, or their words chosen from; None where it decides on nothing."""
+    left_out: int = 0
+    """How many records were taken out of the test part, since the model at hand was trained on them."""
     poison: dict[str, Any] | None = None
     """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
 
@@ -104,13 +108,16 @@ class DataModule(pl.LightningDataModule):
         self.root = root
         # evaluation deals whole batches to the processes, and may have fewer batches than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self._expected_classes = num_classes
-        self._expected_names = None if class_names is None else tuple(str(name) for name in class_names)
-        self._expected_shape = None if shape is None else tuple(int(length) for length in shape)
+        self._expected = Expected(
+            name,
+            num_classes,
+            None if class_names is None else tuple(str(class_name) for class_name in class_names),
+            None if shape is None else tuple(int(length) for length in shape),
+        )
         self._ready = False
         self._extra_source = extra
         self._extra: Mixture | None = None
-        self._hashed: tuple[tuple[Arrays | None, ...], str] = ((), "")
+        self._hashed: dict[str, tuple[Arrays | None, str]] = {}
         self._on_device: dict[tuple[Part, torch.device], tuple[Arrays, Arrays]] = {}
 
     def prepare_data(self) -> None:
@@ -128,15 +135,9 @@ class DataModule(pl.LightningDataModule):
         for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
             if limit is not None and limit < 1:
                 raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
-        train = cached(self.source, "train")
-        names = self._names(train.class_names)
-        train = self._checked("train", train, names)
-        test = self._checked("test", cached(self.source, "test"), names)
-        if train.x.shape[1:] != test.x.shape[1:]:
-            train_shape, test_shape = (tuple(arrays.x.shape[1:]) for arrays in (train, test))
-            raise RequestError(
-                f"{self.name}: expected one shape, got {train_shape} (train) and {test_shape} (test); set size"
-            )
+        train, test = self._expected.load(self.source)
+        fits = getattr(self.source, "fitted", False)
+        self.fitted_to = Arrays(train.x, torch.zeros_like(train.y), ("",)).fingerprint() if fits else None
         self.val = None
         if self.val_size:
             rest, held_out = stratified_split(train.y, rows_in(self.val_size, len(train)), self.split_seed)
@@ -151,37 +152,6 @@ class DataModule(pl.LightningDataModule):
         self.shape = tuple(train.x.shape[1:])
         self._ready = True
 
-    def _names(self, found: tuple[str, ...]) -> tuple[str, ...]:
-        """The classes in label order: those that are expected, else `found`, those of the training part."""
-        expected = self._expected_classes
-        names = found if self._expected_names is None else self._expected_names
-        if expected is not None and names is found and len(found) < expected and are_numbers(found):
-            numbers = tuple(str(number) for number in range(expected))
-            names = numbers if set(found) <= set(numbers) else found
-        if expected is not None and len(names) != expected:
-            whose = "the train part has" if names is found else "data.class_names names"
-            raise RequestError(
-                f"{self.name}: expected {expected} classes, {whose} {len(names)}; "
-                "set data.num_classes, or null to take what is there"
-            )
-        return names
-
-    def _checked(self, part: str, arrays: Arrays, names: tuple[str, ...]) -> Arrays:
-        """The part as loaded, with the labels of `names`, once it is found to be what the settings promise."""
-        if len(arrays) == 0:
-            raise RequestError(f"{self.name}: the {part} part is empty; check the source's files")
-        try:
-            arrays = arrays.renamed(names)
-        except RequestError as error:
-            raise RequestError(f"{self.name}, {part} part: {error}") from error
-        shape = tuple(arrays.x.shape[1:])
-        if self._expected_shape is not None and self._expected_shape != shape:
-            raise RequestError(
-                f"{self.name}: expected inputs of the shape {self._expected_shape}, the {part} part has {shape}; "
-                "set data.shape, or null to take what is there"
-            )
-        return arrays
-
     @property
     def extra(self) -> Mixture | None:
         """The extra training images, read on the first call; None where there are none.
@@ -195,16 +165,22 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """The identity of all parts as used, ``sha256:...``; hashed once, and again if one is replaced."""
-        parts: tuple[Arrays | None, ...] = (self.train, self.val, self.test)
+        """The identity of all parts together as used, ``sha256:...``."""
+        joined = " ".join(self.fingerprints().values())
+        return f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
+
+    def fingerprints(self) -> dict[str, str]:
+        """The identity of each part as used, ``sha256:...``; empty for a part that there is none of.
+
+        Each is hashed once, and again if it is replaced.
+        """
+        parts = {"train": self.train, "val": self.val, "test": self.test}
         if self.extra is not None:
-            parts += (self.extra.arrays,)
-        hashed, fingerprint = self._hashed
-        if len(hashed) != len(parts) or any(old is not new for old, new in zip(hashed, parts, strict=True)):
-            joined = " ".join("" if arrays is None else arrays.fingerprint() for arrays in parts)
-            fingerprint = f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
-            self._hashed = parts, fingerprint
-        return fingerprint
+            parts["extra"] = self.extra.arrays
+        for part, arrays in parts.items():
+            if part not in self._hashed or self._hashed[part][0] is not arrays:
+                self._hashed[part] = arrays, "" if arrays is None else arrays.fingerprint()
+        return {part: self._hashed[part][1] for part in parts}
 
     def notes(self) -> list[str]:
         """What may surprise about the classes: those that a part has no sample of."""
@@ -222,11 +198,14 @@ class DataModule(pl.LightningDataModule):
         facts: dict[str, Any] = {
             "name": self.name,
             "fingerprint": self.fingerprint,
+            "fingerprints": self.fingerprints(),
             "train": len(self.train),
             "val": 0 if self.val is None else len(self.val),
             "test": len(self.test),
             "poison": self.poison,
         }
+        if self.left_out:
+            facts["left_out"] = self.left_out
         if self.extra is not None:
             facts["extra"] = {"train": len(self.extra.arrays), "ratio": self.extra.ratio}
         return facts

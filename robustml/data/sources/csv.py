@@ -41,6 +41,11 @@ class Csv:
     image: str | None = None
     size: Sequence[int] | None = None
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the training file decides on what the inputs mean: it scales the columns."""
+        return self.image is None
+
     def files(self, split: Split) -> tuple[Path, ...]:
         """The CSV files, and the images that the one of `split` lists."""
         listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)

@@ -37,6 +37,11 @@ class Subset:
         if len(self.classes) < 2 or len(set(map(str, self.classes))) != len(self.classes):
             raise RequestError(f"data.source.classes needs two or more distinct class names, got {list(self.classes)}")
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the training part of the source decides on what the inputs mean."""
+        return bool(getattr(self.source, "fitted", False))
+
     def load(self, split: Split) -> Arrays:
         """The rows of the chosen classes."""
         arrays = cached(self.source, split)

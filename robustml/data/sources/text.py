@@ -42,6 +42,11 @@ class Texts:
     features: int = 1000
     bag: Bag = "presence"
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the training part decides on what the inputs mean: the vocabulary comes from it."""
+        return self.bag != "hashing"
+
     def files(self, split: Split) -> tuple[Path, ...]:
         """The files of both parts, since the vocabulary comes from the training part."""
         parts = [Path(part) for part in (self.train, self.test) if part is not None]
