@@ -116,7 +116,8 @@ class HubImages:
             train = self._fetch(self.train_split)
             coded = getattr(train.features[self.label], "names", None)
             whose = f"{self.path} ({self.train_split})"
-            _, names = encode_labels(list(train[self.label]), None, lambda row: f"{whose}, row {row}", coded=coded)
+            values = list(train[self.label]) if coded is None else []
+            _, names = encode_labels(values, None, lambda row: f"{whose}, row {row}", coded=coded)
         # written with the metadata that a file of the Hub's layout has
         table = dataset.select_columns([self.image, self.label]).with_format("arrow")[:]
         return _arrays(table, self.image, self.label, names, where, self.size, None)
@@ -193,7 +194,8 @@ def classes_of(path: str, label: str) -> tuple[str, ...]:
     """The classes of a training file, in label order."""
     labels = read_columns(Path(path), [label])
     coded = class_names_of(labels.schema, label)
-    return encode_labels(labels[label].to_pylist(), None, lambda row: f"{path}, row {row}", coded=coded)[1]
+    values = labels[label].to_pylist() if coded is None else []
+    return encode_labels(values, None, lambda row: f"{path}, row {row}", coded=coded)[1]
 
 
 def _arrays(
