@@ -39,7 +39,7 @@ def evaluate_run(config: DictConfig) -> None:
     quiet()
     source = Path(config.run)
     model = load_model(source, config.which)
-    data = build_data(config)
+    data = build_data(config, source)
     settings = plain(config)
     poisoning = poison_as_configured(data, settings)
     _judge(model, data, settings, weights_of(source, config.which), poisoning, twin_of(source))

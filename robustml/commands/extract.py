@@ -41,7 +41,7 @@ def extract(config: DictConfig) -> None:
     if not isinstance(config.budget, int) or config.budget < 1:
         raise RequestError(f"budget must be a number of queries of at least 1, got {config.budget!r}")
     device = pick_device(config.device)
-    data = build_data(config)
+    data = build_data(config, None if _is_address(config.victim) else Path(config.victim))
     open_interface = _interfaces(config, data, device)
     settings = plain(config)
     threat = build(settings["threat"])

@@ -32,7 +32,7 @@ def finetune(config: DictConfig) -> None:
     from robustml.commands.train import run_training
 
     quiet()
-    data = build_data(config)
+    data = build_data(config, Path(config.run))
     known = read_settings(Path(config.run))["data"]
     found, expected = (
         (tuple(shape), classes)

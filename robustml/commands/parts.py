@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from robustml.commands.settings import build, plain_target
+from robustml.commands.lineage import leave_out_known
+from robustml.commands.settings import build, plain_target, read_settings
 from robustml.data import DataModule
 from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError
@@ -32,16 +34,32 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def build_data(config: DictConfig) -> DataModule:
-    """Load the data, and write into the config what only the data knows: the number of classes and the shape."""
+def build_data(config: DictConfig, run: Path | None = None) -> DataModule:
+    """Load the data, and write into the config what only the data knows: classes by name and number, and the shape.
+
+    Args:
+        config: of the command.
+        run: whose model the data are for. Labels are then those of its classes, by name, and test records that it was
+            trained on are left out.
+
+    Raises:
+        RequestError: the data cannot be loaded, are not what the config promises, or not of the run's classes.
+    """
     settings = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
+    assert isinstance(settings, dict)
+    known = read_settings(run).get("data") if run is not None else None
+    if known and known.get("class_names") and "class_names" not in settings:  # other data, chosen as a group
+        settings |= {"class_names": known["class_names"], "num_classes": len(known["class_names"])}
     data = build(settings)
     if not isinstance(data, DataModule):
         raise RequestError(f"data must be a robustml.data.DataModule, got {type(data).__name__}")
     data.setup()
     tell(data)
+    if run is not None and (note := leave_out_known(run, data)) is not None:
+        say(f"note:   {note}")
     with open_dict(config):
         config.data.num_classes = data.num_classes
+        config.data.class_names = list(data.class_names)
         config.data.shape = list(data.shape)
     return data
 
@@ -61,6 +79,8 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
         f"data:   {facts['name']}, {facts['train']} train / {facts['val']} validation / {facts['test']} test, "
         f"{data.num_classes} classes, shape {'x'.join(map(str, data.shape))}"
     )
+    for note in data.notes():
+        say(f"note:   {note}")
     if extra := facts.get("extra"):
         say(f"extra:  {extra['train']} images, {extra['ratio']:.0%} of each training batch")
     say(f"threat: {threat.describe() if hasattr(threat, 'describe') else type(threat).__name__}")

@@ -13,7 +13,7 @@ from torch import nn
 from robustml.commands.parts import say
 from robustml.commands.runs import RESULTS, load_model
 from robustml.commands.settings import build, read_settings
-from robustml.data import DataModule, groups_of
+from robustml.data import DataModule, groups_of, stratified_rows
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Manifest, Poison, Shortcut, backdoor_of, poison_training
@@ -93,9 +93,9 @@ def inherited_poison(settings: Mapping[str, Any]) -> Poisoning | None:
 
 def write_grid(manifest: Manifest, path: Path) -> None:
     """Draw some changed pictures: clean, poisoned, difference. Nothing where no picture was changed."""
-    count = min(8, len(manifest.changed))
-    clean, poisoned = manifest.originals.first(count), manifest.poisoned.first(count)
-    if not count or clean.x.ndim != 4 or clean.x.shape[1] not in (1, 3):
+    rows = stratified_rows(manifest.originals.y[: len(manifest.changed)], 8)
+    clean, poisoned = manifest.originals.take(rows), manifest.poisoned.take(rows)
+    if not len(rows) or clean.x.ndim != 4 or clean.x.shape[1] not in (1, 3):
         return
     from robustml.reporting.poison_grid import write_poison_grid
 
@@ -125,7 +125,7 @@ def backdoor_figures(
     backdoor = None if poisoning is None else backdoor_of(poisoning.poison)
     if poisoning is None or backdoor is None:
         return None
-    test = data.test if evaluation["limit"] is None else data.test.first(evaluation["limit"])
+    test = data.test if evaluation["limit"] is None else data.test.sample(evaluation["limit"])
     presented = backdoor.present(test)
     size = evaluation["batch_size"]
     found = backdoor_success(model, presented, device=device, batch_size=size)

@@ -24,7 +24,7 @@ robustml reproduce: train and evaluate what a paper did, and set our figures bes
 usage: robustml reproduce <paper> [seeds=5] [n_eval=1000] [variants=[..]] [out=<dir>] [overrides]
        robustml reproduce --list
 
-seeds=5 runs seeds 0 to 4, seeds=[0,3] those two; n_eval evaluates on the first so many test images; variants chooses
+seeds=5 runs seeds 0 to 4, seeds=[0,3] those two; n_eval evaluates on so many test images; variants chooses
 among those of the paper. Anything else is an override of its experiment. What is done is not done again, and what was
 interrupted goes on: give the same command again.
 

@@ -115,7 +115,7 @@ def _same(asked: dict[str, Any], run: Path) -> None:
     for key in sorted(there.keys() | wanted.keys()):
         found, expected = there.get(key), wanted.get(key)
         # The data fill these in once they are loaded.
-        if found != expected and not (expected is None and key.endswith((".shape", ".num_classes"))):
+        if found != expected and not (expected is None and key.endswith((".shape", ".num_classes", ".class_names"))):
             raise RequestError(
                 f"{run} holds a training with {key}={found}, and {key}={expected} is asked for: choose another out=, "
                 "or remove the folder"

@@ -43,7 +43,7 @@ def shortcuts(config: DictConfig) -> None:
     threshold = config.threshold
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise RequestError(f"threshold is a share of pictures, in [0, 1]; got {threshold!r}")
-    data = build_data(config)
+    data = build_data(config, Path(config.run))
     settings = plain(config)
     if settings["size"] is None:
         settings["size"] = max(2, min(data.shape[-2:]) // 8)

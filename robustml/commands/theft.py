@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustml.commands.parts import say
 from robustml.commands.settings import build, plain_target
-from robustml.data import DataModule
+from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.evaluator import attack_generator
 from robustml.extraction import (
@@ -109,7 +109,9 @@ class Heist:
 
     def _sabotage(self, copy: nn.Module) -> Rate:
         """Transfer success on test images that the victim gets right; none where it answers no longer."""
-        right = (self.test.labels == self.test.y).nonzero().squeeze(1)[: self.settings["transfer_limit"]]
+        right = (self.test.labels == self.test.y).nonzero().squeeze(1)
+        if (limit := self.settings["transfer_limit"]) is not None:
+            right = right[stratified_rows(self.test.y[right], limit).to(right.device)]
         victim = self.open_interface(None)
         generator = attack_generator(self.settings["seed"], "transfer", self.test.x.device)
         try:

@@ -31,7 +31,8 @@ def train(config: DictConfig) -> None:
     from robustml.commands.settings import plain
 
     quiet()
-    data = build_data(config)
+    begun_with = config.get("run")  # of a finetuning that is resumed
+    data = build_data(config, None if begun_with is None else Path(begun_with))
     settings = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}
     run_training(settings, data, Path(HydraConfig.get().runtime.output_dir), resume="resume" in config)
 
@@ -47,11 +48,13 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     """
     from robustml.commands.certified import build_certification
     from robustml.commands.finish import close, finish
+    from robustml.commands.lineage import RECORDS, records_to_train_on
     from robustml.commands.parts import build_attacks, introduce, say
     from robustml.commands.poisoned import inherited_poison, poison_as_configured, twin_of, write_grid
     from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
     from robustml.commands.settings import build, write_settings
     from robustml.commands.twin import clean_twin
+    from robustml.files import write_bytes
 
     module = build_module(settings)
     threat = build(settings["threat"])
@@ -62,6 +65,7 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     if not fresh and not resume and os.environ.get("LOCAL_RANK", "0") == "0":
         again = pasteable("train", f"resume={run}")
         raise RequestError(f"{run} holds a run already: continue it with {again}, or choose another output=")
+    records = records_to_train_on(run, data, settings.get("run"), begun=last.is_file())
     poisoning = poison_as_configured(data, settings)
     if settings.get("twin") and poisoning is None:
         raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
@@ -70,6 +74,10 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
     introduce(data, threat, settings["model"], module.model)
     if trainer.is_global_zero:
+        if not last.is_file():  # else a former version began it without a word on its records
+            write_bytes(run / RECORDS, records.to_bytes())
+            if alike := records.alike():
+                say(f"note:   {alike} of {len(data.test)} test records have an equal one among those to train on")
         write_settings(settings, config_file)
         if poisoning is not None and poisoning.manifest is not None:
             poisoning.manifest.write(run / MANIFEST)
@@ -87,6 +95,7 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     except RequestError:
         if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
             config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
+            (run / RECORDS).unlink(missing_ok=True)
             (run / MANIFEST).unlink(missing_ok=True)
             (run / GRID).unlink(missing_ok=True)
         raise

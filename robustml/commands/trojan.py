@@ -37,7 +37,7 @@ def trojan(config: DictConfig) -> None:
     from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
 
     quiet()
-    data = build_data(config)
+    data = build_data(config, Path(config.run))
     settings = plain(config)
     check_place(data.shape, settings["place"])
     if settings["limit"] is not None and settings["limit"] < 1:
@@ -63,7 +63,7 @@ def trojan(config: DictConfig) -> None:
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
     before = evaluate(model, loader, {}, threat, class_names=data.class_names).clean_accuracy
     after = evaluate(trojaned, loader, {}, threat, class_names=data.class_names)
-    test = data.test.first(len(loader.arrays))
+    test = loader.arrays
     block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
 
     out = Path(HydraConfig.get().runtime.output_dir)

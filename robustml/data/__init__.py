@@ -5,9 +5,11 @@ from robustml.data.augment import Augmentation, RandomCrop, RandomHorizontalFlip
 from robustml.data.cache import Source, cached
 from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.groups import group_weights, groups_of, resampled
+from robustml.data.labels import class_index
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import CutMix, Mix
 from robustml.data.module import DataModule
+from robustml.data.records import Records, record_digests
 from robustml.data.sources import (
     BreastCancer,
     Csv,
@@ -21,7 +23,7 @@ from robustml.data.sources import (
     Texts,
     Tones,
 )
-from robustml.data.splits import stratified_split
+from robustml.data.splits import stratified_rows, stratified_split
 
 __all__ = [
     "Arrays",
@@ -41,14 +43,18 @@ __all__ = [
     "ParquetImages",
     "RandomCrop",
     "RandomHorizontalFlip",
+    "Records",
     "Source",
     "Subset",
     "TensorLoader",
     "Texts",
     "Tones",
     "cached",
+    "class_index",
     "group_weights",
     "groups_of",
+    "record_digests",
     "resampled",
+    "stratified_rows",
     "stratified_split",
 ]

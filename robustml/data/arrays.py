@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from robustml.data.labels import unknown_classes
+from robustml.data.splits import stratified_rows
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
@@ -67,9 +70,38 @@ class Arrays:
         indices = indices.to(self.y.device)
         return Arrays(self.x.index_select(0, indices), self.y.index_select(0, indices), self.class_names)
 
-    def first(self, n: int) -> Arrays:
-        """The first `n` rows (all of them where there are fewer), as a view."""
-        return Arrays(self.x[:n], self.y[:n], self.class_names)
+    def sample(self, count: int, seed: int = 0) -> Arrays:
+        """`count` rows drawn by `seed`, every class in proportion, in the order of the set; all where there are fewer.
+
+        Never the first rows: those of a set that is sorted by class are of one class.
+        """
+        return self if count >= len(self) else self.take(stratified_rows(self.y, count, seed))
+
+    def renamed(self, class_names: Sequence[str]) -> Arrays:
+        """The same rows under the labels that `class_names` gives their classes: matched by name, never by number.
+
+        Args:
+            class_names: of whoever is to be understood: a training part, a run. Classes without a row here are fine.
+
+        Raises:
+            RequestError: rows of classes that are not among them, which are named.
+        """
+        names = tuple(class_names)
+        if names == self.class_names:
+            return self
+        index = {name: label for label, name in enumerate(names)}
+        label_of = torch.tensor([index.get(name, -1) for name in self.class_names], dtype=torch.int64)
+        y = label_of.to(self.y.device)[self.y]
+        if bool((y < 0).any()):
+            present = torch.bincount(self.y, minlength=len(self.class_names)).tolist()
+            unknown = [name for name, rows in zip(self.class_names, present, strict=True) if rows and name not in index]
+            raise RequestError(unknown_classes(unknown, names))
+        return replace(self, y=y, class_names=names)
+
+    def without_rows(self) -> tuple[str, ...]:
+        """The classes of which there is no sample."""
+        present = torch.bincount(self.y, minlength=len(self.class_names)).tolist()
+        return tuple(name for name, rows in zip(self.class_names, present, strict=True) if not rows)
 
     def to(self, device: torch.device | str) -> Arrays:
         """The same set on `device`; itself where it lives there already, so that loaders share one copy."""

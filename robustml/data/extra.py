@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from robustml.data.arrays import Arrays
 from robustml.data.cache import Source, cached
+from robustml.data.labels import are_numbers
 from robustml.data.splits import Split
-from robustml.errors import RequestError, nearest
+from robustml.errors import RequestError
 from robustml.modes import evaluating
 
 __all__ = ["ExtraImages", "Mixture"]
@@ -160,14 +161,11 @@ def _digest(model: nn.Module) -> str:
 def _translated(arrays: Arrays, names: tuple[str, ...]) -> Tensor:
     """The labels of `arrays` (N,) as numbers of the classes `names`."""
     own = arrays.class_names
-    if own == names or (own == tuple(map(str, range(len(own)))) and len(own) <= len(names)):
-        return arrays.y
-    numbers = []
-    for name in own:
-        if name not in names:
-            raise RequestError(
-                f"data.extra has a class {name!r} that the data lacks ({nearest(name, names)}); images without labels "
-                "need data/extra/labeller=run data.extra.labeller.run_dir=<run>"
-            )
-        numbers.append(names.index(name))
-    return torch.tensor(numbers)[arrays.y]
+    if are_numbers(own) and not set(own) <= set(names) and all(int(name) < len(names) for name in own):
+        own = tuple(names[int(name)] for name in own)  # as generated sets are published: 0 is the first class
+    try:
+        return Arrays(arrays.x, arrays.y, own).renamed(names).y
+    except RequestError as error:
+        raise RequestError(
+            f"data.extra: {error} (to images without labels: data/extra/labeller=run data.extra.labeller.run_dir=<run>)"
+        ) from error

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
-from robustml.data.cache import Source, cached
+from robustml.data.cache import Source
+from robustml.data.expected import Expected
 from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
@@ -46,10 +46,13 @@ class DataModule(pl.LightningDataModule):
         mix: blends the images of a training batch once they are augmented; labels are then distributions (B, C).
         seed: of the order, the augmentation and the mixing of training batches, and of the extra images in them.
         split_seed: of the held-out validation part; apart from `seed`, so that runs of all seeds validate alike.
-        num_classes: how many classes the set must have; None takes what it has.
+        num_classes: how many classes the set must have; None takes what it has. Classes that are mere numbers are 0 to
+            `num_classes` - 1 then, be there a sample of each or not.
+        class_names: the classes in label order, such as those that a model was trained on; None takes those of the
+            training part. The labels of both parts are matched with them by name.
         shape: the shape that one input must have; None takes what it has.
-        train_limit: train on that many samples only, drawn by `split_seed` (a set may be sorted by class).
-        test_limit: test on the first that many samples only.
+        train_limit: train on that many samples only, drawn by `split_seed`, every class in proportion.
+        test_limit: test on that many samples only, drawn likewise.
         channels_last: lay images out in memory channels last.
         root: kept for the record; sources that read local copies take it themselves.
     """
@@ -60,6 +63,10 @@ class DataModule(pl.LightningDataModule):
     num_classes: int
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    fitted_to: str | None
+    """Which training part the inputs are scaled by, or their words chosen from; None where it decides on nothing."""
+    left_out: int = 0
+    """How many records were taken out of the test part, since the model at hand was trained on them."""
     poison: dict[str, Any] | None = None
     """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
     understood: dict[str, Understood]
@@ -80,6 +87,7 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
         num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
         shape: Sequence[int] | None = None,
         train_limit: int | None = None,
         test_limit: int | None = None,
@@ -103,12 +111,16 @@ class DataModule(pl.LightningDataModule):
         self.root = root
         # evaluation deals whole batches to the processes, and may have fewer batches than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self._expected_classes = num_classes
-        self._expected_shape = None if shape is None else tuple(int(length) for length in shape)
+        self._expected = Expected(
+            name,
+            num_classes,
+            None if class_names is None else tuple(str(class_name) for class_name in class_names),
+            None if shape is None else tuple(int(length) for length in shape),
+        )
         self._ready = False
         self._extra_source = extra
         self._extra: Mixture | None = None
-        self._hashed: tuple[tuple[Arrays | None, ...], str] = ((), "")
+        self._hashed: dict[str, tuple[Arrays | None, str]] = {}
         self._on_device: dict[tuple[Part, torch.device], tuple[Arrays, Arrays]] = {}
 
     def prepare_data(self) -> None:
@@ -126,54 +138,23 @@ class DataModule(pl.LightningDataModule):
         for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
             if limit is not None and limit < 1:
                 raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
-        train, test = _of_one_depth(cached(self.source, "train"), cached(self.source, "test"))
+        train, test = self._expected.load(self.source)
         self.understood = {"train": train.understood, "test": test.understood}
-        train, test = self._checked("train", train), self._checked("test", test)
-        if train.class_names != test.class_names:
-            raise RequestError(
-                f"{self.name}: expected the same classes in both parts, got {len(train.class_names)} (train) and "
-                f"{len(test.class_names)} (test) or other names; relabel one of them"
-            )
-        if train.x.shape[1:] != test.x.shape[1:]:
-            train_shape, test_shape = (tuple(arrays.x.shape[1:]) for arrays in (train, test))
-            raise RequestError(
-                f"{self.name}: expected one shape, got {train_shape} (train) and {test_shape} (test); set size"
-            )
+        fits = getattr(self.source, "fitted", False)
+        self.fitted_to = Arrays(train.x, torch.zeros_like(train.y), ("",)).fingerprint() if fits else None
         self.val = None
         if self.val_size:
             rest, held_out = stratified_split(train.y, rows_in(self.val_size, len(train)), self.split_seed)
             self.val, train = train.take(held_out), train.take(rest)
-        if self.train_limit is not None and self.train_limit < len(train):
-            order = np.random.RandomState(self.split_seed).permutation(len(train))
-            train = train.take(torch.from_numpy(np.sort(order[: self.train_limit])))
+        if self.train_limit is not None:
+            train = train.sample(self.train_limit, self.split_seed)
         if self.test_limit is not None:
-            test = test.first(self.test_limit)
+            test = test.sample(self.test_limit, self.split_seed)
         self.train, self.test = train, test
         self.class_names = train.class_names
         self.num_classes = len(self.class_names)
         self.shape = tuple(train.x.shape[1:])
         self._ready = True
-
-    def _checked(self, part: str, arrays: Arrays) -> Arrays:
-        """The part as loaded, once it is found to be what `num_classes` and `shape` promise."""
-        if len(arrays) == 0:
-            raise RequestError(f"{self.name}: the {part} part is empty; check the source's files")
-        found, expected = len(arrays.class_names), self._expected_classes
-        if expected is not None and found < expected and arrays.class_names == _numbers(found):
-            # classes counted off integer labels: the highest ones may have no sample
-            arrays = Arrays(arrays.x, arrays.y, _numbers(expected))
-        elif expected is not None and found != expected:
-            raise RequestError(
-                f"{self.name}: expected {expected} classes, the {part} part has {found}; "
-                "set data.num_classes, or null to take what is there"
-            )
-        shape = tuple(arrays.x.shape[1:])
-        if self._expected_shape is not None and self._expected_shape != shape:
-            raise RequestError(
-                f"{self.name}: expected inputs of the shape {self._expected_shape}, the {part} part has {shape}; "
-                "set data.shape, or null to take what is there"
-            )
-        return arrays
 
     @property
     def extra(self) -> Mixture | None:
@@ -188,27 +169,47 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """The identity of all parts as used, ``sha256:...``; hashed once, and again if one is replaced."""
-        parts: tuple[Arrays | None, ...] = (self.train, self.val, self.test)
+        """The identity of all parts together as used, ``sha256:...``."""
+        joined = " ".join(self.fingerprints().values())
+        return f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
+
+    def fingerprints(self) -> dict[str, str]:
+        """The identity of each part as used, ``sha256:...``; empty for a part that there is none of.
+
+        Each is hashed once, and again if it is replaced.
+        """
+        parts = {"train": self.train, "val": self.val, "test": self.test}
         if self.extra is not None:
-            parts += (self.extra.arrays,)
-        hashed, fingerprint = self._hashed
-        if len(hashed) != len(parts) or any(old is not new for old, new in zip(hashed, parts, strict=True)):
-            joined = " ".join("" if arrays is None else arrays.fingerprint() for arrays in parts)
-            fingerprint = f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
-            self._hashed = parts, fingerprint
-        return fingerprint
+            parts["extra"] = self.extra.arrays
+        for part, arrays in parts.items():
+            if part not in self._hashed or self._hashed[part][0] is not arrays:
+                self._hashed[part] = arrays, "" if arrays is None else arrays.fingerprint()
+        return {part: self._hashed[part][1] for part in parts}
+
+    def notes(self) -> list[str]:
+        """What may surprise about the classes: those that a part has no sample of."""
+        parts = (("training", self.train), ("validation", self.val), ("test", self.test))
+        lacking = [(part, arrays.without_rows()) for part, arrays in parts if arrays is not None]
+        return [
+            f"no {part} sample of {len(names)} of {self.num_classes} classes: {', '.join(names[:5])}"
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            for part, names in lacking
+            if names
+        ]
 
     def summary(self) -> dict[str, Any]:
         """The `data` entry of results.json."""
         facts: dict[str, Any] = {
             "name": self.name,
             "fingerprint": self.fingerprint,
+            "fingerprints": self.fingerprints(),
             "train": len(self.train),
             "val": 0 if self.val is None else len(self.val),
             "test": len(self.test),
             "poison": self.poison,
         }
+        if self.left_out:
+            facts["left_out"] = self.left_out
         if self.extra is not None:
             facts["extra"] = {"train": len(self.extra.arrays), "ratio": self.extra.ratio}
         return facts
@@ -221,7 +222,9 @@ class DataModule(pl.LightningDataModule):
         batch_size: int | None = None,
         limit: int | None = None,
     ) -> TensorLoader:
-        """Every sample of a part once, or the first `limit` of them, in order, unaugmented, on one process.
+        """Every sample of a part once, in order, unaugmented, on one process.
+
+        With a `limit`, that many of them, drawn with every class in proportion; the same ones in every run and command.
 
         Raises:
             RequestError: when the part is the validation part and there is none.
@@ -229,7 +232,7 @@ class DataModule(pl.LightningDataModule):
         self.setup()
         arrays = self._arrays(split, torch.device(device))
         if limit is not None:
-            arrays = arrays.first(limit)
+            arrays = arrays.sample(limit)
         return TensorLoader(arrays, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last)
 
     def train_dataloader(self) -> TensorLoader:
@@ -292,23 +295,3 @@ class DataModule(pl.LightningDataModule):
         if kept is None or kept[0] is not arrays:  # a part may be replaced after setup, by a poisoned one
             kept = self._on_device[split, device] = arrays, arrays.to(device)
         return kept[1]
-
-
-def _of_one_depth(train: Arrays, test: Arrays) -> tuple[Arrays, Arrays]:
-    """Both parts in colour where one of them is: a grey picture is one of three equal channels."""
-    shapes = [part.x.shape[1:] for part in (train, test)]
-    if any(len(shape) != 3 for shape in shapes) or {shape[0] for shape in shapes} != {1, 3}:
-        return train, test
-    note = "grey pictures got three equal channels, since the other part is in colour; data.source.channels=1 makes "
-
-    def colour(part: Arrays) -> Arrays:
-        if part.x.shape[1] == 3:
-            return part
-        x = part.x.expand(-1, 3, -1, -1).contiguous()
-        return Arrays(x, part.y, part.class_names, part.understood.noting(f"{note}both grey"))
-
-    return colour(train), colour(test)
-
-
-def _numbers(count: int) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(count))

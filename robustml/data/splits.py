@@ -1,4 +1,4 @@
-"""Stratified splits: who is held out depends on the labels and a seed, and on nothing else."""
+"""Stratified splits and samples: who is drawn depends on the labels and a seed, and on nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 
-__all__ = ["Split", "part_of", "rows_in", "stratified_split"]
+__all__ = ["Split", "part_of", "rows_in", "stratified_rows", "stratified_split"]
 
 Split = Literal["train", "test"]
 
@@ -65,6 +65,39 @@ def stratified_split(y: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     is_held = np.zeros(len(labels), dtype=bool)
     is_held[np.concatenate(chosen)] = True
     return torch.from_numpy(np.flatnonzero(~is_held)), torch.from_numpy(np.flatnonzero(is_held))
+
+
+def stratified_rows(y: Tensor, size: int, seed: int = 0) -> Tensor:
+    """Draw `size` rows that stand for the whole set, however it is sorted.
+
+    Each class gets its share rounded down; the rows still missing go to the largest remainders, of equal ones to
+    classes in an order drawn from the seed. In a class a smaller sample is part of a larger one.
+
+    Args:
+        y: labels (N,) int64, >= 0.
+        size: how many rows; all of them where there are no more.
+        seed: draws the rows.
+
+    Returns:
+        Indices (min(size, N),) int64, ascending: the order of the set is kept.
+
+    Raises:
+        RequestError: a negative size.
+    """
+    if size < 0:
+        raise RequestError(f"expected a sample of 0 rows or more, got {size}")
+    labels = y.cpu().numpy()
+    total = len(labels)
+    if size >= total:
+        return torch.arange(total)
+    _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    random = np.random.RandomState(seed)  # as in stratified_split
+    order = random.permutation(total)
+    drawn, remainder = np.divmod(size * counts, total)  # in integers, so that equal remainders are equal
+    drawn[np.lexsort((random.permutation(len(counts)), -remainder))[: size - drawn.sum()]] += 1
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    place = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    return torch.from_numpy(np.sort(by_class[place < np.repeat(drawn, counts)]))
 
 
 def part_of(y: Tensor, split: Split, fraction: float = 0.2, seed: int = 0) -> Tensor:

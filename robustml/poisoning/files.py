@@ -76,7 +76,7 @@ def restored_set(folder: Path) -> Arrays:
             raise RequestError(f"{folder / TRAIN}: record {index} is not the one in the manifest: it was altered since")
         touched[index] = True
     lost = [entry for entry in entries if entry["original_index"] is not None]
-    originals = _read_set(folder / ORIGINALS) if lost else poisoned.first(0)
+    originals = _read_set(folder / ORIGINALS) if lost else poisoned.sample(0)
     for position, entry in enumerate(lost):
         if record_digest(originals.x[position], int(originals.y[position])) != entry["original_sha256"]:
             raise RequestError(f"{folder / ORIGINALS}: record {position} is not the one in the manifest")

@@ -25,12 +25,13 @@ def test_fingerprint_sees_each_byte_label_name_and_shape(toy):
     assert len({arrays.fingerprint(), *(other.fingerprint() for other in others)}) == 6
 
 
-def test_take_and_first(toy):
+def test_take_and_sample(toy):
     taken = toy().take(torch.tensor([3, 1]))
     assert taken.x[:, 0, 0, 0].tolist() == [3, 1]
     assert taken.y.tolist() == [1, 1]
-    assert len(toy().first(7)) == 7
-    assert len(toy().first(700)) == 50
+    assert len(toy().sample(7)) == 7
+    whole = toy()
+    assert whole.sample(50) is whole.sample(700) is whole
     assert toy().to("cpu").x.shape == (50, 1, 4, 4)
 
 

@@ -109,7 +109,7 @@ def test_channels_last_and_sharing(toy):
 
 def test_bad_requests(toy):
     with pytest.raises(RequestError, match="empty set"):
-        TensorLoader(toy().first(0), 4)
+        TensorLoader(toy().sample(0), 4)
     with pytest.raises(RequestError, match="at least 1 "):
         TensorLoader(toy(), 0)
     with pytest.raises(RequestError, match="at least 4 "):

@@ -121,7 +121,7 @@ def test_bad_images_name_file_and_row(tmp_path):
 
 def test_bad_labels_name_file_and_row(tmp_path):
     images = [png(GREY[0])] * 2
-    refused(tmp_path, images, [0, -1], r"row 1: expected a label in 0\.\.0, got -1")
+    refused(tmp_path, images, [0, -1], r"row 1: the label -1 beside 0")
     refused(tmp_path, images, [0, 5], r"row 1: expected a label in 0\.\.1, got 5", names=["cat", "dog"])
     refused(tmp_path, images, [0, None], "row 1: expected a label, found none")
     refused(tmp_path, images, [0.5, 1.0], "row 0: .*all integers or all strings, got the float 0.5")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustml.data import stratified_split
+from robustml.data import stratified_rows, stratified_split
 from robustml.data.splits import part_of, rows_in
 from robustml.errors import RequestError
 
@@ -32,6 +32,29 @@ def test_split_is_exact_disjoint_ordered_and_stratified(labels, seed, data):
         assert ((taken - share).abs() < 1).all()
     again = stratified_split(y, size, seed)
     assert torch.equal(held, again[1])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, 6), max_size=80), st.integers(0, 90), st.integers(0, 5))
+def test_a_sample_is_exact_ordered_and_within_one_row_of_each_share(labels, size, seed):
+    y = torch.tensor(labels, dtype=torch.int64)
+    rows = stratified_rows(y, size, seed)
+    assert len(rows) == min(size, len(y))
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    taken, counts = (torch.bincount(part, minlength=7) for part in (y[rows], y))
+    if 0 < size <= len(y):
+        assert ((taken - size * counts / len(y)).abs() < 1).all()
+    assert torch.equal(rows, stratified_rows(y, size, seed))
+
+
+def test_samples_are_frozen_nested_and_drawn_from_everywhere():
+    """A change here changes which images every limited evaluation looks at."""
+    y = torch.arange(20) // 10
+    assert stratified_rows(y, 4).tolist() == [1, 8, 18, 19]
+    assert set(stratified_rows(y, 4).tolist()) < set(stratified_rows(y, 10).tolist())
+    assert {row for seed in range(20) for row in stratified_rows(y, 4, seed).tolist()} == set(range(20))
+    with pytest.raises(RequestError, match="0 rows or more, got -1"):
+        stratified_rows(y, -1)
 
 
 def test_seed_changes_the_split():

@@ -95,7 +95,7 @@ def test_image_paths(tmp_path):
         ("a,label\n1,0\n\n1,2,0\n", "line 4: 3 cells, but the header has 2 names"),
         ("a,label\n1,2,0\n2,3,1\n", "line 2: 3 cells, but the header has 2 names"),
         ("a,,label\n1,.5,0\n2,.7,1\n", r"column 2 holds numbers and has no name; .*ignore=\['Unnamed: 1'\]"),
-        ("a,label\n1,0\n2,-1\n", "line 3: the label -1 beside 0 mostly means there is none"),
+        ("a,label\n1,0\n2,-1\n", "line 3: the label -1 beside 0 mostly means that there is none"),
         ("", "not a readable CSV file"),
         ('a,label\n"1,0\n', "not a readable CSV file"),
         ("PK\x03\x04", "in the format of Excel or zip"),

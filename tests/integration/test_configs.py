@@ -124,6 +124,23 @@ def test_data(name: str, compose: Callable[..., dict[str, Any]]) -> None:
         assert (len(data.train), len(data.val), len(data.test)) == EMBEDDED[name]
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in options("data") if "root:" in (CONFIGS / f"data/{name}.yaml").read_text()]
+)
+def test_a_folder_of_local_copies_is_that_of_the_set_it_is_named_for(
+    name: str, compose: Callable[..., dict[str, Any]]
+) -> None:
+    """A set may be mounted anywhere, such as a pool of queries beside the victim's own data."""
+    words = [f"data={name}", f"data@pool.data={name}", "data.root=own", "pool.data.root=other"]
+    words += [f"{place}.source.path=owner/{place}" for place in ("data", "pool.data") if name == "hub"]
+    record({})
+    settings = compose("victim=http://host", "threat=linf", "pool=another", *words, entry="extract")
+    for data, root in ((settings["data"], "own"), (settings["pool"]["data"], "other")):
+        source = data["source"]
+        assert source.get("source", source)["root"] == root
+    assert name != "hub" or settings["pool"]["data"]["name"] == "owner/pool.data"
+
+
 @pytest.mark.parametrize("name", options("data/extra"))
 @pytest.mark.parametrize("labelled", [True, False])
 def test_extra_data(
@@ -215,7 +232,7 @@ def test_method(name: str, compose_extraction: Callable[..., dict[str, Any]]) ->
 
 @pytest.mark.parametrize("name", options("pool"))
 def test_pool(name: str, compose_extraction: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    settings = compose_extraction(f"pool={name}", *[f"pool.data.source.root={tmp_path}"] * (name == "another"))
+    settings = compose_extraction(f"pool={name}", *[f"pool.data.root={tmp_path}"] * (name == "another"))
     pool = build(settings["pool"])
     if name == "another":
         assert pool.data.source.root == str(tmp_path)

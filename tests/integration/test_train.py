@@ -22,6 +22,7 @@ FILES = {
     "examples.npz",
     "metrics.csv",
     "model.safetensors",
+    "records.safetensors",
     "report.html",
     "results.json",
 }

@@ -243,5 +243,5 @@ def test_finetuning_wants_data_like_the_runs(run_copy: Path, refused: Callable[.
         tmp_path / "large.parquet", [png(pixels) for pixels in noise(40, 9, 9)], [row % 2 for row in range(40)]
     )
     error = refused("finetune", f"run={run_copy}", "data=parquet", "data.source.train=large.parquet")
-    assert "2 classes and inputs of the shape (1, 9, 9)" in error
+    assert "10 classes and inputs of the shape (1, 9, 9)" in error, "its two classes are two of the run's, by name"
     assert "10 and (1, 8, 8)" in error

@@ -23,6 +23,8 @@ class BreastCancer:
     """
 
     test_fraction: float = 0.2
+    fitted = True
+    """The training rows scale the measurements."""
 
     def load(self, split: Split) -> Arrays:
         """Features (N, 30), float32 in [0, 1]; malignant is 0 and benign 1."""

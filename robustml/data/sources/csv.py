@@ -77,6 +77,11 @@ class Csv:
         """Refuse unknown options before a file is read."""
         self._choice()
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the training file decides on what the inputs mean: it scales the columns."""
+        return self.image is None
+
     def files(self, split: Split) -> tuple[Path, ...]:
         """The CSV files, and the images that the one of `split` lists."""
         listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)
@@ -120,15 +125,15 @@ class Csv:
 
     def _labels(self, train: Table, table: Table, rows: NDArray[np.int64]) -> tuple[Tensor, tuple[str, ...]]:
         """The labels of `rows` of `table`, as numbers of the classes of the training file."""
-        known = train.strings(train.place(self.label))
+        known = train.labels(train.place(self.label))
         count = len(set(known))
         if len(known) >= _FEW and 2 * count > len(known):
             raise RequestError(
                 f"{train.path}: {self.label!r} has {count} different values in {len(known)} rows, so it names no "
                 "classes; set data.source.label to the column that does"
             )
-        names = train.classes(train.place(self.label))
-        values = table.strings(table.place(self.label))
+        _, names = encode_labels(known, None, train.where)
+        values = table.labels(table.place(self.label))
         return encode_labels([values[row] for row in rows], names, lambda row: table.where(rows[row]))
 
     def _paths(self, table: Table) -> list[Path]:

@@ -15,7 +15,7 @@ import torch
 from robustml.data.arrays import Arrays
 from robustml.data.labels import encode_labels
 from robustml.data.sources.lists import stacked
-from robustml.data.sources.parquet import class_names_of, read_columns
+from robustml.data.sources.parquet import class_names_of, classes_of, read_columns
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 
@@ -50,11 +50,9 @@ class ParquetFeatures:
         """
         path = self.train if self.test is None or split == "train" else self.test
         table = read_columns(Path(path), [self.features, self.label])
-        names = class_names_of(table.schema, self.label)
-        if names is None:
-            values = read_columns(Path(self.train), [self.label])[self.label].to_pylist()
-            _, names = encode_labels(values, None, lambda row: f"{self.train}, row {row}")
-        y, names = encode_labels(table[self.label].to_pylist(), names, lambda row: f"{path}, row {row}")
+        names = None if path == self.train else classes_of(self.train, self.label)
+        coded, values = class_names_of(table.schema, self.label), table[self.label].to_pylist()
+        y, names = encode_labels(values, names, lambda row: f"{path}, row {row}", coded=coded)
         x = self._inputs(table, path)
         if self.test is not None:
             return Arrays(x, y, names)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from robustml.data.arrays import Arrays
+from robustml.data.labels import encode_labels
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 
@@ -63,8 +64,10 @@ class NpzImages:
             raise RequestError(
                 f"{path}: expected {len(x)} integer labels (N,) in {self.label!r}, got {labels.dtype} {labels.shape}"
             )
-        y = torch.from_numpy(labels.astype(np.int64))
-        return Arrays(x, y, tuple(map(str, range(int(y.max()) + 1))) if len(y) else ("unlabelled",))
+        if not len(labels):
+            return Arrays(x, torch.zeros(0, dtype=torch.int64), ("unlabelled",))
+        y, class_names = encode_labels(labels.tolist(), None, lambda row: f"{path}, row {row}")
+        return Arrays(x, y, class_names)
 
     def _images(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
         if images.ndim == 3:

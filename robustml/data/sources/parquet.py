@@ -19,7 +19,7 @@ from robustml.data.labels import encode_labels
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError, nearest
 
-__all__ = ["HubImages", "ParquetImages", "class_names_of", "read_columns"]
+__all__ = ["HubImages", "ParquetImages", "class_names_of", "classes_of", "read_columns"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,8 @@ class ParquetImages:
         """
         held_out = self.test is None
         path = self._part(split)
-        names = None
-        if path != self.train:
-            labels = read_columns(Path(self.train), [self.label])
-            names = class_names_of(labels.schema, self.label)
-            if names is None:
-                values = labels[self.label].to_pylist()
-                _, names = encode_labels(values, None, lambda row: f"{self.train}, row {row}")
+        names = None if path == self.train else classes_of(self.train, self.label)
         table = read_columns(Path(path), [self.image, self.label])
-        names = names or class_names_of(table.schema, self.label)
         return _arrays(table, self, names, path, split if held_out else None)
 
 
@@ -137,12 +130,16 @@ class HubImages:
         where = f"{self.path} ({hub_split})"
         for column in (self.image, self.label):
             _require(column, dataset.column_names, where)
-        names = getattr(dataset.features[self.label], "names", None)
-        if names is None and split == "test":
-            values = self._fetch(self.train_split)[self.label]
-            _, names = encode_labels(list(values), None, lambda row: f"{self.path} ({self.train_split}), row {row}")
+        names = None
+        if split == "test":
+            train = self._fetch(self.train_split)
+            coded = getattr(train.features[self.label], "names", None)
+            whose = f"{self.path} ({self.train_split})"
+            values = list(train[self.label]) if coded is None else []
+            _, names = encode_labels(values, None, lambda row: f"{whose}, row {row}", coded=coded)
+        # written with the metadata that a file of the Hub's layout has
         table = dataset.select_columns([self.image, self.label]).with_format("arrow")[:]
-        return _arrays(table, self, names and tuple(names), where, None)
+        return _arrays(table, self, names, where, None)
 
     def _folder(self) -> str:
         return self.folder or self.path.rsplit("/", 1)[-1]
@@ -240,6 +237,14 @@ def _encoded(column: pa.ChunkedArray, image: str, where: str) -> list[bytes | st
     raise RequestError(f"{where}: the column {image!r} holds {column.type}, not encoded images; name another one")
 
 
+def classes_of(path: str, label: str) -> tuple[str, ...]:
+    """The classes of a training file, in label order."""
+    labels = read_columns(Path(path), [label])
+    coded = class_names_of(labels.schema, label)
+    values = labels[label].to_pylist() if coded is None else []
+    return encode_labels(values, None, lambda row: f"{path}, row {row}", coded=coded)[1]
+
+
 def _arrays(
     table: pa.Table,
     source: ParquetImages | HubImages,
@@ -247,8 +252,13 @@ def _arrays(
     where: str,
     part: Split | None,
 ) -> Arrays:
-    """Decode the rows of a table, or only those of `part` where the table has no test part beside it."""
-    y, class_names = encode_labels(table[source.label].to_pylist(), class_names, lambda row: f"{where}, row {row}")
+    """Decode the rows of a table, or only those of `part` where the table has no test part beside it.
+
+    `class_names` are those of the training part, None where this is it.
+    """
+    coded = class_names_of(table.schema, source.label)
+    values = table[source.label].to_pylist()
+    y, class_names = encode_labels(values, class_names, lambda row: f"{where}, row {row}", coded=coded)
     encoded = _encoded(table[source.image], source.image, where)
     rows = list(range(len(encoded))) if part is None else part_of(y, part).tolist()
     x, understood = decode_images(

@@ -34,14 +34,20 @@ class Subset:
 
     def __post_init__(self) -> None:
         """Refuse what is no classification problem."""
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+        if len(self.classes) < 2 or len(set(map(str, self.classes))) != len(self.classes):
             raise RequestError(f"data.source.classes needs two or more distinct class names, got {list(self.classes)}")
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the training part of the source decides on what the inputs mean."""
+        return bool(getattr(self.source, "fitted", False))
 
     def load(self, split: Split) -> Arrays:
         """The rows of the chosen classes."""
         arrays = cached(self.source, split)
         number = torch.full((len(arrays.class_names),), -1)
-        for label, name in enumerate(self.classes):
+        names = tuple(map(str, self.classes))  # a request for the class named 3 may come as the number
+        for label, name in enumerate(names):
             if name not in arrays.class_names:
                 raise RequestError(
                     f"data.source.classes: there is no class {name!r}; {nearest(name, arrays.class_names)}"
@@ -49,4 +55,4 @@ class Subset:
             number[arrays.class_names.index(name)] = label
         y = number[arrays.y]
         rows = (y >= 0).nonzero().squeeze(1)
-        return Arrays(arrays.x.index_select(0, rows), y[rows], tuple(self.classes))
+        return Arrays(arrays.x.index_select(0, rows), y[rows], names)

@@ -83,22 +83,10 @@ class Table:
         """The cells of a column that was read as strings, without spaces around them."""
         return [str(value).strip() for value in self.frame[place]]
 
-    def classes(self, place: int) -> tuple[str, ...]:
-        """The different cells of a column of labels: whole numbers by size, anything else by the alphabet.
-
-        Raises:
-            RequestError: -1 stands beside other whole numbers from 0 on.
-        """
-        found = sorted(set(self.strings(place)) - {""})
-        if not all(_WHOLE.fullmatch(name) for name in found):
-            return tuple(found)
-        found.sort(key=int)
-        if found[:2] == ["-1", "0"]:
-            raise RequestError(
-                f"{self.where(self.strings(place).index('-1'))}: the label -1 beside 0 mostly means there is none: "
-                "drop the row, or write the classes in words"
-            )
-        return tuple(found)
+    def labels(self, place: int) -> Sequence[str | int]:
+        """The cells of a column of labels: numbers where all of them are whole and written as such, else strings."""
+        cells = self.strings(place)
+        return [int(cell) for cell in cells] if all(map(_WHOLE.fullmatch, cells)) else cells
 
     def where(self, row: int) -> str:
         """Names a row by its line in the file, for messages: blank lines and quoted line breaks count too."""

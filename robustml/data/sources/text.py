@@ -51,6 +51,11 @@ class Texts:
     separator: str | None = None
     encoding: str | None = None
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the training part decides on what the inputs mean: the vocabulary comes from it."""
+        return self.bag != "hashing"
+
     def files(self, split: Split) -> tuple[Path, ...]:
         """The files of both parts, since the vocabulary comes from the training part."""
         parts = [Path(part) for part in (self.train, self.test) if part is not None]
@@ -63,7 +68,7 @@ class Texts:
             RequestError: on files that cannot be read, an unknown column, a missing text, a bad label, or no words.
         """
         train = part = self._read(Path(self.train))
-        y, names = encode_labels(train.labels, train.class_names, train.where)
+        y, names = encode_labels(train.labels, train.classes, train.where, coded=train.coded)
         known = texts = train.texts
         if self.test is None:
             known = [train.texts[row] for row in part_of(y, "train").tolist()]
@@ -71,7 +76,7 @@ class Texts:
             texts, y = [train.texts[row] for row in rows.tolist()], y[rows]
         elif split == "test":
             part = self._read(Path(self.test))
-            texts, (y, _) = part.texts, encode_labels(part.labels, names, part.where)
+            texts, (y, _) = part.texts, encode_labels(part.labels, names, part.where, coded=part.coded)
         x = bag_of_words(texts, known, self.features, self.bag)
         understood = part.understood
         if without := [row for row, text in enumerate(part.texts) if not text.strip()]:
@@ -92,17 +97,18 @@ class Texts:
                 f"no file or folder {path} (looked from {Path.cwd()}); paths are relative to the current folder"
             )
         table = read_table(path, [self.text, self.label], separator=self.separator, encoding=self.encoding)
-        texts, labels = (table.strings(table.place(column)) for column in (self.text, self.label))
-        return _Rows(texts, labels, table.classes(table.place(self.label)), table.where, table.understood)
+        texts, labels = table.strings(table.place(self.text)), table.labels(table.place(self.label))
+        return _Rows(texts, labels, table.where, understood=table.understood)
 
 
 class _Rows(NamedTuple):
-    """Texts with their labels as they are written, the class names where the file tells them, and names for rows."""
+    """Texts, their labels as they are written, names for rows, what numbers stand for or which classes there are."""
 
     texts: list[str]
     labels: Sequence[object]
-    class_names: tuple[str, ...] | None
     where: Callable[[int], str]
+    coded: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
     understood: Understood = Understood()
 
 
@@ -115,7 +121,7 @@ def _read_parquet(path: Path, text: str, label: str) -> _Rows:
                 f"{path}, row {row}: expected a text in {text!r}, got {value!r}; name another column or mend the row"
             )
     names = class_names_of(table.schema, label)
-    return _Rows(texts, table[label].to_pylist(), names, lambda row: f"{path}, row {row}")
+    return _Rows(texts, table[label].to_pylist(), lambda row: f"{path}, row {row}", coded=names)
 
 
 def _read_folder(folder: Path, encoding: str | None) -> _Rows:
@@ -136,7 +142,8 @@ def _read_folder(folder: Path, encoding: str | None) -> _Rows:
         facts["encodings"] = "; ".join(f"{name} ({len(paths)}: {listed(paths)})" for name, paths in used.items())
     labels = [name for _, name in found.files]
     understood = found.understood + Understood(facts)
-    return _Rows(texts, labels, found.classes, lambda row: str(found.files[row][0]), understood)
+    where = [str(path) for path, _ in found.files].__getitem__
+    return _Rows(texts, labels, where, classes=found.classes, understood=understood)
 
 
 def _found(folder: Path) -> ClassFolders:

@@ -31,7 +31,7 @@ class RobustEvaluation(pl.Callback):
         folder: where the files go.
         every_n_epochs: evaluate after epochs n, 2n, ... and after the last.
         split: ``"val"``, or ``"train"``. The test set is not for decisions that training takes.
-        limit: evaluate on the first so many images; None takes all.
+        limit: evaluate on so many images, drawn from every class; None takes all.
         seed: of the attacks' random starts.
     """
 
