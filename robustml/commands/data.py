@@ -84,8 +84,11 @@ def _named(data: DataModule) -> list[tuple[str, Arrays]]:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of words in columns as wide as their longest word."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    from robustml.data.understood import printable
+
+    shown = [[printable(word) for word in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from robustml.commands.lineage import leave_out_known
 from robustml.commands.settings import build, plain_target, read_settings
 from robustml.data import DataModule
-from robustml.data.understood import listed, summary_lines
+from robustml.data.understood import listed, printable, summary_lines
 from robustml.errors import RequestError
 from robustml.types import Attack, Threat
 
@@ -69,7 +69,8 @@ def tell(data: DataModule) -> None:
     for line in summary_lines(data.understood):
         say(f"read:   {line}")
     counts = data.train.y.bincount(minlength=data.num_classes).tolist()
-    say(f"labels: {listed([f'{name} {count}' for name, count in zip(data.class_names, counts, strict=True)], 12)}")
+    classes = listed([f"{name} {count}" for name, count in zip(data.class_names, counts, strict=True)], 12)
+    say(f"labels: {printable(classes)}")
 
 
 def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any], model: nn.Module) -> None:
@@ -83,6 +84,8 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
         say(f"note:   {note}")
     if extra := facts.get("extra"):
         say(f"extra:  {extra['train']} images, {extra['ratio']:.0%} of each training batch")
+        for line in data.extra.arrays.understood.lines() if data.extra is not None else ():
+            say(f"extra:  {line}")
     say(f"threat: {threat.describe() if hasattr(threat, 'describe') else type(threat).__name__}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"model:  {plain_target(model_settings)}, {parameters:,} parameters")

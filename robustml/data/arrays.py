@@ -106,7 +106,7 @@ class Arrays:
     def to(self, device: torch.device | str) -> Arrays:
         """The same set on `device`; itself where it lives there already, so that loaders share one copy."""
         x = self.x.to(device)
-        return self if x is self.x else Arrays(x, self.y.to(device), self.class_names)
+        return self if x is self.x else replace(self, x=x, y=self.y.to(device))
 
     def fingerprint(self) -> str:
         """The identity of the content: ``sha256:`` over dtypes, shapes, bytes and class names."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -55,7 +55,8 @@ class Mixture:
         if found.x.shape[1:] != expected.x.shape[1:] or found.x.dtype != expected.x.dtype:
             raise RequestError(
                 f"extra images are {tuple(found.x.shape[1:])} {found.x.dtype}, the original ones "
-                f"{tuple(expected.x.shape[1:])} {expected.x.dtype}: convert them"
+                f"{tuple(expected.x.shape[1:])} {expected.x.dtype}: convert them, or set data.extra.source.size or "
+                "data.extra.source.channels"
             )
         if found.class_names != expected.class_names:
             raise RequestError("expected extra images of the original classes, got others: relabel them")
@@ -111,8 +112,9 @@ class ExtraImages:
             raise RequestError("data.extra holds no image; check its source")
         names = tuple(class_names)
         if self.labeller is None:
-            return Mixture(Arrays(arrays.x, _translated(arrays, names), names), self.ratio)
-        return Mixture(Arrays(arrays.x, _predicted(arrays, self.labeller(), len(names)), names), self.ratio)
+            return Mixture(replace(arrays, y=_translated(arrays, names), class_names=names), self.ratio)
+        y = _predicted(arrays, self.labeller(), len(names))
+        return Mixture(replace(arrays, y=y, class_names=names), self.ratio)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-__all__ = ["Column", "Skipped", "Understood", "listed", "summary_lines"]
+__all__ = ["Column", "Skipped", "Understood", "listed", "printable", "summary_lines"]
 
 _NAMED = 3
 
@@ -16,6 +16,11 @@ def listed(names: Iterable[object], most: int = _NAMED) -> str:
     words = [str(name) for name in names]
     more = len(words) - most
     return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's files on one line, without what a terminal would act on or could not show."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Understood:
         if self.facts:
             found.append("; ".join(f"{name} {fact}" for name, fact in self.facts.items()))
         found += [f"skipped: {each.count} files, {each.why} ({listed(each.first)})" for each in self.skipped]
-        return found + [f"note: {note}" for note in self.notes]
+        return [printable(line) for line in found + [f"note: {note}" for note in self.notes]]
 
     def to_json(self) -> str:
         """As the cache keeps it."""

@@ -43,7 +43,9 @@ def test_lists_of_every_kind(tmp_path, kind):
     content = (
         pa.array(values, kind) if "decimal" not in str(kind) else pa.array(values, pa.list_(pa.float64())).cast(kind)
     )
-    x = write(tmp_path, content).load("train").x
+    arrays = write(tmp_path, content).load("train")
+    x = arrays.x
+    assert arrays.understood.lines() == [f"inputs {'2x2' if nested else 4}, 0 to 1"]
     assert x.shape == ((3, 2, 2) if nested else (3, 4))
     np.testing.assert_array_equal(x.reshape(3, 4).numpy(), np.array(VALUES, np.float32))
 

@@ -95,6 +95,8 @@ def test_image_paths(tmp_path):
         ("a,label\n1,0\n\n1,2,0\n", "line 4: 3 cells, but the header has 2 names"),
         ("a,label\n1,2,0\n2,3,1\n", "line 2: 3 cells, but the header has 2 names"),
         ("a,,label\n1,.5,0\n2,.7,1\n", r"column 2 holds numbers and has no name; .*ignore=\['Unnamed: 1'\]"),
+        ("a;label\n1,234;0\n2,000;1\n", "'1,234' may be a decimal number or one of thousands; set data.source.decimal"),
+        ("a;label\n" + "1;0\n" * 60 + "1,5;1\n", "line 62: .* got '1,5' .*set data.source.decimal"),
         ("a,label\n1,0\n2,-1\n", "line 3: the label -1 beside 0 mostly means that there is none"),
         ("", "not a readable CSV file"),
         ('a,label\n"1,0\n', "not a readable CSV file"),

@@ -28,6 +28,8 @@ def test_it_survives_json():
 
 
 def test_in_lines():
+    odd = Understood(skipped=(Skipped("of the unknown kind .x", 1, ("a\x1b[31m\n.x", "caf\xe9\udcff.x")),))
+    assert odd.lines() == ["skipped: 1 files, of the unknown kind .x (a\\x1b[31m\\n.x, caf\xe9\\udcff.x)"]
     assert listed("abcde", 2) == "a, b and 3 more"
     assert SAID.lines() == [
         "2 columns: a, b; 1 values missing; from -1.5 to 9, scaled to [0, 1]",

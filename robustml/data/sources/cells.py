@@ -65,14 +65,15 @@ def cells_of(table: Table, place: int, missing_values: Sequence[object]) -> Cell
     """
     column = table.frame[place]
     declared = {str(value).strip() for value in missing_values}
+    marks = [number for value in declared if (number := number_in(value, table.decimal)) is not None]
     if column.dtype == bool or column.dtype.kind in "iuf":
         values = column.to_numpy(np.float64)
-        marks = [number for value in declared if (number := number_in(value, table.decimal)) is not None]
         lost = np.isin(values, marks)
         return Cells(np.where(lost, np.nan, values), np.flatnonzero(lost), np.empty(0, np.int64))
     codes, tokens = pd.factorize(np.array(table.strings(place), dtype=object))
-    lost = np.array([token in declared or token.lower() in _MISSING for token in tokens], dtype=bool)
     numbers = [number_in(token, table.decimal) for token in tokens]
+    said = [token in declared or token.lower() in _MISSING for token in tokens]
+    lost = np.array([word or number in marks for word, number in zip(said, numbers, strict=True)], dtype=bool)
     if all(absent or token.lower() in _TRUTH for token, absent in zip(tokens, lost, strict=True)):
         numbers = [_TRUTH.get(token.lower()) for token in tokens]
     parsed = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)

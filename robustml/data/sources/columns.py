@@ -96,7 +96,7 @@ def _no_feature(table: Table, place: int, cells: Cells) -> str | None:
     """Why a column is no feature, or None if it is one."""
     name = table.names[place]
     if not cells.numbers and not len(cells.odd):
-        return "empty"
+        return "missing in every row"
     if len(cells.odd) > cells.numbers:
         tokens = table.strings(place)
         sample = [tokens[row] for row in cells.odd[:1000]]
@@ -135,9 +135,10 @@ def _refuse_odd(table: Table, place: int, cells: Cells) -> None:
         return
     name, tokens = table.names[place], table.strings(place)
     found = list(dict.fromkeys(tokens[row] for row in cells.odd))
+    decimal = ", set data.source.decimal" if look_like_numbers(found) else ""
     raise RequestError(
         f"{table.where(cells.odd[0])}: expected numbers in {name!r}, got {listed(map(repr, found))} in "
-        f"{len(cells.odd)} of {len(table)} rows; mend them, or call them missing by data.source.missing_values="
-        f"[{listed(map(repr, found))}] with data.source.missing=drop_rows or mean, or leave the column out by "
-        f"data.source.ignore=[{name}]"
+        f"{len(cells.odd)} of {len(table)} rows; mend them{decimal}, or call them missing by "
+        f"data.source.missing_values=[{listed(map(repr, found))}] with data.source.missing=drop_rows or mean, or leave "
+        f"the column out by data.source.ignore=[{name}]"
     )

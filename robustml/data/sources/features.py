@@ -17,6 +17,7 @@ from robustml.data.labels import encode_labels
 from robustml.data.sources.lists import stacked
 from robustml.data.sources.parquet import class_names_of, classes_of, read_columns
 from robustml.data.splits import Split, part_of
+from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
 __all__ = ["ParquetFeatures"]
@@ -54,10 +55,11 @@ class ParquetFeatures:
         coded, values = class_names_of(table.schema, self.label), table[self.label].to_pylist()
         y, names = encode_labels(values, names, lambda row: f"{path}, row {row}", coded=coded)
         x = self._inputs(table, path)
+        understood = Understood({"inputs": f"{'x'.join(map(str, x.shape[1:]))}, {x.min():g} to {x.max():g}"})
         if self.test is not None:
-            return Arrays(x, y, names)
+            return Arrays(x, y, names, understood)
         rows = part_of(y, split)
-        return Arrays(x[rows], y[rows], names)
+        return Arrays(x[rows], y[rows], names, understood)
 
     def _inputs(self, table: pa.Table, path: str) -> torch.Tensor:
         if len(table) == 0:

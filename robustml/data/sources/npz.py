@@ -54,8 +54,9 @@ class NpzImages:
                 images, labels = file[self.image], file[self.label] if self.label in names else None
         except RequestError:
             raise
-        except (OSError, ValueError, TypeError, BadZipFile) as error:  # TypeError: a bare array, as in .npy
-            reason = (str(error).splitlines() or [""])[0]
+        # TypeError: a bare array, as in .npy; a header may promise more than there is memory for
+        except (OSError, ValueError, TypeError, BadZipFile, MemoryError, OverflowError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RequestError(f"{path}: not a readable .npz file ({reason}); fetch it again") from error
         x = self._images(images)
         if labels is None:

@@ -55,4 +55,5 @@ class Subset:
             number[arrays.class_names.index(name)] = label
         y = number[arrays.y]
         rows = (y >= 0).nonzero().squeeze(1)
-        return Arrays(arrays.x.index_select(0, rows), y[rows], names)
+        understood = arrays.understood.noting(f"{len(rows)} of {len(arrays)} rows are of the classes chosen")
+        return Arrays(arrays.x.index_select(0, rows), y[rows], names, understood)

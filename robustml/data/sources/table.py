@@ -29,6 +29,7 @@ _SAMPLE = 50
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,18}")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ def read_table(
         # a column without a name is called as pandas calls it
         names = tuple(name.strip() or f"Unnamed: {place}" for place, name in enumerate(sample[0]))
         lines, short = _lines(path, text, sep, len(names))
-        point = decimal or _decimal_of(sample, sep)
+        point = decimal or _decimal_of(path, sample, sep)
         frame = pd.read_csv(
             io.StringIO(text),
             sep=sep,
@@ -245,10 +246,14 @@ def _separator_of(text: str, wanted: Sequence[object]) -> str:
     return max(_SEPARATORS, key=evidence)
 
 
-def _decimal_of(sample: list[list[str]], separator: str) -> str:
+def _decimal_of(path: Path, sample: list[list[str]], separator: str) -> str:
     if separator == ",":
         return "."
     cells = [cell.strip() for row in sample[1:] for cell in row]
-    commas = sum(bool(_COMMA.fullmatch(cell)) for cell in cells)
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     points = sum("." in cell and bool(_NUMBER.fullmatch(cell)) for cell in cells)
-    return "," if commas > points else "."
+    if commas and not points and all(_THOUSANDS.fullmatch(cell) for cell in commas):
+        raise RequestError(
+            f"{path}: {commas[0]!r} may be a decimal number or one of thousands; set data.source.decimal to ',' or '.'"
+        )
+    return "," if len(commas) > points else "."
