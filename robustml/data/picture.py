@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ Encoded = bytes | str | Path | None
 # what Pillow raises on broken files, by format and by where they break
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
+_FORMATS = "PNG JPEG PPM GIF BMP DIB WEBP TIFF AVIF MPO JPEG2000 TGA PCX ICO"
 _ORIENTATION = 0x0112
 _GREY = ("1", "L", "LA", "La")
 
@@ -100,9 +102,16 @@ def read_picture(
     return Picture(pixels if wanted == "RGB" else pixels[:, :, None], mode, upright, tuple(remarks))
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow reads; not PostScript and the like, for which it would start another program."""
+    Image.init()
+    return tuple(name for name in _FORMATS.split() if name in Image.OPEN)
+
+
 def _opened(source: bytes | str | Path) -> ImageFile:
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
     except UnidentifiedImageError as error:
         raise ValueError("it is no picture, or of a kind that Pillow cannot read") from error
 

@@ -227,19 +227,42 @@ def test_what_is_read_of_a_folder_and_what_is_passed_over(tmp_path):
 def test_a_folder_of_parts_is_not_one_of_classes(tmp_path, test):
     parts = ("train", test) if test.startswith("val") else ("train", "val", test)
     root = folder(tmp_path / "set", {f"{part}/{name}/0.png": png(GREY[0]) for part in parts for name in ("cat", "dog")})
+    (tmp_path / "set" / "annotations").mkdir()
     with pytest.raises(RequestError, match=rf"parts of a set .*train={root}/train data\.source\.test={root}/{test}"):
         ImageFolder(root).load("train")
     assert ImageFolder(f"{root}/train", f"{root}/{test}").load("test").class_names == ("cat", "dog")
 
 
-def test_classes_that_are_called_like_parts(tmp_path):
-    root = folder(
-        tmp_path / "set", {f"{name}/{row}.png": png(GREY[row]) for name in ("test", "train") for row in (0, 1)}
-    )
-    assert ImageFolder(root, root).load("train").class_names == ("test", "train")
-    above = folder(tmp_path / "zip", {f"set/{name}/0.png": png(GREY[0]) for name in ("cat", "dog")})
-    with pytest.raises(RequestError, match=rf"holds the one folder 'set', with 2 folders in it.* name {above}/set"):
-        ImageFolder(above).load("train")
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            ["train/cat/0", "train/dog/0", "test/0"],
+            r"\(test, train\), not its classes: use data\.source\.train=\S+/train$",
+        ),
+        (["train/cat/0", "test/dog/0"], r"data\.source\.train=\S+/train data\.source\.test=\S+/test$"),
+        (["train/0", "test/0"], "sort each part into class folders.*rename them if they are classes"),
+        (["test/cat/0", "val/cat/0"], "sort each part"),
+        (["set/cat/0", "set/dog/0"], r"holds the one folder 'set', with 2 folders in it.* name \S+/set$"),
+        (["train/0", "plane/0"], None),
+        (["train/steam/0", "plane/0"], None),
+        (["pets/0"], None),
+    ],
+)
+def test_folders_that_hold_no_classes(tmp_path, names, says):
+    root = folder(tmp_path / "root", {f"{name}.png": png(GREY[0]) for name in names})
+    if says is None:
+        classes = tuple(sorted({name.partition("/")[0] for name in names}))
+        assert ImageFolder(root, root).load("train").class_names == classes
+    else:
+        with pytest.raises(RequestError, match=says):
+            ImageFolder(root, root).load("train")
+
+
+def test_nothing_is_run_to_read_a_picture(tmp_path):
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    with pytest.raises(RequestError, match="it is no picture"):
+        load([postscript] * 2, tmp_path)
 
 
 def test_tables_of_pictures_take_the_same_options(tmp_path):

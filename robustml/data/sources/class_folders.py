@@ -16,9 +16,9 @@ __all__ = ["ClassFolders", "class_folders"]
 _LEFT_BEHIND = "hidden, or left behind by other programs"
 _RUBBISH = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
 _PARTS = {
-    "train": {"train", "training", "trn"},
-    "test": {"test", "testing", "tst", "eval", "evaluation"},
-    "val": {"val", "valid", "validation", "dev"},
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
 }
 
 
@@ -125,22 +125,25 @@ def _walk(
 
 def _refuse_parts(root: Path, folders: list[Path]) -> None:
     """Refuse a folder of train and test folders, and one that only holds the folder that was meant."""
-    inside = {folder: {path.name for path in _folders_in(folder)} for folder in folders}
-    parts = {part: folder for part, names in _PARTS.items() for folder in folders if folder.name.lower() in names}
-    if (
-        "train" in parts
-        and len(parts) > 1
-        and all(inside[folder] & inside[parts["train"]] for folder in parts.values())
-    ):
-        train, other = parts["train"], parts.get("test", parts.get("val"))
+    inside = {folder: len(_folders_in(folder)) for folder in folders}
+    named = [folder for folder in folders if folder.name.lower() in _PARTS]
+    parts = {_PARTS[folder.name.lower()]: folder for folder in named if inside[folder]}
+    if len(named) > 1 and ("train" in parts or len(named) == len(folders)):
+        if "train" in parts:
+            other = parts.get("test", parts.get("val"))
+            remedy = f"use data.source.train={parts['train']}" + (f" data.source.test={other}" if other else "")
+        else:
+            remedy = (
+                "sort each part into class folders, and name one as data.source.train and another as data.source.test; "
+                "rename them if they are classes"
+            )
         raise RequestError(
-            f"{root} holds the parts of a set ({', '.join(sorted(folder.name for folder in parts.values()))}), not its "
-            f"classes: use data.source.train={train} data.source.test={other}"
+            f"{root} holds the parts of a set ({', '.join(folder.name for folder in named)}), not its classes: {remedy}"
         )
-    if len(folders) == 1 and len(inside[folders[0]]) > 1:
+    if len(folders) == 1 and inside[folders[0]] > 1:
         raise RequestError(
-            f"{root} holds the one folder {folders[0].name!r}, with {len(inside[folders[0]])} folders in it, which "
-            f"look like the classes: name {folders[0]}"
+            f"{root} holds the one folder {folders[0].name!r}, with {inside[folders[0]]} folders in it, which look "
+            f"like the classes: name {folders[0]}"
         )
 
 
