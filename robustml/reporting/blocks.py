@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -36,9 +37,13 @@ __all__ = [
 
 # Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
 TOLERANCE = 1e-6
+# What value * n may miss a whole number by: somebody may have written four digits.
+ROUNDED = 0.05
+INTERVAL_TOLERANCE = 2e-3
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
+# No set has so many examples; beyond it, arithmetic in float would no longer be exact.
+Count = Annotated[int, Field(ge=0, le=10**15)]
 Amount = Annotated[float, Field(ge=0.0)]
 
 
@@ -62,9 +67,30 @@ class Rate(Part):
             raise ValueError(f"value must be null exactly when n is 0, got value {self.value} with n {self.n}")
         if low > high:
             raise ValueError(f"ci95 must be [low, high], got [{low}, {high}]")
-        if self.value is not None and not low - TOLERANCE <= self.value <= high + TOLERANCE:
+        if self.value is None:
+            return self
+        if not low - TOLERANCE <= self.value <= high + TOLERANCE:
             raise ValueError(f"value {self.value} lies outside its ci95 [{low}, {high}]")
+        if abs(self.value * self.n - self.count) > ROUNDED:
+            raise ValueError(f"value {self.value:g} is no count of {self.n} examples")
+        if self.n and max(map(abs, (low - self.wilson[0], high - self.wilson[1]))) > INTERVAL_TOLERANCE:
+            expected = "[{:.4f}, {:.4f}]".format(*self.wilson)
+            raise ValueError(f"ci95 [{low:g}, {high:g}] is not the 95% interval {expected} of {self.count} of {self.n}")
         return self
+
+    @property
+    def count(self) -> int:
+        """How many of the `n` examples."""
+        return round((self.value or 0.0) * self.n)
+
+    @property
+    def wilson(self) -> tuple[float, float]:
+        """The 95% interval that belongs to `count` of `n`, both above 0 and known."""
+        z = 1.959963984540054
+        share, spread = self.count / self.n, z * z / self.n
+        middle = share + spread / 2
+        reach = math.sqrt(spread * (share * (1 - share) + spread / 4))
+        return (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
 
 
 class AttackResult(Part):
@@ -80,6 +106,14 @@ class AttackResult(Part):
     pending: Count = 0
     seconds: Amount
     params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _of_the_same_images(self) -> AttackResult:
+        if self.rounded_accuracy is not None and self.rounded_accuracy.n != self.robust_accuracy.n:
+            raise ValueError(f"rounded_accuracy has n {self.rounded_accuracy.n}, but n is {self.robust_accuracy.n}")
+        if self.pending > self.robust_accuracy.n:
+            raise ValueError(f"{self.pending} images are pending, of {self.robust_accuracy.n}")
+        return self
 
 
 class WorstCase(Part):
@@ -127,6 +161,18 @@ class Corruptions(Part):
     mean_accuracy: Fraction
     mean_corruption_error: Fraction
     source: str | None = None
+
+    @model_validator(mode="after")
+    def _means_of_the_points(self) -> Corruptions:
+        known = [point.accuracy.value for points in self.accuracy.values() for point in points]
+        values = [value for value in known if value is not None]
+        if not values:
+            raise ValueError("corruptions hold no accuracy at all, of which a mean could be")
+        if not min(values) - TOLERANCE <= self.mean_accuracy <= max(values) + TOLERANCE:
+            raise ValueError(f"mean_accuracy {self.mean_accuracy:g} lies outside {min(values):g} to {max(values):g}")
+        if abs(self.mean_accuracy + self.mean_corruption_error - 1) > TOLERANCE:
+            raise ValueError("mean_accuracy and mean_corruption_error must add up to 1")
+        return self
 
 
 class Flag(Part):
@@ -239,6 +285,9 @@ class Certified(Part):
         if self.empirical_accuracy is not None:
             at_most("certified_accuracy", self.certified_accuracy, "empirical_accuracy", self.empirical_accuracy)
             at_most("empirical_accuracy", self.empirical_accuracy, "accuracy", self.accuracy)
+        for name in ("abstained", "contradicted"):
+            if getattr(self, name) > self.accuracy.n:
+                raise ValueError(f"{name} is {getattr(self, name)}, of {self.accuracy.n} examples")
         smaller = self.accuracy
         for point in sorted(self.radii, key=lambda point: point.radius):
             at_most(f"radius {point.radius:g}", point.certified_accuracy, "smaller radii", smaller)
@@ -284,7 +333,8 @@ class Backdoor(Part):
     """What a backdoor does, over inputs that the attacker presents: none of them of the target class.
 
     `rate` is the share of the whole training set that was changed; `attack_success_rate` the share of the inputs that
-    got the label he wants, `backdoor_recovery_accuracy` the share that kept their own.
+    got the label he wants, `backdoor_recovery_accuracy` the share that kept their own. `missing_twin` is the place of a
+    clean twin that was trained once and is not there any more.
     """
 
     kind: str | None = None
@@ -293,6 +343,7 @@ class Backdoor(Part):
     attack_success_rate: Rate
     backdoor_recovery_accuracy: Rate | None = None
     twin: Twin | None = None
+    missing_twin: str | None = None
     shortcut: Reliance | None = None
 
     @model_validator(mode="after")

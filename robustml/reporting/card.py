@@ -37,7 +37,8 @@ from robustml.reporting.card_schema import (
 )
 from robustml.reporting.evaluations import Source, evaluations_of
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.runs import Run, labels, read_config, read_run
+from robustml.reporting.reading import read_settings_file
+from robustml.reporting.runs import Run, labels, read_run
 from robustml.reporting.schema import AttackResult, ClassResult, Curve, Rate, Threat
 
 __all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards"]
@@ -152,8 +153,7 @@ def card_lines(card: Card) -> list[str]:
         lines.append(f"{what}  of {len(block.accuracy)} kinds  {card.corruptions.source}")
     lines += [f"flag: {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}" for flag in card.flags]
     lines += [f"left out: {line}" for line in card.left_out]
-    # A name must not repaint the terminal.
-    return ["".join(letter if letter.isprintable() else " " for letter in line) for line in lines]
+    return lines
 
 
 def threat_text(threat: Threat) -> str:
@@ -337,7 +337,7 @@ def _evidence(source: Source, folder: Path) -> Evidence:
         name=source.name,
         sha256=_sha256(folder / source.name),
         config_sha256=_sha256(config) if config.is_file() else None,
-        command_line=_command_line(results.command, read_config(config).get("overrides")),
+        command_line=_command_line(results.command, read_settings_file(config).get("overrides")),
         complete=results.complete,
         n=results.clean_accuracy.n,
         threat=results.threat,

@@ -115,7 +115,7 @@ def _worst(run: Run) -> Rate | None:
 
 def _title(contest: Any) -> str:
     data, norm, eps, n = contest
-    return f"{_printable(data)}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images"
+    return f"{data}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images"
 
 
 _HEADINGS = ["rank", "run", "model", "parameters", "clean", "robust", "", "attacks", "flags"]
@@ -130,13 +130,13 @@ def _cells(row: Any) -> list[str]:
     interval = f"[{percent(row['worst_case_low'], '')}, {percent(row['worst_case_high'], '')}]" if known else ""
     return [
         NOTHING if pd.isna(row["rank"]) else str(row["rank"]),
-        _printable(row["run"]),
-        _printable(row["model"]),
+        row["run"],
+        row["model"],
         NOTHING if pd.isna(row["parameters"]) else f"{row['parameters']:,}",
         percent(row["clean_accuracy"], ""),
         percent(row["worst_case"], "") if known else NOTHING,
         interval,
-        _printable(row["attacks"]) or "none",
+        row["attacks"] or "none",
         str(row["flags"]) if row["flags"] else "none",
     ]
 
@@ -152,8 +152,3 @@ def _html(part: pd.DataFrame) -> str:
         )
         body += f"<tr{' class=leads' if cells[0] == '1' else ''}>{inside}</tr>"
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and control codes, which would let a name repaint the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from robustml.reporting.figures import GREY, INK, VERMILLION, new_figure, printable, styled
+from robustml.errors import printable
+from robustml.reporting.figures import GREY, INK, VERMILLION, new_figure, styled
 
 __all__ = ["write_poison_grid"]
 

@@ -12,14 +12,15 @@ from pydantic import ValidationError
 
 from robustml.reporting.backdoor import backdoor_section
 from robustml.reporting.extraction import extraction_section
-from robustml.reporting.formats import eps_text, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import facts, figure, section, tile
+from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, plain, seconds_text
+from robustml.reporting.page import facts, figure, section, tile, verdict_box, verdict_tiles
 from robustml.reporting.pictures import magnification, picture_grid
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars, training_curves
 from robustml.reporting.runs import Examples, Run
 from robustml.reporting.schema import Certified, Cost, Curve, CurvePoint, Rate, Results, SelectedEpoch
-from robustml.reporting.story import run_sentences, selection_sentence, strongest
+from robustml.reporting.story import checked_text, run_sentences, selection_sentence, strongest
 from robustml.reporting.tables import rate_cell
+from robustml.reporting.verdict import verdict
 
 __all__ = [
     "attacks_table",
@@ -39,40 +40,34 @@ __all__ = [
 
 
 def lead(run: Run) -> str:
-    """The summary in sentences."""
-    return f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
-
-
-def _interval(rate: Rate) -> str:
-    if rate.value is None:
-        return "no test examples"
-    return f"95% interval {percent(rate.ci95[0], sign='')} to {percent(rate.ci95[1])}"
+    """The verdict, then the summary in sentences."""
+    return verdict_box(verdict(run.results)) + f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
 
 
 def tiles(run: Run) -> str:
-    """The key figures."""
-    results = run.results
+    """The key figures: what was asked for leads."""
+    results, found = run.results, verdict(run.results)
     clean = results.clean_accuracy
-    cells = [tile("Clean accuracy", percent(clean.value), _interval(clean), share=clean.value, css="pale")]
-    if results.worst_case is not None and results.attacks:
-        worst = results.worst_case.robust_accuracy
-        cells.append(
-            tile("Accuracy under attack, worst case", percent(worst.value), _interval(worst), share=worst.value)
-        )
-    train_eps = run.train_eps
-    trained = f"training threat {eps_text(train_eps)}" if train_eps is not None else "largest change allowed"
+    whose = "Clean accuracy of the copy" if results.extraction else "Clean accuracy"
+    cells = verdict_tiles(found)
+    cells.append(tile(whose, percent(clean.value), interval_text(clean), share=clean.value, css="pale"))
     count = len(results.flags)
     names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in results.flags))
     raised = f"{count} raised" if count else "none raised"
-    cells.append(tile("Flags", raised, names or "by the sanity checks", css="alert" if count else "fine"))
-    cells.append(tile("Attacker's budget", f"{norm_text(results.threat.norm)} {eps_text(results.threat.eps)}", trained))
+    # No flag is a verdict on the evaluation: green where there is nothing else to say of the model.
+    css = "alert" if count else "fine" if found.level == "fine" else ""
+    cells.append(tile("Flags", raised, names or checked_text(results), css=css))
+    if results.attacks or results.certified is not None:
+        budget = f"{norm_text(results.threat.norm)} {eps_text(results.threat.eps)}"
+        cells.append(tile("Attacker's budget", budget, run.budget_remark))
     name = strongest(results)
     if name is not None:
         accuracy = percent(results.attacks[name].robust_accuracy.value)
         cells.append(tile("Strongest attack", name, f"leaves {accuracy}; {len(results.attacks)} tried"))
     if results.cost.train_seconds:
         share = results.cost.attack_share
-        more = f"{percent(share)} of it crafting attacks" if share is not None else ""
+        attacking = share is not None and run.budget_remark != "trained without attacks"
+        more = f"{percent(share)} of it crafting attacks" if attacking else run.budget_remark
         cells.append(tile("Training time", seconds_text(results.cost.train_seconds), more))
     return f'<div class="tiles">{"".join(cells)}</div>'
 
@@ -313,7 +308,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _shaded(value: float | None, rate: Rate | None = None) -> str:
     """A cell the bluer the higher its value, as a heat map; its interval shows when it is pointed at."""
-    title = f' title="{escape(_interval(rate))}"' if rate is not None else ""
+    title = f' title="{escape(interval_text(rate))}"' if rate is not None else ""
     # no darker than 0.6, so that the figure reads on it in light and dark
     shade = f' style="background:rgba(0,114,178,{0.6 * value**2:.3f})"' if value is not None else ""
     return f'<td class="number"{shade}{title}>{percent(value)}</td>'
