@@ -24,9 +24,11 @@ from robustml.reporting.card_schema import (
     SCHEMA,
     AttackFigure,
     Card,
+    CardVerdict,
     ClassFigure,
     Evidence,
     Figure,
+    SourcedBackdoor,
     SourcedCertified,
     SourcedCorruptions,
     SourcedCurve,
@@ -39,9 +41,10 @@ from robustml.reporting.evaluations import Source, evaluations_of
 from robustml.reporting.formats import eps_text, norm_text, percent
 from robustml.reporting.reading import read_settings_file
 from robustml.reporting.runs import Run, labels, read_run
-from robustml.reporting.schema import AttackResult, ClassResult, Curve, Rate, Threat
+from robustml.reporting.schema import AttackResult, ClassResult, Curve, Rate, Results, Threat
+from robustml.reporting.verdict import verdict
 
-__all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards"]
+__all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards", "write_gathered"]
 
 WEIGHTS = "model.safetensors"
 
@@ -70,7 +73,7 @@ def gather(folder: Path) -> Gathered:
     """
     run = read_run(folder)
     _verify(run)
-    sources, left_out = evaluations_of(folder)
+    sources, left_out, broken = evaluations_of(folder)
     complete = [source for source in sources if source.results.complete]
     # Every image is classified before the first is attacked: clean accuracy is whole in an evaluation broken off too.
     clean = _widest(complete or sources, lambda source: source.results.clean_accuracy)
@@ -90,11 +93,13 @@ def gather(folder: Path) -> Gathered:
         "curves": _curves(complete),
         "corruptions": _corruptions(complete),
         "certified": _certified(complete, results.threat),
+        "backdoor": _backdoor(sources),
+        "verdict": _verdict([source.results for source in sources]),
         "flags": [*_flags(sources), *(flag for figures in threats for flag in _own_flags(figures))],
         "cost": results.cost,
         "environment": results.environment,
         "evidence": [_evidence(source, folder) for source in sources],
-        "left_out": left_out,
+        "left_out": [*left_out, *broken],
     }
     return Gathered(checked_card(content, f"the card of {folder}"), run, {source.name: source for source in sources})
 
@@ -113,14 +118,27 @@ def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
         RequestError: no run is given, one cannot be read, or `out` is a file.
         RunFailed: the weights of a run are not those that were measured.
     """
-    from robustml.reporting.card_page import card_page
-
     if not folders:
         raise RequestError("a card needs at least one run directory, got none")
+    return write_gathered([gather(folder) for folder in folders], out)
+
+
+def write_gathered(found: Sequence[Gathered], out: Path, left_out: Mapping[str, str] | None = None) -> list[Card]:
+    """Write what `write_cards` writes, of cards that are gathered already.
+
+    Args:
+        found: at least one.
+        out: the folder to write into; made if absent.
+        left_out: runs of which no card could be made, and why; the page names them.
+
+    Raises:
+        RequestError: `out` is a file.
+    """
+    from robustml.reporting.card_page import card_page
+
     if out.is_file():
         raise RequestError(f"{out} is a file; card.json and card.html go into a folder")
-    found = [gather(folder) for folder in folders]
-    page = card_page(found, labels([gathered.run for gathered in found]))
+    page = card_page(found, labels([gathered.run for gathered in found]), left_out or {})
     contents = [gathered.card.model_dump(by_alias=True, mode="json") for gathered in found]
     text = json.dumps(contents if len(contents) > 1 else contents[0], indent=2, ensure_ascii=False, allow_nan=False)
     write_text(out / "card.json", text + "\n")
@@ -130,7 +148,13 @@ def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
 
 def card_lines(card: Card) -> list[str]:
     """The figures of a card as plain text, a line each."""
-    rows = [("clean accuracy", card.clean_accuracy, "")]
+    rows = []
+    if card.backdoor is not None:
+        figure = Figure(accuracy=card.backdoor.backdoor.attack_success_rate, source=card.backdoor.source)
+        twin = card.backdoor.backdoor.twin
+        beside = "" if twin is None else f"clean twin {percent(twin.attack_success_rate.value)}, "
+        rows.append(("attack success rate of the backdoor", figure, beside))
+    rows.append(("clean accuracy", card.clean_accuracy, ""))
     if card.worst_class is not None:
         rows.append(("worst class, clean", card.worst_class, f"class {card.worst_class.name}, "))
     for figures in card.threats:
@@ -151,6 +175,8 @@ def card_lines(card: Card) -> list[str]:
         block = card.corruptions.corruptions
         what = f"{'corruptions, mean':<{width}}  {percent(block.mean_accuracy):>6}"
         lines.append(f"{what}  of {len(block.accuracy)} kinds  {card.corruptions.source}")
+    if card.verdict is not None:
+        lines.insert(0, f"verdict: {card.verdict.word}: {'; '.join(card.verdict.sentences)}")
     lines += [f"flag: {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}" for flag in card.flags]
     lines += [f"left out: {line}" for line in card.left_out]
     return lines
@@ -301,6 +327,21 @@ def _certified(sources: Sequence[Source], own: Threat) -> list[SourcedCertified]
     # Smoothing certifies another classifier than the one on the card: the model with noise around it.
     order = sorted(groups, key=lambda group: (group[1] != budget_of(own), group[0] == "smoothing"))
     return [_widest(groups[group], lambda one: one.certified.certified_accuracy) for group in order]
+
+
+def _backdoor(sources: Sequence[Source]) -> SourcedBackdoor | None:
+    """The backdoor that succeeds on most inputs: what an attacker would use."""
+    found = [
+        SourcedBackdoor(backdoor=block, source=source.name)
+        for source in sources
+        if (block := source.results.backdoor) is not None
+    ]
+    return max(found, key=lambda one: one.backdoor.attack_success_rate.value or 0.0) if found else None
+
+
+def _verdict(measured: Sequence[Results]) -> CardVerdict:
+    found = verdict(*measured)
+    return CardVerdict(level=found.level, word=found.word, sentences=found.sentences)
 
 
 def _flags(sources: Sequence[Source]) -> list[SourcedFlag]:

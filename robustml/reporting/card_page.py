@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 from robustml.reporting import sections
 from robustml.reporting.card import Gathered, threat_text
 from robustml.reporting.card_comparison import comparison_bars, comparison_table, distinct
 from robustml.reporting.card_schema import SCHEMA, Card, ClassFigure, Figure, ThreatFigures
 from robustml.reporting.formats import NOTHING, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import document, facts, figure, section, tile
+from robustml.reporting.page import document, facts, figure, left_out_box, section, tile, verdict_box
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars
 from robustml.reporting.schema import Rate, Threat
 from robustml.reporting.tables import rate_cell
 
 __all__ = ["card_page"]
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 
-def card_page(found: Sequence[Gathered], names: Sequence[str]) -> str:
+
+def card_page(found: Sequence[Gathered], names: Sequence[str], left_out: Mapping[str, str] = _NONE) -> str:
     """The whole page.
 
     Args:
         found: one card, or several to set side by side.
         names: a short, distinct name for each.
+        left_out: runs of which no card could be made, and why.
     """
     if len(found) == 1:
         card = found[0].card
@@ -38,7 +42,7 @@ def card_page(found: Sequence[Gathered], names: Sequence[str]) -> str:
         "example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can lower "
         "them; certified ones are lower bounds. All figures: card.json.</footer>"
     )
-    return document(f"{heading} · robustness card", [head, *body, foot])
+    return document(f"{heading} · robustness card", [head, left_out_box(left_out), *body, foot])
 
 
 def _one(gathered: Gathered) -> list[str]:
@@ -49,6 +53,7 @@ def _one(gathered: Gathered) -> list[str]:
     if len(others) > 1:
         folded = f"<details><summary>Attacks within {len(others)} other budgets</summary>{folded}</details>"
     return [
+        _verdict(card),
         _verified(card),
         _tiles(card),
         _flag_box(card),
@@ -71,6 +76,7 @@ def _several(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
         details = _evidence(card) + _left_out(card) + _facts(card)
         inside = [
             f"<h2>{escape(name)}</h2>",
+            _verdict(card),
             _verified(card),
             _flag_box(card),
             section("Worst case by budget", _budgets(card), level=3),
@@ -89,8 +95,15 @@ def _verified(card: Card) -> str:
     text = f"The weights on disk are those that were measured: their SHA-256 digest is the one named in {which}."
     if card.left_out:
         left_out = len(card.left_out)
-        text += f" {left_out} more {'was' if left_out == 1 else 'were'} left out: of another model, or other data."
+        were = "was" if left_out == 1 else "were"
+        text += f" {left_out} more {were} left out: of another model, of other data, or damaged."
     return f'<p class="lead">{escape(text)}</p>'
+
+
+def _verdict(card: Card) -> str:
+    """The verdict over all files, above all else."""
+    found = card.verdict
+    return "" if found is None else verdict_box(found.level, found.word, found.sentences)
 
 
 def _interval(rate: Rate) -> str:
@@ -105,7 +118,13 @@ def _tiles(card: Card) -> str:
     def rate_tile(what: str, rate: Rate, prefix: str = "") -> str:
         return tile(what, percent(rate.value), prefix + _interval(rate), share=rate.value)
 
-    cells = [rate_tile("Clean accuracy", card.clean_accuracy.accuracy)]
+    cells = []
+    if card.backdoor is not None:
+        success = card.backdoor.backdoor.attack_success_rate
+        css = "alarm" if card.verdict is not None and card.verdict.level == "alarm" else "alert"
+        name = "Attack success rate of the backdoor"
+        cells.append(tile(name, percent(success.value), _interval(success), share=success.value, css=css))
+    cells.append(rate_tile("Clean accuracy", card.clean_accuracy.accuracy))
     own = card.own_threat
     at = threat_text(card.threat)
     if own is None:
@@ -133,7 +152,9 @@ def _tiles(card: Card) -> str:
     names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in card.flags))
     count = len(card.flags)
     raised = f"{count} raised" if count else "none raised"
-    cells.append(tile("Flags", raised, names or "by the sanity checks", css="alert" if count else "fine"))
+    fine = card.verdict is not None and card.verdict.level == "fine"
+    css = "alert" if count else "fine" if fine else ""
+    cells.append(tile("Flags", raised, names or "by the evaluator's checks of the attacks", css=css))
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from robustml.reporting.formats import interval_text, percent, plain
 from robustml.reporting.verdict import Verdict
 
-__all__ = ["document", "facts", "figure", "section", "tile", "verdict_box", "verdict_tiles"]
+__all__ = ["document", "facts", "figure", "left_out_box", "section", "tile", "verdict_box", "verdict_tiles"]
 
 STYLESHEET = """
 :root{color-scheme:light dark;--page:#f5f7f9;--card:#fff;--ink:#1f2933;--soft:#5b6773;--line:#dfe4e9;
@@ -144,14 +144,22 @@ def tile(what: str, value: str, more: str = "", *, share: float | None = None, c
     )
 
 
-def verdict_box(found: Verdict) -> str:
+def left_out_box(reasons: Mapping[str, str]) -> str:
+    """The runs that a page leaves out, set apart, each with its reason; "" where there is none."""
+    if not reasons:
+        return ""
+    items = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in reasons.items())
+    noun = "run" if len(reasons) == 1 else "runs"
+    return f'<div class="flags"><h2>⚠ {len(reasons)} {noun} failed and left out</h2><ul>{items}</ul></div>'
+
+
+def verdict_box(level: str, word: str, sentences: Sequence[str]) -> str:
     """The verdict, above all else on a page: a word, and a sentence for each figure that was asked for and each doubt.
 
     Colour alone says nothing to many eyes, nor on paper: the word says the same.
     """
-    sentences = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in found.sentences)
-    word = f"{found.word[0].upper()}{found.word[1:]}"
-    return f'<p class="verdict {found.level}" role="note"><b>{escape(word)}</b>{escape(sentences)}</p>'
+    text = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+    return f'<p class="verdict {level}" role="note"><b>{escape(word[0].upper() + word[1:])}</b>{escape(text)}</p>'
 
 
 def verdict_tiles(found: Verdict) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from robustml.errors import RequestError, printable
 from robustml.files import read_text
 
-__all__ = ["cleaned", "read_object", "read_settings_file"]
+__all__ = ["cleaned", "read_content", "read_object", "read_settings_file"]
 
 # Far beyond any run of ours. Aliases in YAML make a file of a few lines hold billions of values.
 _MOST_VALUES, _DEEPEST, _LARGEST_CONFIG = 2_000_000, 100, 2**20
@@ -46,18 +46,26 @@ def cleaned(content: Any) -> Any:
     return walk(content, 0)
 
 
+def read_content(path: Path) -> Any:
+    """What a JSON file holds, cleaned.
+
+    Raises:
+        RequestError: the file is missing, empty, too large or damaged.
+    """
+    text = read_text(path)
+    try:
+        return cleaned(json.loads(text, parse_constant=_refuse_constant))
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path} is not JSON: {_reason(error)}") from error
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds, cleaned.
 
     Raises:
-        RequestError: the file is missing, empty, too large or damaged, or holds something else.
+        RequestError: see `read_content`; or it holds something else.
     """
-    try:
-        content = cleaned(json.loads(read_text(path), parse_constant=_refuse_constant))
-    except RequestError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path} is not JSON: {_reason(error)}") from error
+    content = read_content(path)
     if not isinstance(content, dict):
         raise RequestError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content

@@ -41,7 +41,9 @@ __all__ = [
 
 def lead(run: Run) -> str:
     """The verdict, then the summary in sentences."""
-    return verdict_box(verdict(run.results)) + f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
+    found = verdict(run.results)
+    box = verdict_box(found.level, found.word, found.sentences)
+    return box + f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
 
 
 def tiles(run: Run) -> str:

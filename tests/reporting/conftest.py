@@ -147,7 +147,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             write_metrics(folder)
             write_examples(folder)
             config = f"experiment: {results['experiment']}\nthreat:\n  norm: inf\n  eps: {train_eps}\nobjective:\n"
-            config += "  _target_: robustml.objectives.TRADES\n  beta: 6.0\n  attack: {_target_: robustml.attacks.PGD}\n"
+            config += (
+                "  _target_: robustml.objectives.TRADES\n  beta: 6.0\n  attack: {_target_: robustml.attacks.PGD}\n"
+            )
             (folder / "config.yaml").write_text(config)
         return folder
 

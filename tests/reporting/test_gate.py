@@ -10,7 +10,7 @@ import pytest
 
 from robustml.errors import RequestError
 from robustml.reporting.evaluations import Source, evaluations_of
-from robustml.reporting.gate import Condition, Verdict, judge, parse_condition
+from robustml.reporting.gate import Condition, Judgement, judge, parse_condition
 from robustml.reporting.schema import Results
 
 from .conftest import MakeRun, counted, make_results
@@ -61,7 +61,7 @@ def source(results: dict[str, Any], name: str = "results.json") -> Source:
     return Source(name, Results.model_validate(results))
 
 
-def gate(text: str, *results: dict[str, Any], lower_bound: bool = False) -> Verdict:
+def gate(text: str, *results: dict[str, Any], lower_bound: bool = False) -> Judgement:
     sources = [source(one, f"{place}.json") for place, one in enumerate(results or (fabricated(),))]
     return judge(parse_condition(text), sources, lower_bound=lower_bound)
 
@@ -250,12 +250,13 @@ def test_evaluations_of_the_same_weights_and_data_count(make_run: MakeRun) -> No
     evaluation("last", model=fabricated()["model"] | {"sha256": "another"})
     evaluation("elsewhere", data=fabricated()["data"] | {"fingerprint": "another"})
     (run / "evaluations" / "unfinished").mkdir()
-    sources, left_out = evaluations_of(run)
+    sources, left_out, broken = evaluations_of(run)
     assert [one.name for one in sources] == ["results.json", "evaluations/same/results.json"]
     assert left_out == [
         "evaluations/elsewhere/results.json: other data",
         "evaluations/last/results.json: other weights (which=last?)",
     ]
+    assert broken == []
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
