@@ -333,8 +333,7 @@ class Backdoor(Part):
     """What a backdoor does, over inputs that the attacker presents: none of them of the target class.
 
     `rate` is the share of the whole training set that was changed; `attack_success_rate` the share of the inputs that
-    got the label he wants, `backdoor_recovery_accuracy` the share that kept their own. `missing_twin` is the place of a
-    clean twin that was trained once and is not there any more.
+    got the label he wants, `backdoor_recovery_accuracy` the share that kept their own.
     """
 
     kind: str | None = None
@@ -343,7 +342,6 @@ class Backdoor(Part):
     attack_success_rate: Rate
     backdoor_recovery_accuracy: Rate | None = None
     twin: Twin | None = None
-    missing_twin: str | None = None
     shortcut: Reliance | None = None
 
     @model_validator(mode="after")

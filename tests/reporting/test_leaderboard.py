@@ -78,7 +78,7 @@ def test_the_text(ranked: list[Run]) -> None:
         "withstands", "what", "was", "tried",
     ]  # fmt: skip
     assert lines[start + 5].split()[:2] == ["2", "level"]
-    assert lines[start + 5].split()[-3:] == ["1", "in", "doubt"]
+    assert lines[start + 5].split()[-4:] == ["1", "weak", "under", "attack"]
     assert lines[start + 6].split() == [
         NOTHING, "clean_only", "small_cnn", "121,834", "95.0", NOTHING, "none", "none", "not", "attacked",
     ]  # fmt: skip
