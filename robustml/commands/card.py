@@ -43,7 +43,7 @@ def _card(runs: list[Path], out: Path | None) -> None:
         try:
             found[run] = gather(run)
         except (RequestError, RunFailed) as error:
-            left_out[printable(str(run))] = str(error)
+            left_out[printable(str(run))] = printable(str(error))
             failure = error
     if not found:
         raise failure

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from robustml.commands.entry import report_failures
-from robustml.errors import RequestError, RunFailed, nearest
+from robustml.errors import RequestError, RunFailed, nearest, printable
 
 __all__ = ["main"]
 
@@ -68,7 +68,7 @@ def _gate(words: list[str]) -> None:
         try:
             lines = verify_weights(folder if folder.is_dir() else folder.parent, sources[0].results)
         except RunFailed as error:
-            print(f"FAIL weights: {error}; nothing is judged")
+            print(f"FAIL weights: {printable(str(error))}; nothing is judged")
             sys.exit(1)
         print("\n".join(f"pass weights: {line}" for line in lines))
     else:

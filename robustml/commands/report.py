@@ -60,7 +60,7 @@ def _runs(folders: list[Path]) -> tuple[list[Run], dict[str, str]]:
         try:
             runs.append(read_run(folder))
         except RequestError as error:
-            left_out[printable(str(folder))] = str(error)
+            left_out[printable(str(folder))] = printable(str(error))
     if not runs and left_out:
         more = f" (and {len(left_out) - 1} more cannot be read)" if len(left_out) > 1 else ""
         raise RequestError(f"{next(iter(left_out.values()))}{more}")

@@ -37,7 +37,7 @@ def evaluations_of(run: Path) -> tuple[list[Source], list[str], list[str]]:
             try:
                 results = read_results(path)
             except RequestError as error:
-                broken.append(str(error).replace(str(path), name))
+                broken.append(printable(str(error).replace(str(path), name)))
                 continue
             if results.model.sha256 != own.results.model.sha256:
                 left_out.append(f"{name}: other weights (which=last?)")

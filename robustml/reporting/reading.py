@@ -17,22 +17,26 @@ from robustml.files import read_text
 __all__ = ["cleaned", "read_content", "read_object", "read_settings_file"]
 
 # Far beyond any run of ours. Aliases in YAML make a file of a few lines hold billions of values.
-_MOST_VALUES, _DEEPEST, _LARGEST_CONFIG = 2_000_000, 100, 2**20
+_MOST_VALUES, _MOST_SETTINGS, _DEEPEST, _LARGEST_CONFIG = 2_000_000, 100_000, 100, 2**20
 
 
-def cleaned(content: Any) -> Any:
+def cleaned(content: Any, most: int = _MOST_VALUES) -> Any:
     """Nested mappings and lists with every string, keys too, made printable.
+
+    Args:
+        content: of a file.
+        most: how many values it may hold.
 
     Raises:
         ValueError: there are too many values, or they are nested too deeply.
     """
-    left = _MOST_VALUES
+    left = most
 
     def walk(value: Any, depth: int) -> Any:
         nonlocal left
         left -= 1
         if left < 0:
-            raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
+            raise ValueError(f"it holds more than {most:,} values")
         if depth > _DEEPEST:
             raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
         if isinstance(value, str):
@@ -83,7 +87,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         return {}
     text = read_text(path, _LARGEST_CONFIG)
     try:
-        content = cleaned(yaml.safe_load(text))
+        content = cleaned(yaml.safe_load(text), _MOST_SETTINGS)
     # A date that is none, or a key that is a list, is no error of YAML's own to PyYAML.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise RequestError(f"{path} is not YAML: {_reason(error)}") from error

@@ -160,7 +160,9 @@ def find_runs(folder: Path | str) -> tuple[list[Run], dict[str, str]]:
             runs.append(read_run(file.parent))
         except RequestError as error:
             # What is made of it travels: it names files by their place below the folder.
-            left_out[printable(file.parent.relative_to(folder).as_posix())] = str(error).replace(str(folder), ".")
+            left_out[printable(file.parent.relative_to(folder).as_posix())] = printable(
+                str(error).replace(str(folder), ".")
+            )
     return runs, left_out
 
 

@@ -61,7 +61,9 @@ def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
             missing = not (path / "results.json").is_file()
             # The page travels: it names files by their place in the sweep.
             failed[name] = (
-                "no results.json: the run did not finish" if missing else str(error).replace(str(folder), ".")
+                "no results.json: the run did not finish"
+                if missing
+                else printable(str(error).replace(str(folder), "."))
             )
     if not runs:
         raise RequestError(f"no finished run (results.json) below {folder}; {len(failed)} unfinished")
@@ -84,7 +86,7 @@ def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     backdoors = backdoor_frame(runs, {name: {key: values[name][key] for key in swept} for name in runs})
     if not backdoors.empty:
         write_text(folder / "backdoor.csv", csv_text(backdoors))
-    write_text(folder / "sweep.html", _page(folder.name, runs, frame, swept, failed, backdoor_sweep(backdoors, swept)))
+    write_text(folder / "sweep.html", _page(printable(folder.name), runs, frame, swept, failed, backdoor_sweep(backdoors, swept)))
     return frame
 
 
