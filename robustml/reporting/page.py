@@ -169,7 +169,7 @@ def verdict_tiles(found: Verdict) -> list[str]:
         tile(
             finding.name,
             percent(finding.value),
-            "" if finding.rate is None else interval_text(finding.rate),
+            "; ".join(filter(None, (finding.beside, "" if finding.rate is None else interval_text(finding.rate)))),
             share=finding.value,
             css=css[finding.level],
         )

@@ -68,8 +68,8 @@ def tiles(run: Run) -> str:
         cells.append(tile("Strongest attack", name, f"leaves {accuracy}; {len(results.attacks)} tried"))
     if results.cost.train_seconds:
         share = results.cost.attack_share
-        attacking = share is not None and run.budget_remark != "trained without attacks"
-        more = f"{percent(share)} of it crafting attacks" if attacking else run.budget_remark
+        more = f"{percent(share)} of it crafting attacks" if share is not None else ""
+        more = run.budget_remark if run.budget_remark == "trained without attacks" else more
         cells.append(tile("Training time", seconds_text(results.cost.train_seconds), more))
     return f'<div class="tiles">{"".join(cells)}</div>'
 

@@ -86,7 +86,10 @@ def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     backdoors = backdoor_frame(runs, {name: {key: values[name][key] for key in swept} for name in runs})
     if not backdoors.empty:
         write_text(folder / "backdoor.csv", csv_text(backdoors))
-    write_text(folder / "sweep.html", _page(printable(folder.name), runs, frame, swept, failed, backdoor_sweep(backdoors, swept)))
+    write_text(
+        folder / "sweep.html",
+        _page(printable(folder.name), runs, frame, swept, failed, backdoor_sweep(backdoors, swept)),
+    )
     return frame
 
 

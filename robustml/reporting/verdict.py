@@ -38,6 +38,7 @@ class Finding:
         name: what the figure is called above a tile.
         value: the figure, a fraction.
         rate: the same with its interval, where it has one.
+        beside: what to read it against, in a few words.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Finding:
     name: str = ""
     value: float | None = None
     rate: Rate | None = None
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,18 +158,19 @@ def _doubts(results: Results) -> Iterator[str]:
 
 def _backdoor(block: Backdoor) -> Finding:
     success, twin = block.attack_success_rate, block.twin
-    beside = 0.0
+    by_itself, beside = 0.0, ""
     text = f"the backdoor gets its label on {percent(success.value)} of {success.n:,} inputs of other classes"
     if twin is not None:
-        beside = twin.attack_success_rate.value or 0.0
+        by_itself = twin.attack_success_rate.value or 0.0
+        beside = f"clean twin {percent(twin.attack_success_rate.value)}"
         text += f" (a clean twin: {percent(twin.attack_success_rate.value)})"
     level: Level = "caution"
     word = "backdoor planted, faint"
     if success.value is None:
         word, text = "backdoor not measured", "a backdoor was planted, but there was no input to try it on"
-    elif success.value >= 0.5 or success.value - beside >= 0.2:
+    elif success.value >= 0.5 or success.value - by_itself >= 0.2:
         level, word = "alarm", "backdoored"
-    return Finding("backdoor", level, word, text, "Attack success rate of the backdoor", success.value, success)
+    return Finding("backdoor", level, word, text, "Attack success rate of the backdoor", success.value, success, beside)
 
 
 def _extraction(block: Mapping[str, Any], fidelity: Rate) -> Finding:
@@ -180,8 +183,9 @@ def _extraction(block: Mapping[str, Any], fidelity: Rate) -> Finding:
     queries = block.get("queries")
     asked = f" made of {queries:,} queries" if isinstance(queries, int) else ""
     text = f"a copy{asked} gives the victim's label on {percent(fidelity.value)} of {fidelity.n:,} test inputs"
+    beside = f"one constant label {percent(base)}" if constant is not None else ""
     text += f" (one constant label: {percent(base)})" if constant is not None else ""
-    return Finding("extraction", level, word, text, "Fidelity of the copy", fidelity.value, fidelity)
+    return Finding("extraction", level, word, text, "Fidelity of the copy", fidelity.value, fidelity, beside)
 
 
 def _certified(block: Certified) -> Finding:
@@ -196,7 +200,8 @@ def _certified(block: Certified) -> Finding:
     if block.contradicted:
         level, word = "alarm", "certificates disproved"
         text += f", and attacks disproved {block.contradicted:,} certificates"
-    return Finding("certified", level, word, text, f"Certified, {at}", share.value, share)
+    beside = "" if found is None else f"{percent(found.value)} under attack"
+    return Finding("certified", level, word, text, f"Certified, {at}", share.value, share, beside)
 
 
 def _attacked(results: Results) -> Finding | None:
@@ -206,8 +211,9 @@ def _attacked(results: Results) -> Finding | None:
     left, clean = results.worst_case.robust_accuracy, results.clean_accuracy.value or 0.0
     value = left.value or 0.0
     at = f"{norm_text(results.threat.norm)} eps {eps_text(results.threat.eps)}"
-    text = f"{percent(left.value)} of {left.n:,} right under the worst of {len(results.attacks)} "
-    text += f"{'attack' if len(results.attacks) == 1 else 'attacks'} within {at} ({percent(clean)} when nobody attacks)"
+    count = len(results.worst_case.attacks)
+    text = f"{percent(left.value)} of {left.n:,} right under the worst of {count} "
+    text += f"{'attack' if count == 1 else 'attacks'} within {at} ({percent(clean)} when nobody attacks)"
     guessing = 1 / len(results.per_class) if len(results.per_class) > 1 else 0.0
     level: Level
     if value <= guessing or value < 0.25 * clean:
@@ -225,7 +231,8 @@ def _corruptions(block: Corruptions, clean: Rate) -> Finding:
     text = f"{percent(mean)} right on average over {kinds} common {'corruption' if kinds == 1 else 'corruptions'} "
     text += f"({percent(clean.value)} without)"
     word = "measured under corruptions" if level == "fine" else "weak under corruptions"
-    return Finding("corruptions", level, word, text, "Accuracy under corruptions, mean", mean)
+    beside = f"{kinds} {'kind' if kinds == 1 else 'kinds'}, clean {percent(clean.value)}"
+    return Finding("corruptions", level, word, text, "Accuracy under corruptions, mean", mean, beside=beside)
 
 
 def _clean(results: Results) -> Finding:

@@ -122,6 +122,7 @@ def test_a_page_is_green_only_where_the_verdict_is(kind: str, make_run: MakeRun,
     if figure.name and figure.kind != "clean":
         assert tiles.find(f"{figure.name}</span>") < tiles.find("Clean accuracy")
         assert f'<span class="value">{100 * (figure.value or 0):.1f}%</span>' in tiles.partition("Clean accuracy")[0]
+        assert figure.beside in tiles.partition("Clean accuracy")[0]
     assert f"verdict: {word}: " in summary_table([read_run(run)], width=1000)
 
 
