@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from robustml.errors import RequestError
-from robustml.reporting.blocks import Part
+from robustml.reporting.rates import Part
 from robustml.reporting.reading import read_content
 from robustml.reporting.schema import (
     AttackResult,

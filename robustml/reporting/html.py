@@ -78,7 +78,12 @@ def _several(runs: Sequence[Run], heading: str) -> list[str]:
     anchors = [f"run-{place + 1}" for place in range(len(runs))]
     names = labels(runs)
     bars = [
-        (name, run.results.clean_accuracy, run.results.worst_case.robust_accuracy if run.results.worst_case else None)
+        # Where nobody attacked, the worst case is the clean accuracy, and no bar of robustness.
+        (
+            name,
+            run.results.clean_accuracy,
+            run.results.worst_case.robust_accuracy if run.results.worst_case and run.results.attacks else None,
+        )
         for name, run in zip(names, runs, strict=True)
     ]
     data = ", ".join(dict.fromkeys(run.results.data.name for run in runs))

@@ -27,16 +27,13 @@ from robustml.reporting.blocks import (
     Environment,
     Flag,
     ModelFacts,
-    Part,
-    Rate,
     SelectedEpoch,
     Selection,
     Threat,
     Twin,
     WorstCase,
-    at_most,
-    rate,
 )
+from robustml.reporting.rates import Part, Rate, at_most, rate
 from robustml.reporting.reading import read_object
 
 __all__ = [

@@ -150,13 +150,16 @@ def _rows(name: str, run: Run, swept: dict[str, Any]) -> list[dict[str, Any]]:
         (attack, "attack", eps, result.robust_accuracy) for attack, result in results.attacks.items()
     ]
     if results.worst_case is not None:
-        found.append((WORST_CASE, WORST_CASE, eps, results.worst_case.robust_accuracy))
+        # The row stays, for the clean accuracy; where nobody attacked, there is no robust one.
+        unknown = Rate(value=None, n=0, ci95=(0.0, 1.0))
+        found.append((WORST_CASE, WORST_CASE, eps, results.worst_case.robust_accuracy if results.attacks else unknown))
     if results.curve is not None:
         found += [(results.curve.attack, "curve", point.eps, point.robust_accuracy) for point in results.curve.points]
     return [
         {
             "run": name, **swept, "seed": results.seed, "train_eps": run.train_eps, "test_eps": test_eps,
-            "attack": attack, "source": source, "n": rate.n, "clean_accuracy": results.clean_accuracy.value,
+            "attack": attack, "source": source, "n": rate.n or results.clean_accuracy.n,
+            "clean_accuracy": results.clean_accuracy.value,
             "robust_accuracy": rate.value, "ci_low": rate.ci95[0], "ci_high": rate.ci95[1],
         }
         for attack, source, test_eps, rate in found

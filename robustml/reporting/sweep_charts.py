@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,10 @@ def label_of(row: Any, swept: Sequence[str]) -> str:
 
 def rate_of(row: Any) -> Rate:
     """The robust accuracy of a row of the sweep."""
-    # A data frame holds NaN where there were no examples.
-    known = None if row["n"] == 0 else float(row["robust_accuracy"])
-    return Rate(value=known, n=int(row["n"]), ci95=(float(row["ci_low"]), float(row["ci_high"])))
+    value = float(row["robust_accuracy"])
+    if math.isnan(value):  # no examples, or nobody attacked
+        return Rate(value=None, n=0, ci95=(0.0, 1.0))
+    return Rate(value=value, n=int(row["n"]), ci95=(float(row["ci_low"]), float(row["ci_high"])))
 
 
 def curves(frame: pd.DataFrame, swept: Sequence[str], runs: Mapping[str, Run]) -> list[str]:

@@ -159,7 +159,8 @@ def _threat(run: Run) -> str:
 
 
 def _worst(run: Run) -> Rate | None:
-    return run.results.worst_case.robust_accuracy if run.results.worst_case else None
+    """None where nobody attacked: the clean accuracy is no worst case."""
+    return run.results.worst_case.robust_accuracy if run.results.worst_case and run.results.attacks else None
 
 
 def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
@@ -208,8 +209,7 @@ def summary_html(runs: Sequence[Run], anchors: Sequence[str] | None = None) -> s
     head = "".join(
         f"<th{'' if place < left else ' class=number'}>{escape(text)}</th>" for place, text in enumerate(headings)
     )
-    attacked = [_worst(run) if run.results.attacks else None for run in runs]
-    worst_values = [rate.value for rate in attacked if rate is not None and rate.value is not None]
+    worst_values = [rate.value for rate in map(_worst, runs) if rate is not None and rate.value is not None]
     best = max(worst_values) if len(worst_values) > 1 and comparable(runs) else None
     rows = []
     for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):

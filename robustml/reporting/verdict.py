@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from robustml.reporting.blocks import Backdoor, Certified, Corruptions, Rate
+from robustml.reporting.blocks import Backdoor, Certified, Corruptions
 from robustml.reporting.formats import eps_text, norm_text, percent
+from robustml.reporting.rates import Rate
 from robustml.reporting.schema import Results
 
 __all__ = ["Finding", "Level", "Verdict", "unfit", "verdict"]
@@ -152,6 +153,9 @@ def _doubts(results: Results) -> Iterator[str]:
     if results.attacks:
         if results.threat.eps == 0:
             yield "the attacker's budget was 0: nothing could be changed"
+        largest = max(attack.max_norm for attack in results.attacks.values())
+        if results.threat.norm in ("inf", "2", "1") and largest < 0.5 * results.threat.eps:
+            yield f"no attack went beyond {eps_text(largest)}, of {eps_text(results.threat.eps)} that were allowed"
         if all(attack.params.get("steps") == 1 for attack in results.attacks.values()):
             yield "attacked with a single step only"
 

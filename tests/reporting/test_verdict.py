@@ -20,11 +20,22 @@ from .test_html import checked
 
 
 def outcome(
-    attacked: int | None = 60, n: int = 100, clean: int = 90, steps: int = 20, eps: float = 8 / 255, **changes: Any
+    attacked: int | None = 60,
+    n: int = 100,
+    clean: int = 90,
+    steps: int = 20,
+    eps: float = 8 / 255,
+    max_norm: float | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Results on n images, `clean` of them right and `attacked` still so under the one attack; None for no attack."""
     results = make_results(n=n, eps=eps)
-    attack = {"robust_accuracy": counted(attacked or 0, n), "max_norm": eps, "seconds": 1, "params": {"steps": steps}}
+    attack = {
+        "robust_accuracy": counted(attacked or 0, n),
+        "max_norm": eps if max_norm is None else max_norm,
+        "seconds": 1,
+        "params": {"steps": steps},
+    }
     left = clean if attacked is None else attacked
     return results | {
         "command": "evaluate",
@@ -71,6 +82,7 @@ KINDS: Mapping[str, tuple[dict[str, Any], str, str, str]] = {
     "stopped early": (outcome(complete=False), "caution", "in doubt", "60.0%"),
     "few images": (outcome(60, n=99), "caution", "in doubt", "60.6% of 99"),
     "a single step": (outcome(steps=1), "caution", "in doubt", "60.0%"),
+    "a small part of the budget": (outcome(max_norm=0.001), "caution", "in doubt", "60.0%"),
     "no budget": (outcome(90, eps=0.0), "caution", "in doubt", "90.0% of 100 right under the worst of 1 attack"),
     "backdoored": (outcome(backdoor=backdoor(88, 1)), "alarm", "backdoored",
                    "97.8% of 90 inputs of other classes (a clean twin: 1.1%)"),
