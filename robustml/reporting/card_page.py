@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from types import MappingProxyType
 
-from robustml.reporting import sections
 from robustml.reporting.card import Gathered, threat_text
-from robustml.reporting.card_comparison import comparison_bars, comparison_table, distinct
+from robustml.reporting.card_comparison import comparison_bars, comparison_table
+from robustml.reporting.card_evidence import evidence_table, fact_cards, headed_table, left_out_details
 from robustml.reporting.card_schema import SCHEMA, Card, ClassFigure, Figure, ThreatFigures
 from robustml.reporting.formats import NOTHING, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import document, facts, figure, left_out_box, section, tile, verdict_box
+from robustml.reporting.measured import corruption_section, extra_sections
+from robustml.reporting.page import document, figure, left_out_box, section, tile, verdict_box
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars
 from robustml.reporting.schema import Rate, Threat
 from robustml.reporting.tables import rate_cell
@@ -63,8 +64,8 @@ def _one(gathered: Gathered) -> list[str]:
         section("Accuracy as the attacker's budget grows", *_curves([gathered], [""])),
         _classes(gathered),
         *_measured(gathered),
-        section("What the figures are from", _evidence(card), _left_out(card)),
-        section("Facts", _facts(card)),
+        section("What the figures are from", evidence_table(card), left_out_details(card)),
+        section("Facts", fact_cards(card)),
     ]
 
 
@@ -73,7 +74,7 @@ def _several(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
     parts = [section("Side by side", comparison_table(cards, names), comparison_bars(cards, names))]
     parts.append(section("Accuracy as the attacker's budget grows", *_curves(found, names)))
     for place, (card, name) in enumerate(zip(cards, names, strict=True)):
-        details = _evidence(card) + _left_out(card) + _facts(card)
+        details = evidence_table(card) + left_out_details(card) + fact_cards(card)
         inside = [
             f"<h2>{escape(name)}</h2>",
             _verdict(card),
@@ -170,11 +171,6 @@ def _flag_box(card: Card) -> str:
     return f'<div class="flags" role="note">{heading}<ul>{"".join(items)}</ul></div>'
 
 
-def _table(headings: Sequence[str], rows: Sequence[str], numbers: Sequence[str] = ()) -> str:
-    head = "".join(f"<th{' class=number' if name in numbers else ''}>{escape(name)}</th>" for name in headings)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
 def _count(rate: Rate) -> str:
     return f'<td class="number">{rate.n:,}</td>'
 
@@ -206,7 +202,7 @@ def _budgets(card: Card) -> str:
         rows += [row(f"{at}, another evaluation", other) for other in figures.others]
         rows += [row(f"{at}, at most: not complete", bound) for bound in figures.upper_bounds]
     headings = ["budget", "accuracy, 95% interval", "n", "rounded to 8 bits", "worst class", "file"]
-    return _table(headings, rows, numbers=headings[1:])
+    return headed_table(headings, rows, numbers=headings[1:])
 
 
 def _class_cell(worst: ClassFigure | None) -> str:
@@ -239,10 +235,10 @@ def _attacks(card: Card, figures: ThreatFigures, level: int = 2) -> str:
     change = f"largest change ({norm_text(figures.threat.norm)})"
     headings = ["attack", "robust accuracy, 95% interval", "n", "rounded to 8 bits", change, "time", "file"]
     note = f"Largest change that any attack made: {figures.max_norm:.4g}, allowed {figures.threat.eps:.4g}."
-    table = _table(["attack", "file", "settings"], settings, numbers=["file"])
+    table = headed_table(["attack", "file", "settings"], settings, numbers=["file"])
     return section(
         f"Attacks within {threat_text(figures.threat)}",
-        _table(headings, rows, numbers=headings[1:]),
+        headed_table(headings, rows, numbers=headings[1:]),
         f'<p class="note">{escape(note)}</p>',
         f"<details><summary>Settings of the attacks</summary>{table}</details>",
         level=level,
@@ -288,53 +284,9 @@ def _measured(gathered: Gathered) -> list[str]:
     card = gathered.card
     parts = []
     if card.corruptions is not None:
-        parts.append(sections.corruption_section(gathered.sources[card.corruptions.source].results))
+        parts.append(corruption_section(gathered.sources[card.corruptions.source].results))
     for proof in card.certified:
         results = gathered.sources[proof.source].results
         alone = results.model_copy(update={"corruptions": None, "backdoor": None, "extraction": None})
-        parts.append(sections.extra_sections(alone))
+        parts.append(extra_sections(alone))
     return parts
-
-
-def _evidence(card: Card) -> str:
-    rows, lines = [], []
-    for place, evidence in enumerate(card.evidence):
-        attacks = ", ".join(evidence.attacks) or "no attack"
-        state = "" if evidence.complete else ", not complete"
-        config = evidence.config_sha256 or "missing"
-        rows.append(
-            f'<tr><td class="number">{place + 1}</td><th scope="row">{escape(evidence.name)}<dl>'
-            f'<dd class="digest">{escape(evidence.sha256)}</dd>'
-            f'<dd class="digest">config.yaml {escape(config)}</dd></dl></th>'
-            f'<td>{escape(f"{attacks}{state}")}</td><td class="number">{evidence.n:,}</td></tr>'
-        )
-        lines.append(f"# {place + 1}\n{evidence.command_line or 'the settings of its config.yaml'}")
-    table = _table(["no.", "file, and SHA-256 digests", "attacks", "n"], rows, numbers=["no.", "n"])
-    commands = f'<pre style="white-space:pre-wrap">{escape(chr(10).join(lines))}</pre>'
-    return f"{table}<details open><summary>To repeat it</summary>{commands}</details>"
-
-
-def _left_out(card: Card) -> str:
-    if not card.left_out:
-        return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in card.left_out)
-    return f'<div class="note"><p>Left out:</p><ul>{items}</ul></div>'
-
-
-def _facts(card: Card) -> str:
-    model = card.model.model_dump()
-    model["weights sha256, verified"] = model.pop("sha256")
-    cost = card.cost
-    run = {
-        "experiment": card.experiment,
-        "seed": card.seed,
-        "training": seconds_text(cost.train_seconds) if cost.train_seconds else None,
-        "crafting attacks in training": percent(cost.attack_share) if cost.attack_share is not None else None,
-    }
-    environments = [evidence.environment for evidence in card.evidence]
-    cards = [facts("Model", model), facts("Data", card.data.model_dump()), facts("Run", run)]
-    cards += [
-        facts("Environment" if place == 0 else f"Environment, {place + 1}", environment.model_dump())
-        for place, environment in enumerate(distinct(environments))
-    ]
-    return f'<div class="facts">{"".join(cards)}</div>'

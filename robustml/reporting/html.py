@@ -51,6 +51,7 @@ def _heading(kicker: str, heading: str) -> str:
 def _one(run: Run, heading: str) -> list[str]:
     from robustml.reporting import sections
     from robustml.reporting.health import health_parts
+    from robustml.reporting.measured import extra_sections
     from robustml.reporting.page import section
 
     results = run.results
@@ -64,7 +65,7 @@ def _one(run: Run, heading: str) -> list[str]:
         section("Accuracy as the attacker's budget grows", sections.curve_figure(run)),
         sections.example_section(run),
         sections.class_section(run),
-        sections.extra_sections(results),
+        extra_sections(results),
         section("Training", sections.training_figure(run), sections.selection_table(results), health_parts(run)),
         section("Cost and facts", sections.fact_cards(run)),
         sections.config_details(run),
@@ -123,6 +124,7 @@ def _short(run: Run, name: str, anchor: str) -> str:
     """One run within a comparison: the essentials, the rest folded."""
     from robustml.reporting import sections
     from robustml.reporting.health import health_parts
+    from robustml.reporting.measured import extra_sections
     from robustml.reporting.page import section
 
     inner = [
@@ -138,7 +140,7 @@ def _short(run: Run, name: str, anchor: str) -> str:
         sections.tiles(run),
         sections.flag_box(run.results, level=3) if run.results.flags else "",
         section("Attacks", sections.attacks_table(run.results), level=3),
-        sections.extra_sections(run.results),
+        extra_sections(run.results),
         f"<details><summary>Examples, classes, training, cost and facts</summary>{more}</details>",
         sections.config_details(run),
     ]

@@ -10,7 +10,17 @@ from typing import Any
 from robustml.reporting.formats import interval_text, percent, plain
 from robustml.reporting.verdict import Verdict
 
-__all__ = ["document", "facts", "figure", "left_out_box", "section", "tile", "verdict_box", "verdict_tiles"]
+__all__ = [
+    "document",
+    "facts",
+    "figure",
+    "left_out_box",
+    "section",
+    "table",
+    "tile",
+    "verdict_box",
+    "verdict_tiles",
+]
 
 STYLESHEET = """
 :root{color-scheme:light dark;--page:#f5f7f9;--card:#fff;--ink:#1f2933;--soft:#5b6773;--line:#dfe4e9;
@@ -142,6 +152,11 @@ def tile(what: str, value: str, more: str = "", *, share: float | None = None, c
         f'<div class="tile {css}"><span class="what">{escape(what)}</span><span class="value">{escape(value)}</span>'
         f'<span class="more">{escape(more)}</span>{bar}</div>'
     )
+
+
+def table(head: str, rows: Iterable[str]) -> str:
+    """A table in a box that scrolls by itself where it is too wide: its heading row and its rows, in HTML."""
+    return f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def left_out_box(reasons: Mapping[str, str]) -> str:

@@ -43,8 +43,8 @@ from robustml.models import (
 )
 from robustml.models.interval_bounds import Interval, logit_bounds, margin_bounds
 from robustml.objectives import GaussianNoise, IntervalBound
+from robustml.reporting.measured import extra_sections
 from robustml.reporting.schema import Certified, Results
-from robustml.reporting.sections import extra_sections
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier
 
