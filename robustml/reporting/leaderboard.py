@@ -161,5 +161,7 @@ def _html(part: pd.DataFrame) -> str:
             f"<td{'' if name in _TEXT else ' class=number'}>{escape(cell)}</td>"
             for name, cell in zip(_HEADINGS, cells, strict=True)
         )
-        body += f"<tr{' class=leads' if cells[0] == '1' else ''}>{inside}</tr>"
+        # Whoever holds the trigger holds the model: it leads nothing.
+        leads = cells[0] == "1" and row["verdict"] != "backdoored"
+        body += f"<tr{' class=leads' if leads else ''}>{inside}</tr>"
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

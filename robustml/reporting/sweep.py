@@ -16,6 +16,7 @@ from robustml.reporting.runs import Run, comparable, one_model, read_run
 from robustml.reporting.schema import Rate
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.sweep_charts import WORST_CASE, curves, heat_maps, label_of, rate_of
+from robustml.reporting.verdict import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,6 +177,8 @@ def _page(
     if swept:
         lead += f" Swept: {', '.join(swept)}."
     lead += _lead(frame, swept, list(runs.values()))
+    if planted := sum(verdict(run.results).word == "backdoored" for run in runs.values()):
+        lead += f" There is a backdoor in the model of {planted} of the {len(runs)} runs."
     body = [
         f'<header><p class="kicker">Robustness sweep</p><h1>{escape(name)}</h1></header>',
         f'<p class="lead">{escape(lead)}</p>',

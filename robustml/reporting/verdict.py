@@ -210,12 +210,15 @@ def _certified(block: Certified) -> Finding:
 
 def _attacked(results: Results) -> Finding | None:
     """What is left under the worst attack; None where nobody attacked."""
-    if results.worst_case is None or not results.attacks or results.worst_case.robust_accuracy.value is None:
+    rates = [attack.robust_accuracy for attack in results.attacks.values() if attack.robust_accuracy.value is not None]
+    if not rates:
         return None
-    left, clean = results.worst_case.robust_accuracy, results.clean_accuracy.value or 0.0
-    value = left.value or 0.0
+    # A file without a worst case still has its lowest attack, which bounds it.
+    left, count = min(rates, key=lambda rate: rate.value or 0.0), len(rates)
+    if results.worst_case is not None:
+        left, count = results.worst_case.robust_accuracy, len(results.worst_case.attacks)
+    clean, value = results.clean_accuracy.value or 0.0, left.value or 0.0
     at = f"{norm_text(results.threat.norm)} eps {eps_text(results.threat.eps)}"
-    count = len(results.worst_case.attacks)
     text = f"{percent(left.value)} of {left.n:,} right under the worst of {count} "
     text += f"{'attack' if count == 1 else 'attacks'} within {at} ({percent(clean)} when nobody attacks)"
     guessing = 1 / len(results.per_class) if len(results.per_class) > 1 else 0.0

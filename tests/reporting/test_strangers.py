@@ -20,7 +20,8 @@ from robustml.commands import report as report_verb
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
 from robustml.reporting.html import write_report
-from robustml.reporting.runs import read_run
+from robustml.reporting.leaderboard import write_leaderboard
+from robustml.reporting.runs import find_runs, read_run
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.weights import verify_weights
@@ -366,6 +367,7 @@ def test_one_model_within_many_budgets_is_a_curve_and_no_contest(make_run: MakeR
     assert page.count("<figure") == 1
     assert "Accuracy as the attacker" in page
     assert "Robust accuracy against eps for worst case" in page
+    assert "There is a backdoor" not in page
     runs = [tmp_path / "sweep" / str(place) for place in range(3)]
     compared = write_report(runs, tmp_path / "compare.html").read_text()
     assert "most accurate" not in compared
@@ -376,10 +378,16 @@ def test_other_models_within_one_budget_are_a_contest(make_run: MakeRun, tmp_pat
     for place, left in enumerate((40, 60)):
         content = outcome(left, command="train")
         content["model"] = content["model"] | {"sha256": f"sha256:{place}"}
+        content["backdoor"] = backdoor(88, 1) if place else None
         run = make_run(f"sweep/{place}", full=False, results=content)
         (run / "config.yaml").write_text(json.dumps({"overrides": [f"objective.beta={place}"]}))
     collect_sweep(tmp_path / "sweep")
     page = (tmp_path / "sweep" / "sweep.html").read_text()
     assert "Highest worst-case accuracy: 60.0% (run 1, objective.beta=1)" in page
+    assert "There is a backdoor in the model of 1 of the 2 runs." in page
     compared = write_report([tmp_path / "sweep" / name for name in "01"], tmp_path / "compare.html").read_text()
     assert compared.count("class=leads") == 1
+    assert compared.count("There is a backdoor in ") == 1
+    ranked, _ = find_runs(tmp_path / "sweep")
+    write_leaderboard(ranked, tmp_path / "ranking")
+    assert "class=leads" not in (tmp_path / "ranking" / "leaderboard.html").read_text()

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from robustml.reporting.formats import NOTHING
 from robustml.reporting.html import write_report
 from robustml.reporting.runs import read_run
 from robustml.reporting.schema import Results
+from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.tables import summary_frame, summary_html, summary_table
 from robustml.reporting.verdict import unfit, verdict
 
@@ -74,6 +77,7 @@ NOBODY = "nobody attacked: this says nothing about robustness"
 KINDS: Mapping[str, tuple[dict[str, Any], str, str, str]] = {
     # what it is: results, level, word, what the first sentence says
     "attacked": (outcome(), "fine", "withstands what was tried", "60.0% of 100 right under the worst of 1 attack"),
+    "without a worst case": (outcome(worst_case=None), "fine", "withstands what was tried", "60.0% of 100 right under"),
     "weak": (outcome(30), "caution", "weak under attack", "30.0% of 100 right"),
     "not robust": (outcome(10), "alarm", "not robust", "10.0% of 100 right"),
     "nobody attacked": (outcome(None), "caution", "not attacked", "90.0% of 100 right when nobody attacks"),
@@ -190,3 +194,17 @@ def test_a_training_threat_is_one_of_training(
     text, _ = checked(write_report([run], tmp_path / "page.html"))
     assert said in text
     assert ("training threat" in text) == ("training threat" in said)
+
+
+def test_nobodys_attack_has_no_worst_case(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [read_run(make_run(f"out/{name}", full=False, results=KINDS[name][0] | {"experiment": name}))
+            for name in ("attacked", "nobody attacked")]  # fmt: skip
+    frame = summary_frame(runs).set_index("run")
+    assert frame.loc["attacked", "worst_case"] == 0.6
+    assert pd.isna(frame.loc["nobody attacked", "worst_case"])
+    assert summary_table(runs, width=300).splitlines()[3].split()[-2:] == [NOTHING, NOTHING]
+    swept = collect_sweep(tmp_path / "out").set_index(["run", "source"])
+    assert swept.loc[("attacked", "worst_case"), "robust_accuracy"] == 0.6
+    alone = swept.loc[("nobody attacked", "worst_case")]
+    assert pd.isna(alone["robust_accuracy"])
+    assert (alone["clean_accuracy"], alone["n"]) == (0.9, 100)
