@@ -155,7 +155,14 @@ def _tiles(card: Card) -> str:
     raised = f"{count} raised" if count else "none raised"
     fine = card.verdict is not None and card.verdict.level == "fine"
     css = "alert" if count else "fine" if fine else ""
-    cells.append(tile("Flags", raised, names or "by the evaluator's checks of the attacks", css=css))
+    cells.append(
+        tile(
+            "Flags",
+            raised,
+            names or "by the evaluator's checks of model and attacks, which look for no backdoor",
+            css=css,
+        )
+    )
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 

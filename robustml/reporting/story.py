@@ -94,7 +94,7 @@ def checked_text(results: Results) -> str:
     """What the absence of flags is worth: what the evaluator's checks had to look at."""
     if not results.attacks:
         return "nobody attacked: the checks had next to nothing to look at"
-    return "by the evaluator's checks, which look at the attacks alone"
+    return "by the evaluator's checks of model and attacks, which look for no backdoor"
 
 
 def _doubts(results: Results) -> list[str]:
