@@ -25,10 +25,10 @@ def label_of(row: Any, swept: Sequence[str]) -> str:
 
 def rate_of(row: Any) -> Rate:
     """The robust accuracy of a row of the sweep."""
-    value = float(row["robust_accuracy"])
-    if math.isnan(value):  # no examples, or nobody attacked
+    value = row["robust_accuracy"]
+    if value is None or math.isnan(value):  # no examples, or nobody attacked
         return Rate(value=None, n=0, ci95=(0.0, 1.0))
-    return Rate(value=value, n=int(row["n"]), ci95=(float(row["ci_low"]), float(row["ci_high"])))
+    return Rate(value=float(value), n=int(row["n"]), ci95=(float(row["ci_low"]), float(row["ci_high"])))
 
 
 def curves(frame: pd.DataFrame, swept: Sequence[str], runs: Mapping[str, Run]) -> list[str]:

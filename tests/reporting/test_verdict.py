@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,9 @@ def test_nobodys_attack_has_no_worst_case(make_run: MakeRun, tmp_path: Path) -> 
     assert summary_table(runs, width=300).splitlines()[3].split()[-2:] == [NOTHING, NOTHING]
     swept = collect_sweep(tmp_path / "out").set_index(["run", "source"])
     assert swept.loc[("attacked", "worst_case"), "robust_accuracy"] == 0.6
+    shutil.rmtree(runs[0].path)
+    collect_sweep(tmp_path / "out")
+    assert ">90.0%<" in (tmp_path / "out" / "sweep.html").read_text()
     alone = swept.loc[("nobody attacked", "worst_case")]
     assert pd.isna(alone["robust_accuracy"])
     assert (alone["clean_accuracy"], alone["n"]) == (0.9, 100)
