@@ -28,6 +28,7 @@ __all__ = [
     "legend_above",
     "new_figure",
     "percent_axis",
+    "printable",
     "style",
     "styled",
 ]

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from robustml.errors import printable
-from robustml.reporting.figures import GREY, INK, VERMILLION, new_figure, styled
+from robustml.reporting.figures import GREY, INK, VERMILLION, new_figure, printable, styled
 
 __all__ = ["write_poison_grid"]
 
