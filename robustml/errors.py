@@ -1,11 +1,19 @@
-"""The two ways a command fails on purpose: a wrong request (exit 2) and a failed run (exit 1)."""
+"""The two ways a command fails on purpose (wrong request: exit 2; failed run: exit 1), and what a line may hold."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-__all__ = ["RequestError", "RunFailed", "nearest"]
+__all__ = ["RequestError", "RunFailed", "nearest", "printable"]
+
+# What a terminal obeys instead of showing: CSI and OSC sequences and the short ones, as ECMA-48 writes them.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]"
+)
+# The joiners of Persian, of Indian scripts and of emoji: as invisible as the rest of their kind, but part of words.
+_JOINERS = "\u200c\u200d"
 
 
 class RequestError(ValueError):
@@ -27,3 +35,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     return "known: " + ", ".join(known)
+
+
+def printable(text: str) -> str:
+    """Text of somebody else's, fit for one line of a terminal, a page or a file.
+
+    Returns:
+        The text without escape sequences, control characters, marks that turn the direction of writing, and lone
+        surrogates; every kind of white space is a space.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = _ESCAPES.sub("", text)
+    return "".join(
+        letter if letter.isprintable() or letter in _JOINERS else " " if letter.isspace() else "" for letter in text
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from robustml.commands.entry import report_failures
-from robustml.errors import RequestError
+from robustml.errors import RequestError, RunFailed, printable
 
 __all__ = ["main"]
 
@@ -17,8 +18,9 @@ def main() -> None:
         prog="robustml card",
         description="Write card.json and card.html of a run: clean, robust, certified and corruption accuracy of one "
         "model out of the run and all finished evaluations below it, with intervals, flags and digests. Of several "
-        "runs, the cards side by side. Exit status 0: done; 1: the weights are not those that were measured; 2: a run "
-        "cannot be read.",
+        "runs, the cards side by side; a run of which no card can be made is named and left out. Exit status 0: done; "
+        "1: the weights of a run are not those that were measured, or one of several was left out; 2: none can be "
+        "read.",
         epilog="examples: robustml card outputs/digits_pgd/2026-01-01_12-00-00\n"
         "          robustml card outputs/a/<time> outputs/b/<time> --out cards",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -30,16 +32,30 @@ def main() -> None:
 
 
 def _card(runs: list[Path], out: Path | None) -> None:
-    from robustml.reporting.card import card_lines, write_cards
+    from robustml.reporting.card import Gathered, card_lines, gather, write_gathered
 
     if out is None and len(runs) > 1:
         raise RequestError("several runs need a folder for their card: --out=<folder>")
     folder = out or runs[0]
-    for run, card in zip(runs, write_cards(runs, folder), strict=True):
-        if len(runs) > 1:
-            print(f"{run}:")
+    found: dict[Path, Gathered] = {}
+    left_out: dict[str, str] = {}
+    for run in runs:
+        try:
+            found[run] = gather(run)
+        except (RequestError, RunFailed) as error:
+            left_out[printable(str(run))] = printable(str(error))
+            failure = error
+    if not found:
+        raise failure
+    for run, card in zip(found, write_gathered(list(found.values()), folder, left_out), strict=True):
+        if len(found) > 1:
+            print(f"{printable(str(run))}:")
         print("\n".join(card_lines(card)))
     print(f"card: {folder / 'card.json'}, {folder / 'card.html'}")
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}")
+    if left_out:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

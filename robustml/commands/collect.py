@@ -32,7 +32,7 @@ def collect_runs() -> None:
     from robustml.reporting import collect_sweep, find_runs, summary_table, write_report
 
     frame = collect_sweep(folder)
-    runs = find_runs(folder)
+    runs, _ = find_runs(folder)  # what cannot be read is in the frame's "failed"
     print("\n" + summary_table(runs) + "\n")
     for name, reason in frame.attrs["failed"].items():
         print(f"failed: {name}: {reason}")

@@ -24,7 +24,7 @@ from robustml.commands.collect import collect_runs
 from robustml.commands.settings import numbered
 from robustml.commands.words import literal_paths
 from robustml.config import config_dir
-from robustml.errors import RequestError, RunFailed, nearest
+from robustml.errors import RequestError, RunFailed, nearest, printable
 
 __all__ = ["allow_arguments", "argument", "hydra_command", "report_failures"]
 
@@ -136,7 +136,7 @@ def _fail(message: str, status: int) -> None:
     # The other processes of a DDP run fail for the same reason: one line is enough.
     if os.environ.get("LOCAL_RANK", "0") == "0":
         with suppress(OSError):  # nowhere is left to say it; the status does
-            print("error: " + " ".join(message.split()), file=sys.stderr)
+            print("error: " + " ".join(printable(message).split()), file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

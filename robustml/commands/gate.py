@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from robustml.commands.entry import report_failures
-from robustml.errors import RequestError, nearest
+from robustml.errors import RequestError, RunFailed, nearest, printable
 
 __all__ = ["main"]
 
 _OPTION = re.compile(r"(\w+)=(?!=)(.*)")
-_OPTIONS = ("run", "evaluation", "lower_bound", "flags")
+_OPTIONS = ("run", "evaluation", "lower_bound", "flags", "weights")
 
 
 def main() -> None:
@@ -23,7 +23,10 @@ def main() -> None:
         description="Hold the figures of a run against conditions: <figure>[@<eps>][:<attack>] <op> <number>. Without "
         "@eps, figures at the run's own threat. run=<dir> looks at the run and all finished evaluations of the same "
         "weights below it, and lets the worst matching figure count; evaluation=<dir> looks at one results.json alone. "
-        "Exit status 0: all met; 1: not met, or a figure is missing; 2: a condition cannot be read.",
+        "Nothing is judged before the digest of the weights on disk is found to be the one that results.json names; "
+        "weights=unverified does without. flags=none wants no flag, an attack or a certificate, and no backdoor. Exit "
+        "status 0: all met; 1: not met, a figure is missing, an evaluation is damaged, or the weights are missing or "
+        "others; 2: a condition or the run's own results cannot be read.",
         epilog="examples: robustml gate run=<dir> 'robust_accuracy@8/255>=0.45' 'clean_accuracy>=0.8'\n"
         "          robustml gate run=<dir> 'robust_accuracy:pgd>=0.5' lower_bound=true   its 95%% bound\n"
         "          robustml gate evaluation=<dir> 'worst_class_robust_accuracy>0.2' flags=none\n"
@@ -40,6 +43,8 @@ def _gate(words: list[str]) -> None:
     from robustml.reporting.evaluations import Source, evaluations_of
     from robustml.reporting.gate import judge, parse_condition
     from robustml.reporting.schema import read_results
+    from robustml.reporting.verdict import unfit, verdict
+    from robustml.reporting.weights import verify_weights
 
     options = {match[1]: match[2] for word in words if (match := _OPTION.fullmatch(word))}
     for name in options:
@@ -52,22 +57,41 @@ def _gate(words: list[str]) -> None:
         raise RequestError("gate needs either run=<dir> or evaluation=<dir>")
     if not conditions and not no_flags:
         raise RequestError("gate needs a condition, such as 'robust_accuracy>=0.45' (in quotes, for the shell)")
+    verify = _choice(options, "weights", "verified", "unverified") == "verified"
+    folder = Path(options.get("run", options.get("evaluation", "")))
     if "run" in options:
-        sources, left_out = evaluations_of(Path(options["run"]))
+        sources, left_out, broken = evaluations_of(folder)
     else:
-        sources, left_out = [Source("results.json", read_results(Path(options["evaluation"])))], []
+        sources, left_out, broken = [Source("results.json", read_results(folder))], [], []
 
+    if verify:
+        try:
+            lines = verify_weights(folder if folder.is_dir() else folder.parent, sources[0].results)
+        except RunFailed as error:
+            print(f"FAIL weights: {printable(str(error))}; nothing is judged")
+            sys.exit(1)
+        print("\n".join(f"pass weights: {line}" for line in lines))
+    else:
+        print("weights: not verified, as asked")
     for line in left_out:
         print(f"left out: {line}")
-    verdicts = [judge(condition, sources, lower_bound=lower_bound) for condition in conditions]
-    for verdict in verdicts:
-        print(verdict)
+    # It may be the one that says no: damaging it must not open the gate.
+    for line in broken:
+        print(f"FAIL {line}")
+    judgements = [judge(condition, sources, lower_bound=lower_bound) for condition in conditions]
+    for judged in judgements:
+        print(judged)
     flags = [(source.name, flag) for source in sources for flag in source.results.flags]
     for name, flag in flags:
         print(f"flags: {flag.name}{f' ({flag.attack})' if flag.attack else ''} in {name}: {flag.message}")
+    found = verdict(*(source.results for source in sources))
+    print(f"verdict: {found.text}")
+    against = unfit(*(source.results for source in sources)) if no_flags else []
     if no_flags:
-        print(f"{'FAIL' if flags else 'pass'} flags=none {len(flags)} raised")
-    if not all(verdict.passed for verdict in verdicts) or (no_flags and flags):
+        raised = f"{len(flags)} raised"
+        reason = "; ".join([raised, *against])
+        print(f"{'FAIL' if flags or against else 'pass'} flags=none {reason}")
+    if broken or not all(judged.passed for judged in judgements) or (no_flags and (flags or against)):
         sys.exit(1)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from robustml.reporting.rates import TOLERANCE, Amount, Count, Fraction, Part, Rate, at_most
 
 __all__ = [
     "AttackResult",
@@ -21,8 +23,6 @@ __all__ = [
     "Environment",
     "Flag",
     "ModelFacts",
-    "Part",
-    "Rate",
     "Reliance",
     "SelectedEpoch",
     "Selection",
@@ -30,41 +30,7 @@ __all__ = [
     "Twin",
     "WorstCase",
     "WorstGroup",
-    "at_most",
-    "rate",
 ]
-
-# Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
-TOLERANCE = 1e-6
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0.0)]
-
-
-class Part(BaseModel):
-    """What every part of the schema shares: fixed once made, finite numbers, unknown fields kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Rate(Part):
-    """A proportion of `n` examples with its 95% interval; `value` is None exactly when there were none."""
-
-    value: Fraction | None
-    n: Count
-    ci95: tuple[Fraction, Fraction]
-
-    @model_validator(mode="after")
-    def _inside_its_interval(self) -> Rate:
-        low, high = self.ci95
-        if (self.value is None) != (self.n == 0):
-            raise ValueError(f"value must be null exactly when n is 0, got value {self.value} with n {self.n}")
-        if low > high:
-            raise ValueError(f"ci95 must be [low, high], got [{low}, {high}]")
-        if self.value is not None and not low - TOLERANCE <= self.value <= high + TOLERANCE:
-            raise ValueError(f"value {self.value} lies outside its ci95 [{low}, {high}]")
-        return self
 
 
 class AttackResult(Part):
@@ -80,6 +46,14 @@ class AttackResult(Part):
     pending: Count = 0
     seconds: Amount
     params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _of_the_same_images(self) -> AttackResult:
+        if self.rounded_accuracy is not None and self.rounded_accuracy.n != self.robust_accuracy.n:
+            raise ValueError(f"rounded_accuracy has n {self.rounded_accuracy.n}, but n is {self.robust_accuracy.n}")
+        if self.pending > self.robust_accuracy.n:
+            raise ValueError(f"{self.pending} images are pending, of {self.robust_accuracy.n}")
+        return self
 
 
 class WorstCase(Part):
@@ -127,6 +101,18 @@ class Corruptions(Part):
     mean_accuracy: Fraction
     mean_corruption_error: Fraction
     source: str | None = None
+
+    @model_validator(mode="after")
+    def _means_of_the_points(self) -> Corruptions:
+        known = [point.accuracy.value for points in self.accuracy.values() for point in points]
+        values = [value for value in known if value is not None]
+        if not values:
+            raise ValueError("corruptions hold no accuracy at all, of which a mean could be")
+        if not min(values) - TOLERANCE <= self.mean_accuracy <= max(values) + TOLERANCE:
+            raise ValueError(f"mean_accuracy {self.mean_accuracy:g} lies outside {min(values):g} to {max(values):g}")
+        if abs(self.mean_accuracy + self.mean_corruption_error - 1) > TOLERANCE:
+            raise ValueError("mean_accuracy and mean_corruption_error must add up to 1")
+        return self
 
 
 class Flag(Part):
@@ -239,6 +225,9 @@ class Certified(Part):
         if self.empirical_accuracy is not None:
             at_most("certified_accuracy", self.certified_accuracy, "empirical_accuracy", self.empirical_accuracy)
             at_most("empirical_accuracy", self.empirical_accuracy, "accuracy", self.accuracy)
+        for name in ("abstained", "contradicted"):
+            if getattr(self, name) > self.accuracy.n:
+                raise ValueError(f"{name} is {getattr(self, name)}, of {self.accuracy.n} examples")
         smaller = self.accuracy
         for point in sorted(self.radii, key=lambda point: point.radius):
             at_most(f"radius {point.radius:g}", point.certified_accuracy, "smaller radii", smaller)
@@ -296,6 +285,13 @@ class Backdoor(Part):
     shortcut: Reliance | None = None
 
     @model_validator(mode="after")
+    def _shown_the_same(self) -> Backdoor:
+        if self.twin is not None and self.twin.attack_success_rate.n != self.attack_success_rate.n:
+            counts = f"{self.twin.attack_success_rate.n} and {self.attack_success_rate.n}"
+            raise ValueError(f"the twin and the model must be shown the same inputs, but n is {counts}")
+        return self
+
+    @model_validator(mode="after")
     def _not_both(self) -> Backdoor:
         wanted, kept = self.attack_success_rate, self.backdoor_recovery_accuracy
         if kept is not None and wanted.value is not None and kept.value is not None:
@@ -304,39 +300,3 @@ class Backdoor(Part):
             if wanted.value + kept.value > 1 + TOLERANCE:
                 raise ValueError("no input can get both the wanted label and its own, but the two rates exceed 1")
         return self
-
-
-def at_most(name: str, lower: Rate, bound: str, upper: Rate) -> None:
-    """Refuse a rate above the rate that bounds it, and rates over different numbers of examples."""
-    if lower.n != upper.n:
-        raise ValueError(f"{name} has n {lower.n}, but {bound} has n {upper.n}: they must be of the same examples")
-    if lower.value is not None and upper.value is not None and lower.value > upper.value + TOLERANCE:
-        raise ValueError(f"{name} has accuracy {lower.value:g}, above {upper.value:g} of {bound}")
-
-
-def rate(successes: int, n: int) -> Rate:
-    """The proportion `successes / n` with its Wilson 95% interval.
-
-    Args:
-        successes: how many of the examples, 0 to `n`.
-        n: the number of examples; with none, the value is unknown and the interval is all of [0, 1].
-
-    Raises:
-        ValueError: if `successes` is negative or above `n`.
-
-    Source:
-        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
-    """
-    successes, n = int(successes), int(n)
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes must lie in 0..n, got {successes} with n {n}")
-    if n == 0:
-        return Rate(value=None, n=0, ci95=(0.0, 1.0))
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    value = successes / n
-    # At 0 and n the interval ends at the value itself, but for a rounding error.
-    return Rate(
-        value=value, n=n, ci95=(max(0.0, min(float(interval.low), value)), min(1.0, max(float(interval.high), value)))
-    )

@@ -10,37 +10,42 @@ figure, the card raises a flag of its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from robustml.errors import RequestError, RunFailed
-from robustml.files import write_text
+from robustml.files import sha256, write_text
+from robustml.reporting.card_figures import (
+    backdoor_of,
+    certified_of,
+    corruptions_of,
+    curves_of,
+    flags_of,
+    threats_of,
+    verdict_of,
+    widest,
+    worst_class,
+)
 from robustml.reporting.card_schema import (
     SCHEMA,
-    AttackFigure,
     Card,
-    ClassFigure,
     Evidence,
     Figure,
-    SourcedCertified,
-    SourcedCorruptions,
-    SourcedCurve,
     SourcedFlag,
     ThreatFigures,
-    budget_of,
     checked_card,
 )
 from robustml.reporting.evaluations import Source, evaluations_of
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.runs import Run, labels, read_config, read_run
-from robustml.reporting.schema import AttackResult, ClassResult, Curve, Rate, Threat
+from robustml.reporting.reading import read_settings_file
+from robustml.reporting.runs import Run, labels, read_run
+from robustml.reporting.schema import Rate, Threat
 
-__all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards"]
+__all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards", "write_gathered"]
 
 WEIGHTS = "model.safetensors"
 
@@ -69,11 +74,11 @@ def gather(folder: Path) -> Gathered:
     """
     run = read_run(folder)
     _verify(run)
-    sources, left_out = evaluations_of(folder)
+    sources, left_out, broken = evaluations_of(folder)
     complete = [source for source in sources if source.results.complete]
     # Every image is classified before the first is attacked: clean accuracy is whole in an evaluation broken off too.
-    clean = _widest(complete or sources, lambda source: source.results.clean_accuracy)
-    threats = _threats(sources, run.results.threat)
+    clean = widest(complete or sources, lambda source: source.results.clean_accuracy)
+    threats = threats_of(sources, run.results.threat)
     results = run.results
     content = {
         "schema": SCHEMA,
@@ -84,16 +89,18 @@ def gather(folder: Path) -> Gathered:
         "model": results.model,
         "threat": results.threat,
         "clean_accuracy": Figure(accuracy=clean.results.clean_accuracy, source=clean.name),
-        "worst_class": _worst_class(clean, lambda row: row.clean_accuracy),
+        "worst_class": worst_class(clean, lambda row: row.clean_accuracy),
         "threats": threats,
-        "curves": _curves(complete),
-        "corruptions": _corruptions(complete),
-        "certified": _certified(complete, results.threat),
-        "flags": [*_flags(sources), *(flag for figures in threats for flag in _own_flags(figures))],
+        "curves": curves_of(complete),
+        "corruptions": corruptions_of(complete),
+        "certified": certified_of(complete, results.threat),
+        "backdoor": backdoor_of(sources),
+        "verdict": verdict_of([source.results for source in sources]),
+        "flags": [*flags_of(sources), *(flag for figures in threats for flag in _own_flags(figures))],
         "cost": results.cost,
         "environment": results.environment,
         "evidence": [_evidence(source, folder) for source in sources],
-        "left_out": left_out,
+        "left_out": [*left_out, *broken],
     }
     return Gathered(checked_card(content, f"the card of {folder}"), run, {source.name: source for source in sources})
 
@@ -112,14 +119,27 @@ def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
         RequestError: no run is given, one cannot be read, or `out` is a file.
         RunFailed: the weights of a run are not those that were measured.
     """
-    from robustml.reporting.card_page import card_page
-
     if not folders:
         raise RequestError("a card needs at least one run directory, got none")
+    return write_gathered([gather(folder) for folder in folders], out)
+
+
+def write_gathered(found: Sequence[Gathered], out: Path, left_out: Mapping[str, str] | None = None) -> list[Card]:
+    """Write what `write_cards` writes, of cards that are gathered already.
+
+    Args:
+        found: at least one.
+        out: the folder to write into; made if absent.
+        left_out: runs of which no card could be made, and why; the page names them.
+
+    Raises:
+        RequestError: `out` is a file.
+    """
+    from robustml.reporting.card_page import card_page
+
     if out.is_file():
         raise RequestError(f"{out} is a file; card.json and card.html go into a folder")
-    found = [gather(folder) for folder in folders]
-    page = card_page(found, labels([gathered.run for gathered in found]))
+    page = card_page(found, labels([gathered.run for gathered in found]), left_out or {})
     contents = [gathered.card.model_dump(by_alias=True, mode="json") for gathered in found]
     text = json.dumps(contents if len(contents) > 1 else contents[0], indent=2, ensure_ascii=False, allow_nan=False)
     write_text(out / "card.json", text + "\n")
@@ -129,7 +149,13 @@ def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
 
 def card_lines(card: Card) -> list[str]:
     """The figures of a card as plain text, a line each."""
-    rows = [("clean accuracy", card.clean_accuracy, "")]
+    rows = []
+    if card.backdoor is not None:
+        figure = Figure(accuracy=card.backdoor.backdoor.attack_success_rate, source=card.backdoor.source)
+        twin = card.backdoor.backdoor.twin
+        beside = "" if twin is None else f"clean twin {percent(twin.attack_success_rate.value)}, "
+        rows.append(("attack success rate of the backdoor", figure, beside))
+    rows.append(("clean accuracy", card.clean_accuracy, ""))
     if card.worst_class is not None:
         rows.append(("worst class, clean", card.worst_class, f"class {card.worst_class.name}, "))
     for figures in card.threats:
@@ -150,10 +176,11 @@ def card_lines(card: Card) -> list[str]:
         block = card.corruptions.corruptions
         what = f"{'corruptions, mean':<{width}}  {percent(block.mean_accuracy):>6}"
         lines.append(f"{what}  of {len(block.accuracy)} kinds  {card.corruptions.source}")
+    if card.verdict is not None:
+        lines.insert(0, f"verdict: {card.verdict.word}: {'; '.join(card.verdict.sentences)}")
     lines += [f"flag: {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}" for flag in card.flags]
     lines += [f"left out: {line}" for line in card.left_out]
-    # A name must not repaint the terminal.
-    return ["".join(letter if letter.isprintable() else " " for letter in line) for line in lines]
+    return lines
 
 
 def threat_text(threat: Threat) -> str:
@@ -173,148 +200,11 @@ def _verify(run: Run) -> None:
         raise RequestError(f"{run.path} has no {WEIGHTS}: a card is about the weights of a finished run")
     if expected is None:
         raise RequestError(f"{run.path}/results.json names no digest of the weights, so that nothing can be verified")
-    found = _sha256(weights)
+    found = sha256(weights)
     if found != expected:
         raise RunFailed(
             f"{weights} was changed after the run: its digest is {found}, results.json says {expected}; no card is made"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-Item = TypeVar("Item")
-
-
-def _widest(candidates: Iterable[Item], rate: Callable[[Item], Rate]) -> Item:
-    """The one on the most examples; of equals the lowest."""
-    return min(candidates, key=lambda candidate: (-rate(candidate).n, rate(candidate).value or 0.0))
-
-
-def _highest(figure: Figure) -> float:
-    """The end of the 95% interval: what the figure may be at most, but for chance."""
-    high = figure.accuracy.ci95[1]
-    return 1.0 if high is None else high
-
-
-def _worst_class(source: Source, rate: Callable[[ClassResult], Rate]) -> ClassFigure | None:
-    known = [(value, row) for row in source.results.per_class if (value := rate(row).value) is not None]
-    if not known:
-        return None
-    row = min(known, key=lambda pair: pair[0])[1]
-    return ClassFigure(accuracy=rate(row), source=source.name, label=row.label, name=row.name)
-
-
-def _threats(sources: Sequence[Source], own: Threat) -> list[ThreatFigures]:
-    """The figures of every budget within which somebody attacked; the run's own first."""
-    groups: dict[tuple[str, str], list[Source]] = {}
-    for source in sources:
-        if source.results.attacks:
-            groups.setdefault(budget_of(source.results.threat), []).append(source)
-
-    def place(members: list[Source]) -> tuple[bool, bool, str, float]:
-        threat = members[0].results.threat
-        return budget_of(threat) != budget_of(own), threat.norm != own.norm, threat.norm, threat.eps
-
-    return [_threat_figures(members) for members in sorted(groups.values(), key=place)]
-
-
-def _threat_figures(members: Sequence[Source]) -> ThreatFigures:
-    attacks = [
-        AttackFigure(
-            attack=name,
-            source=member.name,
-            complete=member.results.complete,
-            **{key: getattr(attack, key) for key in AttackResult.model_fields},
-        )
-        for member in members
-        for name, attack in member.results.attacks.items()
-    ]
-    worst = [
-        (member, Figure(accuracy=member.results.worst_case.robust_accuracy, source=member.name))
-        for member in members
-        if member.results.worst_case is not None and member.results.worst_case.robust_accuracy.n
-    ]
-    whole = [(member, figure) for member, figure in worst if member.results.complete]
-    chosen = min(whole, key=lambda pair: _highest(pair[1])) if whole else None
-    figure = chosen[1] if chosen else None
-    rounded = [
-        Figure(accuracy=attack.rounded_accuracy, source=member.name)
-        for member, _ in whole
-        for attack in member.results.attacks.values()
-        if attack.rounded_accuracy is not None
-    ]
-    return ThreatFigures(
-        threat=members[0].results.threat,
-        worst_case=figure,
-        rounded_accuracy=min(rounded, key=_highest) if rounded else None,
-        worst_class=_worst_class(chosen[0], lambda row: row.robust_accuracy) if chosen else None,
-        others=[other for _, other in whole if other is not figure],
-        upper_bounds=[bound for member, bound in worst if not member.results.complete],
-        max_norm=max(attack.max_norm for attack in attacks),
-        attacks=sorted(attacks, key=lambda row: (-row.robust_accuracy.n, row.robust_accuracy.value or 0.0)),
-    )
-
-
-def _curves(sources: Sequence[Source]) -> list[SourcedCurve]:
-    """For each norm and attack the curve on the most images; of equals the one with the most points."""
-    found: dict[tuple[str, str], SourcedCurve] = {}
-
-    def size(curve: Curve) -> tuple[int, int]:
-        return curve.points[0].robust_accuracy.n, len(curve.points)
-
-    for source in sources:
-        curve, norm = source.results.curve, source.results.threat.norm
-        if curve is None or not curve.points:
-            continue
-        known = found.get((norm, curve.attack))
-        if known is None or size(curve) > size(known.curve):
-            found[norm, curve.attack] = SourcedCurve(norm=norm, curve=curve, source=source.name)
-    return list(found.values())
-
-
-def _corruptions(sources: Sequence[Source]) -> SourcedCorruptions | None:
-    """The most corruptions and severities; of equals those on the most images."""
-    found = [
-        SourcedCorruptions(corruptions=block, source=source.name)
-        for source in sources
-        if (block := source.results.corruptions) is not None and block.accuracy
-    ]
-
-    def size(one: SourcedCorruptions) -> tuple[int, int]:
-        points = [point for points in one.corruptions.accuracy.values() for point in points]
-        return len(points), min((point.accuracy.n for point in points), default=0)
-
-    return max(found, key=size) if found else None
-
-
-def _certified(sources: Sequence[Source], own: Threat) -> list[SourcedCertified]:
-    """For each method and budget the certificates of the most images; the run's own budget and exact methods first."""
-    groups: dict[tuple[str, tuple[str, str]], list[SourcedCertified]] = {}
-    for source in sources:
-        block = source.results.certified
-        if block is not None:
-            budget = budget_of(Threat(norm=block.norm, eps=block.eps))
-            groups.setdefault((block.method, budget), []).append(SourcedCertified(certified=block, source=source.name))
-    # Smoothing certifies another classifier than the one on the card: the model with noise around it.
-    order = sorted(groups, key=lambda group: (group[1] != budget_of(own), group[0] == "smoothing"))
-    return [_widest(groups[group], lambda one: one.certified.certified_accuracy) for group in order]
-
-
-def _flags(sources: Sequence[Source]) -> list[SourcedFlag]:
-    """Every flag once, with all files that raise it."""
-    raised: dict[tuple[str, str | None, str], list[str]] = {}
-    for source in sources:
-        for flag in source.results.flags:
-            names = raised.setdefault((flag.name, flag.attack, flag.message), [])
-            if source.name not in names:
-                names.append(source.name)
-    return [
-        SourcedFlag(name=name, attack=attack, message=message, sources=names)
-        for (name, attack, message), names in raised.items()
-    ]
 
 
 def _own_flags(figures: ThreatFigures) -> Iterator[SourcedFlag]:
@@ -335,9 +225,9 @@ def _evidence(source: Source, folder: Path) -> Evidence:
     config = (folder / source.name).with_name("config.yaml")
     return Evidence(
         name=source.name,
-        sha256=_sha256(folder / source.name),
-        config_sha256=_sha256(config) if config.is_file() else None,
-        command_line=_command_line(results.command, read_config(config).get("overrides")),
+        sha256=sha256(folder / source.name),
+        config_sha256=sha256(config) if config.is_file() else None,
+        command_line=_command_line(results.command, read_settings_file(config).get("overrides")),
         complete=results.complete,
         n=results.clean_accuracy.n,
         threat=results.threat,

@@ -36,6 +36,13 @@ def comparison_table(cards: Sequence[Card], names: Sequence[str]) -> str:
         if any(found):
             rows.append(_row(what, cells))
 
+    verdicts = [NOTHING if card.verdict is None else card.verdict.word for card in cards]
+    rows.append(_text_row("verdict", verdicts))
+    planted = [card.backdoor.backdoor.attack_success_rate if card.backdoor else None for card in cards]
+    if any(planted):
+        # Nobody's success is the best of its row.
+        cells = [f'<td class="number">{NOTHING}</td>' if rate is None else _cell(False, rate) for rate in planted]
+        rows.append(_row("attack success rate of the backdoor", cells))
     add("clean accuracy", lambda card: card.clean_accuracy)
     add("worst class, clean", lambda card: card.worst_class)
     for threat in distinct([figures.threat for card in cards for figures in card.threats]):

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
-from robustml.reporting import sections
 from robustml.reporting.card import Gathered, threat_text
-from robustml.reporting.card_comparison import comparison_bars, comparison_table, distinct
+from robustml.reporting.card_comparison import comparison_bars, comparison_table
+from robustml.reporting.card_evidence import evidence_table, fact_cards, headed_table, left_out_details
 from robustml.reporting.card_schema import SCHEMA, Card, ClassFigure, Figure, ThreatFigures
 from robustml.reporting.formats import NOTHING, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import document, facts, figure, section, tile
+from robustml.reporting.measured import corruption_section, extra_sections
+from robustml.reporting.page import document, figure, left_out_box, section, tile, verdict_box
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars
 from robustml.reporting.schema import Rate, Threat
 from robustml.reporting.tables import rate_cell
 
 __all__ = ["card_page"]
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 
-def card_page(found: Sequence[Gathered], names: Sequence[str]) -> str:
+
+def card_page(found: Sequence[Gathered], names: Sequence[str], left_out: Mapping[str, str] = _NONE) -> str:
     """The whole page.
 
     Args:
         found: one card, or several to set side by side.
         names: a short, distinct name for each.
+        left_out: runs of which no card could be made, and why.
     """
     if len(found) == 1:
         card = found[0].card
@@ -38,7 +43,7 @@ def card_page(found: Sequence[Gathered], names: Sequence[str]) -> str:
         "example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can lower "
         "them; certified ones are lower bounds. All figures: card.json.</footer>"
     )
-    return document(f"{heading} · robustness card", [head, *body, foot])
+    return document(f"{heading} · robustness card", [head, left_out_box(left_out), *body, foot])
 
 
 def _one(gathered: Gathered) -> list[str]:
@@ -49,6 +54,7 @@ def _one(gathered: Gathered) -> list[str]:
     if len(others) > 1:
         folded = f"<details><summary>Attacks within {len(others)} other budgets</summary>{folded}</details>"
     return [
+        _verdict(card),
         _verified(card),
         _tiles(card),
         _flag_box(card),
@@ -58,8 +64,8 @@ def _one(gathered: Gathered) -> list[str]:
         section("Accuracy as the attacker's budget grows", *_curves([gathered], [""])),
         _classes(gathered),
         *_measured(gathered),
-        section("What the figures are from", _evidence(card), _left_out(card)),
-        section("Facts", _facts(card)),
+        section("What the figures are from", evidence_table(card), left_out_details(card)),
+        section("Facts", fact_cards(card)),
     ]
 
 
@@ -68,9 +74,10 @@ def _several(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
     parts = [section("Side by side", comparison_table(cards, names), comparison_bars(cards, names))]
     parts.append(section("Accuracy as the attacker's budget grows", *_curves(found, names)))
     for place, (card, name) in enumerate(zip(cards, names, strict=True)):
-        details = _evidence(card) + _left_out(card) + _facts(card)
+        details = evidence_table(card) + left_out_details(card) + fact_cards(card)
         inside = [
             f"<h2>{escape(name)}</h2>",
+            _verdict(card),
             _verified(card),
             _flag_box(card),
             section("Worst case by budget", _budgets(card), level=3),
@@ -89,8 +96,15 @@ def _verified(card: Card) -> str:
     text = f"The weights on disk are those that were measured: their SHA-256 digest is the one named in {which}."
     if card.left_out:
         left_out = len(card.left_out)
-        text += f" {left_out} more {'was' if left_out == 1 else 'were'} left out: of another model, or other data."
+        were = "was" if left_out == 1 else "were"
+        text += f" {left_out} more {were} left out: of another model, of other data, or damaged."
     return f'<p class="lead">{escape(text)}</p>'
+
+
+def _verdict(card: Card) -> str:
+    """The verdict over all files, above all else."""
+    found = card.verdict
+    return "" if found is None else verdict_box(found.level, found.word, found.sentences)
 
 
 def _interval(rate: Rate) -> str:
@@ -105,7 +119,13 @@ def _tiles(card: Card) -> str:
     def rate_tile(what: str, rate: Rate, prefix: str = "") -> str:
         return tile(what, percent(rate.value), prefix + _interval(rate), share=rate.value)
 
-    cells = [rate_tile("Clean accuracy", card.clean_accuracy.accuracy)]
+    cells = []
+    if card.backdoor is not None:
+        success = card.backdoor.backdoor.attack_success_rate
+        css = "alarm" if card.verdict is not None and card.verdict.level == "alarm" else "alert"
+        name = "Attack success rate of the backdoor"
+        cells.append(tile(name, percent(success.value), _interval(success), share=success.value, css=css))
+    cells.append(rate_tile("Clean accuracy", card.clean_accuracy.accuracy))
     own = card.own_threat
     at = threat_text(card.threat)
     if own is None:
@@ -133,7 +153,16 @@ def _tiles(card: Card) -> str:
     names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in card.flags))
     count = len(card.flags)
     raised = f"{count} raised" if count else "none raised"
-    cells.append(tile("Flags", raised, names or "by the sanity checks", css="alert" if count else "fine"))
+    fine = card.verdict is not None and card.verdict.level == "fine"
+    css = "alert" if count else "fine" if fine else ""
+    cells.append(
+        tile(
+            "Flags",
+            raised,
+            names or "by the evaluator's checks of model and attacks, which look for no backdoor",
+            css=css,
+        )
+    )
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
@@ -147,11 +176,6 @@ def _flag_box(card: Card) -> str:
         return ""
     heading = f"<h3>⚠ {len(items)} {'flag' if len(items) == 1 else 'flags'} raised</h3>"
     return f'<div class="flags" role="note">{heading}<ul>{"".join(items)}</ul></div>'
-
-
-def _table(headings: Sequence[str], rows: Sequence[str], numbers: Sequence[str] = ()) -> str:
-    head = "".join(f"<th{' class=number' if name in numbers else ''}>{escape(name)}</th>" for name in headings)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _count(rate: Rate) -> str:
@@ -185,7 +209,7 @@ def _budgets(card: Card) -> str:
         rows += [row(f"{at}, another evaluation", other) for other in figures.others]
         rows += [row(f"{at}, at most: not complete", bound) for bound in figures.upper_bounds]
     headings = ["budget", "accuracy, 95% interval", "n", "rounded to 8 bits", "worst class", "file"]
-    return _table(headings, rows, numbers=headings[1:])
+    return headed_table(headings, rows, numbers=headings[1:])
 
 
 def _class_cell(worst: ClassFigure | None) -> str:
@@ -218,10 +242,10 @@ def _attacks(card: Card, figures: ThreatFigures, level: int = 2) -> str:
     change = f"largest change ({norm_text(figures.threat.norm)})"
     headings = ["attack", "robust accuracy, 95% interval", "n", "rounded to 8 bits", change, "time", "file"]
     note = f"Largest change that any attack made: {figures.max_norm:.4g}, allowed {figures.threat.eps:.4g}."
-    table = _table(["attack", "file", "settings"], settings, numbers=["file"])
+    table = headed_table(["attack", "file", "settings"], settings, numbers=["file"])
     return section(
         f"Attacks within {threat_text(figures.threat)}",
-        _table(headings, rows, numbers=headings[1:]),
+        headed_table(headings, rows, numbers=headings[1:]),
         f'<p class="note">{escape(note)}</p>',
         f"<details><summary>Settings of the attacks</summary>{table}</details>",
         level=level,
@@ -267,53 +291,9 @@ def _measured(gathered: Gathered) -> list[str]:
     card = gathered.card
     parts = []
     if card.corruptions is not None:
-        parts.append(sections.corruption_section(gathered.sources[card.corruptions.source].results))
+        parts.append(corruption_section(gathered.sources[card.corruptions.source].results))
     for proof in card.certified:
         results = gathered.sources[proof.source].results
         alone = results.model_copy(update={"corruptions": None, "backdoor": None, "extraction": None})
-        parts.append(sections.extra_sections(alone))
+        parts.append(extra_sections(alone))
     return parts
-
-
-def _evidence(card: Card) -> str:
-    rows, lines = [], []
-    for place, evidence in enumerate(card.evidence):
-        attacks = ", ".join(evidence.attacks) or "no attack"
-        state = "" if evidence.complete else ", not complete"
-        config = evidence.config_sha256 or "missing"
-        rows.append(
-            f'<tr><td class="number">{place + 1}</td><th scope="row">{escape(evidence.name)}<dl>'
-            f'<dd class="digest">{escape(evidence.sha256)}</dd>'
-            f'<dd class="digest">config.yaml {escape(config)}</dd></dl></th>'
-            f'<td>{escape(f"{attacks}{state}")}</td><td class="number">{evidence.n:,}</td></tr>'
-        )
-        lines.append(f"# {place + 1}\n{evidence.command_line or 'the settings of its config.yaml'}")
-    table = _table(["no.", "file, and SHA-256 digests", "attacks", "n"], rows, numbers=["no.", "n"])
-    commands = f'<pre style="white-space:pre-wrap">{escape(chr(10).join(lines))}</pre>'
-    return f"{table}<details open><summary>To repeat it</summary>{commands}</details>"
-
-
-def _left_out(card: Card) -> str:
-    if not card.left_out:
-        return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in card.left_out)
-    return f'<div class="note"><p>Left out:</p><ul>{items}</ul></div>'
-
-
-def _facts(card: Card) -> str:
-    model = card.model.model_dump()
-    model["weights sha256, verified"] = model.pop("sha256")
-    cost = card.cost
-    run = {
-        "experiment": card.experiment,
-        "seed": card.seed,
-        "training": seconds_text(cost.train_seconds) if cost.train_seconds else None,
-        "crafting attacks in training": percent(cost.attack_share) if cost.attack_share is not None else None,
-    }
-    environments = [evidence.environment for evidence in card.evidence]
-    cards = [facts("Model", model), facts("Data", card.data.model_dump()), facts("Run", run)]
-    cards += [
-        facts("Environment" if place == 0 else f"Environment, {place + 1}", environment.model_dump())
-        for place, environment in enumerate(distinct(environments))
-    ]
-    return f'<div class="facts">{"".join(cards)}</div>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +9,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from robustml.errors import RequestError
-from robustml.reporting.blocks import Part
+from robustml.reporting.rates import Part
+from robustml.reporting.reading import read_content
 from robustml.reporting.schema import (
     AttackResult,
+    Backdoor,
     Certified,
     Corruptions,
     Cost,
@@ -29,9 +30,11 @@ __all__ = [
     "SCHEMA",
     "AttackFigure",
     "Card",
+    "CardVerdict",
     "ClassFigure",
     "Evidence",
     "Figure",
+    "SourcedBackdoor",
     "SourcedCertified",
     "SourcedCorruptions",
     "SourcedCurve",
@@ -123,6 +126,21 @@ class SourcedCertified(Part):
     source: str
 
 
+class SourcedBackdoor(Part):
+    """What a backdoor does, and where it is from."""
+
+    backdoor: Backdoor
+    source: str
+
+
+class CardVerdict(Part):
+    """The verdict over all files: "fine", "caution" or "alarm", a word or two, and sentences."""
+
+    level: Literal["fine", "caution", "alarm"]
+    word: str
+    sentences: list[str]
+
+
 class SourcedFlag(Flag):
     """A flag and every file that raises it."""
 
@@ -159,6 +177,9 @@ class Card(Part):
     curves: list[SourcedCurve]
     corruptions: SourcedCorruptions | None
     certified: list[SourcedCertified]
+    # Cards of before do not have these two.
+    backdoor: SourcedBackdoor | None = None
+    verdict: CardVerdict | None = None
     flags: list[SourcedFlag]
     cost: Cost
     environment: Environment
@@ -190,7 +211,7 @@ class Card(Part):
             named = (figures.worst_case, figures.rounded_accuracy, figures.worst_class)
             yield from (figure.source for figure in (*named, *figures.others, *figures.upper_bounds) if figure)
             yield from (attack.source for attack in figures.attacks)
-        others = (self.worst_class, self.corruptions, *self.curves, *self.certified)
+        others = (self.worst_class, self.corruptions, self.backdoor, *self.curves, *self.certified)
         yield from (other.source for other in others if other is not None)
         yield from (name for flag in self.flags for name in flag.sources)
 
@@ -228,12 +249,9 @@ def read_cards(path: Path | str) -> list[Card]:
     path = Path(path)
     if path.is_dir():
         path = path / "card.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}; robustml card <run> writes it") from error
-    except ValueError as error:
-        raise RequestError(f"{path} is not JSON: {error}") from error
+    if not path.exists():
+        raise RequestError(f"cannot read {path}: No such file or directory; robustml card <run> writes it")
+    content = read_content(path)
     return [checked_card(one, str(path)) for one in (content if isinstance(content, list) else [content])]
 
 

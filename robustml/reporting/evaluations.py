@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustml.errors import RequestError, printable
 from robustml.reporting.schema import Results, read_results
 
 __all__ = ["Source", "evaluations_of"]
@@ -18,25 +19,30 @@ class Source:
     results: Results
 
 
-def evaluations_of(run: Path) -> tuple[list[Source], list[str]]:
+def evaluations_of(run: Path) -> tuple[list[Source], list[str], list[str]]:
     """The results of a run and of all finished evaluations of the same model on the same data below it.
 
     Returns:
-        The run's own results first; and a line for each evaluation that is left out, for it says nothing of this model.
+        The run's own results first; a line for each evaluation that is left out, for it says nothing of this model; and
+        a line for each that cannot be read.
 
     Raises:
-        RequestError: the run has no results, or a file of results cannot be read.
+        RequestError: the run has no results, or its own cannot be read.
     """
     own = Source("results.json", read_results(run / "results.json"))
-    sources, left_out = [own], []
+    sources, left_out, broken = [own], [], []
     for folder in ("evaluations", "sweeps"):
         for path in sorted((run / folder).rglob("results.json")):
-            name = path.relative_to(run).as_posix()
-            results = read_results(path)
+            name = printable(path.relative_to(run).as_posix())
+            try:
+                results = read_results(path)
+            except RequestError as error:
+                broken.append(printable(str(error).replace(str(path), name)))
+                continue
             if results.model.sha256 != own.results.model.sha256:
                 left_out.append(f"{name}: other weights (which=last?)")
             elif results.data.fingerprint != own.results.data.fingerprint:
                 left_out.append(f"{name}: other data")
             else:
                 sources.append(Source(name, results))
-    return sources, left_out
+    return sources, left_out, broken

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from robustml.reporting.blocks import Count, Part, Rate
 from robustml.reporting.figures import as_svg, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.formats import half_width, percent, plain
 from robustml.reporting.page import figure, section
+from robustml.reporting.rates import Count, Part, Rate
 from robustml.reporting.tables import rate_cell
 
 __all__ = ["Extraction", "ExtractionPoint", "extraction_section", "extraction_table"]

@@ -15,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from robustml.errors import printable
+
 __all__ = [
     "BLUE",
     "FONTS",
@@ -114,11 +116,6 @@ def legend_above(axes: Axes, columns: int) -> None:
             loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.2,
             columnspacing=1.6, borderpad=0.3, fontsize=10,
         )  # fmt: skip
-
-
-def printable(text: str) -> str:
-    """Without the control characters that XML does not allow."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def as_svg(figure: Figure, description: str) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "eps_text",
     "eps_texts",
     "half_width",
+    "interval_text",
     "norm_text",
     "parse_eps",
     "percent",
@@ -32,6 +33,13 @@ def percent(value: float | None, sign: str = "%") -> str:
 def half_width(rate: Rate) -> float | None:
     """Half of the 95% interval, as a fraction; the interval of Wilson is not quite symmetric about the value."""
     return None if rate.value is None else (rate.ci95[1] - rate.ci95[0]) / 2
+
+
+def interval_text(rate: Rate) -> str:
+    """The 95% interval in words."""
+    if rate.value is None:
+        return "no test examples"
+    return f"95% interval {percent(rate.ci95[0], sign='')} to {percent(rate.ci95[1])}"
 
 
 def parse_eps(value: Any) -> float | None:

@@ -20,7 +20,7 @@ from robustml.errors import RequestError, nearest
 from robustml.reporting.evaluations import Source
 from robustml.reporting.formats import norm_text, parse_eps
 
-__all__ = ["Condition", "Verdict", "judge", "parse_condition"]
+__all__ = ["Condition", "Judgement", "judge", "parse_condition"]
 
 # What a condition may speak of, and whether it takes a budget (@eps) and the name of an attack (:attack).
 FIGURES: Mapping[str, tuple[bool, bool]] = {
@@ -74,7 +74,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Whether a condition holds, the figure that decided it (None where there was none), and where that is from."""
 
     condition: Condition
@@ -141,7 +141,7 @@ def _taken(eps: bool, attack: bool) -> str:
     return " and ".join(taken) or "neither @<eps> nor :<attack>"
 
 
-def judge(condition: Condition, sources: Sequence[Source], *, lower_bound: bool = False) -> Verdict:
+def judge(condition: Condition, sources: Sequence[Source], *, lower_bound: bool = False) -> Judgement:
     """Hold a condition against every figure that it speaks of.
 
     Args:
@@ -170,7 +170,7 @@ def judge(condition: Condition, sources: Sequence[Source], *, lower_bound: bool 
     if not decisive:
         at = f" at {norm_text(threat.norm)} eps {eps:.6g}" if FIGURES[condition.figure][0] else ""
         reason = "only of evaluations that are not complete" if found else f"no such figure{at} in {_names(sources)}"
-        return Verdict(condition, False, None, reason)
+        return Judgement(condition, False, None, reason)
     failing = [figure for figure in decisive if not compare(figure.compared(condition, lower_bound), condition.bound)]
 
     def badness(figure: _Found) -> float:
@@ -181,7 +181,7 @@ def judge(condition: Condition, sources: Sequence[Source], *, lower_bound: bool 
 
     worst = max(failing or decisive, key=badness)
     bound = f"95% bound {worst.compared(condition, True):.4g}, " if lower_bound else ""
-    return Verdict(condition, not failing, worst.value, bound + worst.source)
+    return Judgement(condition, not failing, worst.value, bound + worst.source)
 
 
 def _names(sources: Sequence[Source]) -> str:

@@ -51,6 +51,7 @@ def _heading(kicker: str, heading: str) -> str:
 def _one(run: Run, heading: str) -> list[str]:
     from robustml.reporting import sections
     from robustml.reporting.health import health_parts
+    from robustml.reporting.measured import extra_sections
     from robustml.reporting.page import section
 
     results = run.results
@@ -64,7 +65,7 @@ def _one(run: Run, heading: str) -> list[str]:
         section("Accuracy as the attacker's budget grows", sections.curve_figure(run)),
         sections.example_section(run),
         sections.class_section(run),
-        sections.extra_sections(results),
+        extra_sections(results),
         section("Training", sections.training_figure(run), sections.selection_table(results), health_parts(run)),
         section("Cost and facts", sections.fact_cards(run)),
         sections.config_details(run),
@@ -78,7 +79,12 @@ def _several(runs: Sequence[Run], heading: str) -> list[str]:
     anchors = [f"run-{place + 1}" for place in range(len(runs))]
     names = labels(runs)
     bars = [
-        (name, run.results.clean_accuracy, run.results.worst_case.robust_accuracy if run.results.worst_case else None)
+        # Where nobody attacked, the worst case is the clean accuracy, and no bar of robustness.
+        (
+            name,
+            run.results.clean_accuracy,
+            run.results.worst_case.robust_accuracy if run.results.worst_case and run.results.attacks else None,
+        )
         for name, run in zip(names, runs, strict=True)
     ]
     data = ", ".join(dict.fromkeys(run.results.data.name for run in runs))
@@ -118,6 +124,7 @@ def _short(run: Run, name: str, anchor: str) -> str:
     """One run within a comparison: the essentials, the rest folded."""
     from robustml.reporting import sections
     from robustml.reporting.health import health_parts
+    from robustml.reporting.measured import extra_sections
     from robustml.reporting.page import section
 
     inner = [
@@ -133,7 +140,7 @@ def _short(run: Run, name: str, anchor: str) -> str:
         sections.tiles(run),
         sections.flag_box(run.results, level=3) if run.results.flags else "",
         section("Attacks", sections.attacks_table(run.results), level=3),
-        sections.extra_sections(run.results),
+        extra_sections(run.results),
         f"<details><summary>Examples, classes, training, cost and facts</summary>{more}</details>",
         sections.config_details(run),
     ]

@@ -7,7 +7,7 @@ found, and runs whose 95% intervals overlap may well change places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from robustml.files import write_text
 from robustml.reporting.formats import NOTHING, eps_text, norm_text, percent
 from robustml.reporting.runs import Run, labels
 from robustml.reporting.schema import Rate
+from robustml.reporting.spreadsheet import csv_text
+from robustml.reporting.verdict import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +36,7 @@ def leaderboard_frame(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         A row a model, best first within each contest (data, norm, eps, n): `rank`, `run`, `experiment`, `model`,
         `parameters`, the contest, `clean_accuracy`, `worst_case` with `worst_case_low` and `worst_case_high`,
-        `attacks` and `flags`. Equal accuracies share a rank.
+        `attacks`, `flags` and `verdict`. Equal accuracies share a rank.
     """
     import pandas as pd
 
@@ -59,6 +61,7 @@ def leaderboard_frame(runs: Sequence[Run]) -> pd.DataFrame:
                 "attacks": " ".join(results.attacks),
                 "weights": results.model.sha256 or name,
                 "flags": len(results.flags),
+                "verdict": verdict(results).word,
             }
         )
     frame = pd.DataFrame(rows)
@@ -90,14 +93,21 @@ def leaderboard_table(frame: pd.DataFrame) -> str:
     return "\n\n".join(blocks) + "\naccuracy in %, 95% interval in brackets; robust: worst case over the attacks"
 
 
-def write_leaderboard(runs: Sequence[Run], folder: Path) -> pd.DataFrame:
-    """Write `leaderboard.csv` and `leaderboard.html` into a folder, and return the ranking."""
-    from robustml.reporting.page import document, section
+def write_leaderboard(runs: Sequence[Run], folder: Path, left_out: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Write `leaderboard.csv` and `leaderboard.html` into a folder, and return the ranking.
+
+    Args:
+        runs: in any order.
+        folder: where to write.
+        left_out: runs that could not be read, and why; the page names them.
+    """
+    from robustml.reporting.page import document, left_out_box, section
 
     frame = leaderboard_frame(runs)
-    write_text(folder / "leaderboard.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "leaderboard.csv", csv_text(frame))
     heading = f"{len(frame)} runs by accuracy under attack"
     body = [f'<header><p class="kicker">Robustness report</p><h1>{escape(heading)}</h1></header>']
+    body.append(left_out_box(left_out or {}))
     body += [section(_title(contest), _html(part)) for contest, part in frame.groupby(_CONTEST, sort=False)]
     body.append(
         "<footer>Robust: an image counts if no attack turned it; an upper bound, which a stronger attack can lower. "
@@ -115,11 +125,11 @@ def _worst(run: Run) -> Rate | None:
 
 def _title(contest: Any) -> str:
     data, norm, eps, n = contest
-    return f"{_printable(data)}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images"
+    return f"{data}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images"
 
 
-_HEADINGS = ["rank", "run", "model", "parameters", "clean", "robust", "", "attacks", "flags"]
-_TEXT = {"run", "model", "attacks"}
+_HEADINGS = ["rank", "run", "model", "parameters", "clean", "robust", "", "attacks", "flags", "verdict"]
+_TEXT = {"run", "model", "attacks", "verdict"}
 
 
 def _cells(row: Any) -> list[str]:
@@ -130,14 +140,15 @@ def _cells(row: Any) -> list[str]:
     interval = f"[{percent(row['worst_case_low'], '')}, {percent(row['worst_case_high'], '')}]" if known else ""
     return [
         NOTHING if pd.isna(row["rank"]) else str(row["rank"]),
-        _printable(row["run"]),
-        _printable(row["model"]),
+        row["run"],
+        row["model"],
         NOTHING if pd.isna(row["parameters"]) else f"{row['parameters']:,}",
         percent(row["clean_accuracy"], ""),
         percent(row["worst_case"], "") if known else NOTHING,
         interval,
-        _printable(row["attacks"]) or "none",
+        row["attacks"] or "none",
         str(row["flags"]) if row["flags"] else "none",
+        row["verdict"],
     ]
 
 
@@ -150,10 +161,7 @@ def _html(part: pd.DataFrame) -> str:
             f"<td{'' if name in _TEXT else ' class=number'}>{escape(cell)}</td>"
             for name, cell in zip(_HEADINGS, cells, strict=True)
         )
-        body += f"<tr{' class=leads' if cells[0] == '1' else ''}>{inside}</tr>"
+        # Whoever holds the trigger holds the model: it leads nothing.
+        leads = cells[0] == "1" and row["verdict"] != "backdoored"
+        body += f"<tr{' class=leads' if leads else ''}>{inside}</tr>"
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and control codes, which would let a name repaint the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

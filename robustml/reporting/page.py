@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from robustml.reporting.formats import plain
+from robustml.reporting.formats import interval_text, percent, plain
+from robustml.reporting.verdict import Verdict
 
-__all__ = ["document", "facts", "figure", "section", "tile"]
+__all__ = [
+    "document",
+    "facts",
+    "figure",
+    "left_out_box",
+    "section",
+    "table",
+    "tile",
+    "verdict_box",
+    "verdict_tiles",
+]
 
 STYLESHEET = """
 :root{color-scheme:light dark;--page:#f5f7f9;--card:#fff;--ink:#1f2933;--soft:#5b6773;--line:#dfe4e9;
 --blue:#0072b2;--pale:#b9d6ea;--track:#e9edf1;--alert:#a33f00;--alert-card:#fff3ea;--alert-line:#eab78f;
---good:#00694d;--lead:#eef6fb}
+--good:#00694d;--lead:#eef6fb;--alarm:#a8071a;--alarm-card:#fdeeee;--alarm-line:#e3a1a1}
 @media (prefers-color-scheme:dark){:root{--page:#12171c;--card:#1b2229;--ink:#e6ebf0;--soft:#9dabb8;--line:#323c46;
 --blue:#5bb4e5;--pale:#3f6c88;--track:#2b343d;--alert:#ffb27a;--alert-card:#33231a;--alert-line:#7a4a26;
---good:#5fd3ad;--lead:#1d2f3b}}
+--good:#5fd3ad;--lead:#1d2f3b;--alarm:#ff9a9a;--alarm-card:#371d20;--alarm-line:#7d3a40}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);line-height:1.5;font-size:16px;
@@ -42,6 +53,17 @@ font-variant-numeric:tabular-nums}
 .tile.alert{background:var(--alert-card);border-color:var(--alert-line)}
 .tile.alert .value{color:var(--alert)}
 .tile.fine .value{color:var(--good)}
+.tile.alarm{background:var(--alarm-card);border-color:var(--alarm-line)}
+.tile.alarm .value{color:var(--alarm)}
+.tile.alarm .bar i{background:var(--alarm)}
+.word.fine{color:var(--good)}.word.caution{color:var(--alert)}.word.alarm{color:var(--alarm);font-weight:600}
+.verdict{border:1px solid var(--line);border-left:5px solid var(--good);border-radius:8px;padding:.7rem 1.1rem;
+margin:1.1rem 0;background:var(--card)}
+.verdict b{display:block;font-size:1.12rem;color:var(--good)}
+.verdict.caution{background:var(--alert-card);border-color:var(--alert-line);border-left-color:var(--alert)}
+.verdict.caution b{color:var(--alert)}
+.verdict.alarm{background:var(--alarm-card);border-color:var(--alarm-line);border-left-color:var(--alarm)}
+.verdict.alarm b{color:var(--alarm)}
 .bar{display:block;height:5px;border-radius:3px;background:var(--track);overflow:hidden;margin-top:4px}
 .bar i{display:block;height:100%;background:var(--blue);border-radius:3px}
 .bar.clean i{background:var(--pale)}
@@ -87,10 +109,11 @@ footer{color:var(--soft);font-size:.85rem;margin-top:2.5rem;border-top:1px solid
 @media (max-width:640px){main{padding:1.1rem .8rem 2rem}h1{font-size:1.5rem}figure svg{min-width:560px}
 .tile .value{font-size:1.45rem}.tiles{grid-template-columns:1fr 1fr}.facts{grid-template-columns:1fr}}
 @media print{@page{margin:14mm}:root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;
---blue:#0072b2;--pale:#b9d6ea;--track:#e9edf1;--alert:#a33f00;--alert-card:#fff;--good:#00694d;--lead:#fff}
+--blue:#0072b2;--pale:#b9d6ea;--track:#e9edf1;--alert:#a33f00;--alert-card:#fff;--good:#00694d;--lead:#fff;--alarm:#a8071a;--alarm-card:#fff}
 body{font-size:11pt}main{max-width:none;padding:0}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-figure,.tile,.flags,.facts>div,tr{break-inside:avoid}h2,h3{break-after:avoid}figure.pictures svg{max-width:100%}}
+figure,.tile,.flags,.verdict,.facts>div,tr{break-inside:avoid}h2,h3{break-after:avoid}
+figure.pictures svg{max-width:100%}}
 """
 
 
@@ -121,7 +144,7 @@ def tile(what: str, value: str, more: str = "", *, share: float | None = None, c
         value: the figure, as text.
         more: plain text below it.
         share: in [0, 1]; draws a bar so long.
-        css: further classes: "alert", "fine" or "pale".
+        css: further classes: "alarm", "alert", "fine" or "pale".
     """
     pale = " clean" if css == "pale" else ""
     bar = "" if share is None else f'<span class="bar{pale}"><i style="width:{100 * share:.1f}%"></i></span>'
@@ -129,6 +152,45 @@ def tile(what: str, value: str, more: str = "", *, share: float | None = None, c
         f'<div class="tile {css}"><span class="what">{escape(what)}</span><span class="value">{escape(value)}</span>'
         f'<span class="more">{escape(more)}</span>{bar}</div>'
     )
+
+
+def table(head: str, rows: Iterable[str]) -> str:
+    """A table in a box that scrolls by itself where it is too wide: its heading row and its rows, in HTML."""
+    return f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def left_out_box(reasons: Mapping[str, str]) -> str:
+    """The runs that a page leaves out, set apart, each with its reason; "" where there is none."""
+    if not reasons:
+        return ""
+    items = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in reasons.items())
+    noun = "run" if len(reasons) == 1 else "runs"
+    return f'<div class="flags"><h2>⚠ {len(reasons)} {noun} failed and left out</h2><ul>{items}</ul></div>'
+
+
+def verdict_box(level: str, word: str, sentences: Sequence[str]) -> str:
+    """The verdict, above all else on a page: a word, and a sentence for each figure that was asked for and each doubt.
+
+    Colour alone says nothing to many eyes, nor on paper: the word says the same.
+    """
+    text = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+    return f'<p class="verdict {level}" role="note"><b>{escape(word[0].upper() + word[1:])}</b>{escape(text)}</p>'
+
+
+def verdict_tiles(found: Verdict) -> list[str]:
+    """A tile for each figure that was asked for, the leading one first."""
+    css = {"fine": "", "caution": "alert", "alarm": "alarm"}
+    return [
+        tile(
+            finding.name,
+            percent(finding.value),
+            "; ".join(filter(None, (finding.beside, "" if finding.rate is None else interval_text(finding.rate)))),
+            share=finding.value,
+            css=css[finding.level],
+        )
+        for finding in found.findings
+        if finding.name and finding.kind != "clean"
+    ]
 
 
 def section(title: str, *parts: str, level: int = 2) -> str:

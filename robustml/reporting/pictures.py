@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustml.reporting.figures import BLUE, FONTS, GREY, INK, VERMILLION, printable
+from robustml.errors import printable
+from robustml.reporting.figures import BLUE, FONTS, GREY, INK, VERMILLION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

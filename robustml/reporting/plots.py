@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
+from robustml.errors import printable
 from robustml.reporting.figures import (
     BLUE,
     GREY,
@@ -18,7 +19,6 @@ from robustml.reporting.figures import (
     legend_above,
     new_figure,
     percent_axis,
-    printable,
     style,
     styled,
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
 
-from robustml.reporting.figures import BLUE, GREY, INK, VERMILLION, as_svg, new_figure, printable, styled
+from robustml.errors import printable
+from robustml.reporting.figures import BLUE, GREY, INK, VERMILLION, as_svg, new_figure, styled
 from robustml.reporting.health import draw_health, mark_collapse
 
 if TYPE_CHECKING:

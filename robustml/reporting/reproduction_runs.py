@@ -95,7 +95,10 @@ def read_finished(folder: Path) -> Finished:
     Raises:
         RequestError: a file of it cannot be read.
     """
-    own, *others = (source.results for source in evaluations_of(folder)[0])
+    sources, _, broken = evaluations_of(folder)
+    if broken:
+        raise RequestError(f"{folder}: {broken[0]}")
+    own, *others = (source.results for source in sources)
     run = read_run(folder)
     if run.health is not None and not {"epoch", "healthy"} <= {*run.health}:
         raise RequestError(f"{folder / 'health.csv'} is not a run's health: expected the columns epoch and healthy")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.errors import RequestError
-from robustml.reporting.formats import parse_eps
+from robustml.errors import RequestError, printable
+from robustml.files import read_text
+from robustml.reporting.formats import eps_text, parse_eps
+from robustml.reporting.reading import read_settings_file
 from robustml.reporting.schema import Results, read_results
 
 if TYPE_CHECKING:
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Examples", "Run", "find_runs", "labels", "read_config", "read_run"]
+__all__ = ["Examples", "Run", "comparable", "find_runs", "labels", "one_model", "read_run"]
+
+# A few examples of a run; a file that unpacks to more is somebody's attempt to fill the memory.
+_LARGEST_EXAMPLES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +87,28 @@ class Run:
 
     @property
     def train_eps(self) -> float | None:
-        """The budget that the config trained with (`threat.eps`), or None if it does not say."""
+        """The budget within which training attacked (`threat.eps`); None where it did not, or none was trained."""
+        if self.results.command != "train" or not self._attacked_in_training:
+            return None
         threat = self.config.get("threat")
         return parse_eps(threat.get("eps")) if isinstance(threat, dict) else None
+
+    @property
+    def budget_remark(self) -> str:
+        """What the budget of the attacker has to do with the training of the model."""
+        if self.results.command != "train" or "objective" not in self.config:
+            return "largest change allowed"
+        if not self._attacked_in_training:
+            return "trained without attacks"
+        return "largest change allowed" if self.train_eps is None else f"training threat {eps_text(self.train_eps)}"
+
+    @property
+    def _attacked_in_training(self) -> bool:
+        """Whether the objective has an attack or bounds a threat, itself or in one that it wraps."""
+        # A class of somebody else's may keep its attack elsewhere; the share of one that has none is clockwork.
+        return (self.results.cost.attack_share or 0.0) > 0.02 or any(
+            key in ("attack", "threat") and value is not None for key, value in _entries(self.config.get("objective"))
+        )
 
     @property
     def unit(self) -> str:
@@ -99,7 +124,7 @@ def read_run(path: Path | str) -> Run:
     """Read a run directory; only results.json must be there.
 
     Raises:
-        RequestError: if results.json is missing, or any of the files cannot be understood.
+        RequestError: if results.json is missing, or any of the files is empty, damaged or not understood; names it.
     """
     path = Path(path)
     if not path.is_dir():
@@ -110,28 +135,55 @@ def read_run(path: Path | str) -> Run:
         path=path,
         results=results,
         metrics=_read_metrics(path / "metrics.csv"),
-        config_text=config_file.read_text(encoding="utf-8") if config_file.is_file() else None,
-        config=read_config(config_file),
+        config_text="\n".join(map(printable, read_text(config_file).split("\n"))) if config_file.is_file() else None,
+        config=read_settings_file(config_file),
         examples=_read_examples(path / "examples.npz"),
         health=_read_health(path / "health.csv"),
     )
 
 
-def find_runs(folder: Path | str) -> list[Run]:
+def find_runs(folder: Path | str) -> tuple[list[Run], dict[str, str]]:
     """All runs at or below a folder, by path; hidden folders are passed over.
 
+    Returns:
+        The runs, and why each run that cannot be read was left out, by its place below `folder`.
+
     Raises:
-        RequestError: if the folder is missing, or a run in it cannot be read.
+        RequestError: if the folder is missing.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder")
-    files = [file for file in folder.rglob("results.json") if not _hidden(file.relative_to(folder))]
-    return [read_run(file.parent) for file in sorted(files)]
+    runs, left_out = [], {}
+    for file in sorted(file for file in folder.rglob("results.json") if not _hidden(file.relative_to(folder))):
+        try:
+            runs.append(read_run(file.parent))
+        except RequestError as error:
+            # What is made of it travels: it names files by their place below the folder.
+            left_out[printable(file.parent.relative_to(folder).as_posix())] = printable(
+                str(error).replace(str(folder), ".")
+            )
+    return runs, left_out
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
+
+
+def comparable(runs: Sequence[Run]) -> bool:
+    """Whether one figure under attack is better than another: other models, on the same examples, within one budget."""
+    contests = {
+        (run.results.data.fingerprint or run.results.data.name, run.results.threat.norm, run.results.threat.eps,
+         run.results.clean_accuracy.n)
+        for run in runs
+    }  # fmt: skip
+    return len(contests) == 1 and not one_model(runs)
+
+
+def one_model(runs: Sequence[Run]) -> bool:
+    """Whether all of several runs measured the same weights."""
+    weights = {run.results.model.sha256 for run in runs}
+    return len(runs) > 1 and len(weights) == 1 and None not in weights
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -155,28 +207,14 @@ def _distinction(run: Run, alike: Sequence[Run]) -> str:
         return f", seed {run.results.seed}"
     # Not the whole path: a report must not spell out the folders of the machine.
     common = Path(os.path.commonpath([other.path.resolve().parent for other in alike]))
-    return f" ({run.path.resolve().relative_to(common).as_posix()})"
+    return f" ({printable(run.path.resolve().relative_to(common).as_posix())})"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A YAML mapping, or an empty one if the file is absent.
-
-    Raises:
-        RequestError: if the file is not a YAML mapping.
-    """
-    import yaml
-
-    if not path.is_file():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise RequestError(f"{path} must hold a YAML mapping, got {type(content).__name__}")
-    return content
+def _entries(settings: object) -> Iterator[tuple[object, object]]:
+    """Keys and values of nested settings."""
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        yield key, value
+        yield from _entries(value)
 
 
 def _read_table(path: Path) -> pd.DataFrame | None:
@@ -185,11 +223,12 @@ def _read_table(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        return pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not a table of comma-separated values: {error}") from error
+        return pd.read_csv(io.StringIO(read_text(path)))
+    except RequestError:
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} is not a table of comma-separated values: {reason}") from error
 
 
 def _read_health(path: Path) -> pd.DataFrame | None:
@@ -225,28 +264,35 @@ def _read_examples(path: Path) -> Examples | None:
     if not path.is_file():
         return None
     try:
+        with zipfile.ZipFile(path) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > _LARGEST_EXAMPLES:
+            raise RequestError(f"{path} unpacks to {size / 2**20:,.0f} MiB, so it is none of ours")
         # allow_pickle=False: a report must not run what a file brings along.
         with np.load(path, allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
             count = len(x)
             unknown = np.full(count, np.nan)
+            names = arrays["class_names"].reshape(-1) if "class_names" in arrays else ()
             examples = Examples(
-                x=x,
-                x_adv=arrays["x_adv"],
+                x=x.astype(float),
+                x_adv=arrays["x_adv"].astype(float),
                 y=y.astype(int),
                 prediction=arrays["prediction"].astype(int),
                 adversarial_prediction=arrays["adversarial_prediction"].astype(int),
-                confidence=arrays.get("confidence", unknown),
-                adversarial_confidence=arrays.get("adversarial_confidence", unknown),
-                class_names=tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else (),
-                attack=str(arrays["attack"]) if "attack" in arrays else "",
+                confidence=arrays.get("confidence", unknown).astype(float),
+                adversarial_confidence=arrays.get("adversarial_confidence", unknown).astype(float),
+                class_names=tuple(printable(str(name)) for name in names),
+                attack=printable(str(arrays["attack"])) if "attack" in arrays else "",
             )
+    except RequestError:
+        raise
     except KeyError as error:
         raise RequestError(f"{path} lacks an array: {error.args[0]}") from error
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} cannot be read as arrays: {error}") from error
-    lengths = {len(examples.x_adv), len(y), len(examples.prediction), len(examples.adversarial_prediction)}
-    lengths |= {len(examples.confidence), len(examples.adversarial_confidence)}
-    if lengths != {count} or examples.x.shape != examples.x_adv.shape:
+    except (OSError, EOFError, ValueError, TypeError, MemoryError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path} cannot be read as arrays: {' '.join(str(error).split())}") from error
+    rows = (examples.y, examples.prediction, examples.adversarial_prediction, examples.confidence,
+            examples.adversarial_confidence)  # fmt: skip
+    if {row.shape for row in rows} != {(count,)} or examples.x.shape != examples.x_adv.shape or examples.x.ndim < 2:
         raise RequestError(f"{path}: the arrays differ in length or shape")
     return examples if count else None

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -27,16 +27,14 @@ from robustml.reporting.blocks import (
     Environment,
     Flag,
     ModelFacts,
-    Part,
-    Rate,
     SelectedEpoch,
     Selection,
     Threat,
     Twin,
     WorstCase,
-    at_most,
-    rate,
 )
+from robustml.reporting.rates import Part, Rate, at_most, rate
+from robustml.reporting.reading import read_object
 
 __all__ = [
     "SCHEMA",
@@ -104,9 +102,7 @@ class Results(Part):
             number = content.get("schema")
             if number != SCHEMA or isinstance(number, bool):
                 raise ValueError(f"schema must be {SCHEMA}, got {number!r}; a newer robustml may be able to read it")
-            infinite = _not_finite(content)
-            if infinite:
-                raise ValueError(f"{infinite} is not a finite number")
+            _check_numbers(content)
         return content
 
     @model_validator(mode="after")
@@ -119,7 +115,13 @@ class Results(Part):
             for name in self.worst_case.attacks:
                 if name not in self.attacks:
                     raise ValueError(f"worst_case.attacks names {name!r}, which attacks does not hold")
-                at_most("worst_case", worst, f"attacks.{name}", self.attacks[name].robust_accuracy)
+            # Not only those it names: a worst case of nobody's would be the clean accuracy.
+            for name, attack in self.attacks.items():
+                at_most("worst_case", worst, f"attacks.{name}", attack.robust_accuracy)
+        if self.certified is not None and self.certified.accuracy.n > self.clean_accuracy.n:
+            raise ValueError(f"certified.accuracy has n {self.certified.accuracy.n}, above that of clean_accuracy")
+        if self.data.test is not None and self.clean_accuracy.n > self.data.test:
+            raise ValueError(f"clean_accuracy has n {self.clean_accuracy.n}, but data.test is {self.data.test}")
         self._classes_agree()
         self._curve_agrees()
         return self
@@ -130,9 +132,17 @@ class Results(Part):
             if row.clean_accuracy.n != row.n:
                 raise ValueError(f"{place}: n is {row.n}, but its clean_accuracy has n {row.clean_accuracy.n}")
             at_most(place, row.robust_accuracy, f"{place}.clean_accuracy", row.clean_accuracy)
+        if not self.per_class:
+            return
         total = sum(row.n for row in self.per_class)
-        if self.per_class and total != self.clean_accuracy.n:
+        if total != self.clean_accuracy.n:
             raise ValueError(f"per_class holds {total} examples, but clean_accuracy has n {self.clean_accuracy.n}")
+        right = sum(row.clean_accuracy.count for row in self.per_class)
+        if right != self.clean_accuracy.count:
+            raise ValueError(f"per_class has {right} right, but clean_accuracy {self.clean_accuracy.count}")
+        left = sum(row.robust_accuracy.count for row in self.per_class)
+        if self.worst_case is not None and left != self.worst_case.robust_accuracy.count:
+            raise ValueError(f"per_class has {left} robust, but worst_case {self.worst_case.robust_accuracy.count}")
 
     def _curve_agrees(self) -> None:
         points = self.curve.points if self.curve is not None else []
@@ -148,23 +158,26 @@ class Results(Part):
                 at_most(f"curve at eps {point.eps:g}", point.robust_accuracy, "clean_accuracy", self.clean_accuracy)
 
 
-def _not_finite(content: object, place: str = "") -> str | None:
-    """The place of the first NaN or infinity within nested mappings and lists, or None.
+def _check_numbers(content: object, place: str = "") -> None:
+    """Refuse NaN and infinity, and what is shaped like a rate and is none, within nested mappings and lists.
 
     The norm of the threat is passed over: there, infinity is a name.
     """
-    if isinstance(content, float):
-        return None if math.isfinite(content) or place == "threat.norm" else place
+    if isinstance(content, float) and not math.isfinite(content) and place != "threat.norm":
+        raise ValueError(f"{place} is not a finite number")
     inner: list[tuple[object, object]] = []
     if isinstance(content, Mapping):
         inner = list(content.items())
     elif isinstance(content, (list, tuple)):
         inner = list(enumerate(content))
     for key, value in inner:
-        found = _not_finite(value, f"{place}.{key}" if place else str(key))
-        if found:
-            return found
-    return None
+        _check_numbers(value, f"{place}.{key}" if place else str(key))
+    # Blocks that the schema does not know by name hold rates too: those of a TrojanNet's commands, say.
+    if isinstance(content, Mapping) and {"value", "n", "ci95"} <= content.keys():
+        try:
+            Rate.model_validate(dict(content))
+        except ValidationError as error:
+            raise ValueError(_first(error, place)) from error
 
 
 def write_results(results: Results | Mapping[str, Any], path: Path | str) -> None:
@@ -192,24 +205,12 @@ def read_results(path: Path | str) -> Results:
         path: the file, or the run directory that holds it.
 
     Raises:
-        RequestError: if the file is missing, not JSON, of another schema, or does not pass the checks.
+        RequestError: if the file is missing, empty, not JSON, of another schema, or does not pass the checks.
     """
     path = Path(path)
     if path.is_dir():
         path = path / "results.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}; expected a run directory") from error
-    except ValueError as error:
-        raise RequestError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return _checked(content, str(path))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    return _checked(read_object(path), str(path))
 
 
 def _checked(content: Mapping[str, Any], source: str) -> Results:
@@ -217,9 +218,13 @@ def _checked(content: Mapping[str, Any], source: str) -> Results:
     try:
         return Results.model_validate(dict(content))
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        first = problems[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise RequestError(f"{source} is not valid: {place + ': ' if place else ''}{message}{more}") from error
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise RequestError(f"{source} is not valid: {_first(error)}{more}") from error
+
+
+def _first(error: ValidationError, within: str = "") -> str:
+    """The first problem, after its place where that is known."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in (*([within] if within else []), *first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

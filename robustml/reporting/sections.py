@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pydantic import ValidationError
-
-from robustml.reporting.backdoor import backdoor_section
-from robustml.reporting.extraction import extraction_section
-from robustml.reporting.formats import eps_text, norm_text, percent, plain, seconds_text
-from robustml.reporting.page import facts, figure, section, tile
+from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, plain, seconds_text
+from robustml.reporting.page import facts, figure, section, table, tile, verdict_box, verdict_tiles
 from robustml.reporting.pictures import magnification, picture_grid
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars, training_curves
 from robustml.reporting.runs import Examples, Run
-from robustml.reporting.schema import Certified, Cost, Curve, CurvePoint, Rate, Results, SelectedEpoch
-from robustml.reporting.story import run_sentences, selection_sentence, strongest
+from robustml.reporting.schema import Cost, Results, SelectedEpoch
+from robustml.reporting.story import checked_text, run_sentences, selection_sentence, strongest
 from robustml.reporting.tables import rate_cell
+from robustml.reporting.verdict import verdict
 
 __all__ = [
     "attacks_table",
     "class_section",
     "config_details",
-    "corruption_section",
     "curve_figure",
     "example_section",
-    "extra_sections",
     "fact_cards",
     "flag_box",
     "lead",
@@ -39,33 +32,28 @@ __all__ = [
 
 
 def lead(run: Run) -> str:
-    """The summary in sentences."""
-    return f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
-
-
-def _interval(rate: Rate) -> str:
-    if rate.value is None:
-        return "no test examples"
-    return f"95% interval {percent(rate.ci95[0], sign='')} to {percent(rate.ci95[1])}"
+    """The verdict, then the summary in sentences."""
+    found = verdict(run.results)
+    box = verdict_box(found.level, found.word, found.sentences)
+    return box + f'<p class="lead">{escape(" ".join(run_sentences(run)))}</p>'
 
 
 def tiles(run: Run) -> str:
-    """The key figures."""
-    results = run.results
+    """The key figures: what was asked for leads."""
+    results, found = run.results, verdict(run.results)
     clean = results.clean_accuracy
-    cells = [tile("Clean accuracy", percent(clean.value), _interval(clean), share=clean.value, css="pale")]
-    if results.worst_case is not None and results.attacks:
-        worst = results.worst_case.robust_accuracy
-        cells.append(
-            tile("Accuracy under attack, worst case", percent(worst.value), _interval(worst), share=worst.value)
-        )
-    train_eps = run.train_eps
-    trained = f"training threat {eps_text(train_eps)}" if train_eps is not None else "largest change allowed"
+    whose = "Clean accuracy of the copy" if results.extraction else "Clean accuracy"
+    cells = verdict_tiles(found)
+    cells.append(tile(whose, percent(clean.value), interval_text(clean), share=clean.value, css="pale"))
     count = len(results.flags)
     names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in results.flags))
     raised = f"{count} raised" if count else "none raised"
-    cells.append(tile("Flags", raised, names or "by the sanity checks", css="alert" if count else "fine"))
-    cells.append(tile("Attacker's budget", f"{norm_text(results.threat.norm)} {eps_text(results.threat.eps)}", trained))
+    # No flag is a verdict on the evaluation: green where there is nothing else to say of the model.
+    css = "alert" if count else "fine" if found.level == "fine" else ""
+    cells.append(tile("Flags", raised, names or checked_text(results), css=css))
+    if results.attacks or results.certified is not None:
+        budget = f"{norm_text(results.threat.norm)} {eps_text(results.threat.eps)}"
+        cells.append(tile("Attacker's budget", budget, run.budget_remark))
     name = strongest(results)
     if name is not None:
         accuracy = percent(results.attacks[name].robust_accuracy.value)
@@ -73,6 +61,7 @@ def tiles(run: Run) -> str:
     if results.cost.train_seconds:
         share = results.cost.attack_share
         more = f"{percent(share)} of it crafting attacks" if share is not None else ""
+        more = run.budget_remark if run.budget_remark == "trained without attacks" else more
         cells.append(tile("Training time", seconds_text(results.cost.train_seconds), more))
     return f'<div class="tiles">{"".join(cells)}</div>'
 
@@ -142,11 +131,7 @@ def _prediction_table(examples: Examples, most: int) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     attack = escape(f" by {examples.attack}" if examples.attack else "")
     head = f"<tr><th>true class</th><th>prediction</th><th>prediction when attacked{attack}</th></tr>"
-    return _table(head, rows)
-
-
-def _table(head: str, rows: list[str]) -> str:
-    return f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return table(head, rows)
 
 
 def attacks_table(results: Results) -> str:
@@ -186,7 +171,7 @@ def attacks_table(results: Results) -> str:
     used = f"Allowed: {norm_text(results.threat.norm)} eps {plain(results.threat.eps)}"
     value = f"{results.threat.eps:.4g}"
     used += f" = {value}." if "/" in plain(results.threat.eps) else "."
-    return _table(head, rows) + f'<p class="note">{escape(used)}</p>'
+    return table(head, rows) + f'<p class="note">{escape(used)}</p>'
 
 
 def class_section(run: Run) -> str:
@@ -198,7 +183,7 @@ def class_section(run: Run) -> str:
         plain_rows = [
             f'<tr><th scope="row">{escape(row.name)}</th>{rate_cell(row.clean_accuracy)}</tr>' for row in rows
         ]
-        return section("By class", _table("<tr><th>class</th><th class=number>clean accuracy</th></tr>", plain_rows))
+        return section("By class", table("<tr><th>class</th><th class=number>clean accuracy</th></tr>", plain_rows))
     cells = [
         f'<tr><th scope="row">{escape(row.name)}</th><td class="number">{row.label}</td>'
         f'<td class="number">{row.n:,}</td>'
@@ -213,7 +198,7 @@ def class_section(run: Run) -> str:
     return section(
         "By class",
         figure(class_bars(rows), caption),
-        f"<details><summary>Table of the {len(rows)} classes</summary>{_table(head, cells)}</details>",
+        f"<details><summary>Table of the {len(rows)} classes</summary>{table(head, cells)}</details>",
     )
 
 
@@ -233,103 +218,7 @@ def selection_table(results: Results) -> str:
         "<th class=number>adversarial, validation</th><th class=number>adversarial, training</th></tr>"
     )
     rows = [row("kept (best)", results.selection.best), row("last", results.selection.last)]
-    return f"<p>{escape(selection_sentence(results))}</p>" + _table(head, rows)
-
-
-def extra_sections(results: Results) -> str:
-    """Corruption, backdoor, extraction and certification figures, for the commands that measure them."""
-    parts = [corruption_section(results), backdoor_section(results)]
-    if results.extraction:
-        page = extraction_section(results.extraction)
-        parts.append(page or section("Model extraction", _measured(results.extraction)))
-    if results.certified is not None:
-        parts.append(_certified_section(results, results.certified))
-    return "\n".join(parts)
-
-
-def _certified_section(results: Results, certified: Certified) -> str:
-    """What is proved beside what attacks left standing, at eps and over growing radii."""
-    smoothed = certified.method == "smoothing"
-    found = certified.empirical_accuracy
-    budget = f"{norm_text(certified.norm)} {eps_text(certified.eps)}"
-    rows = [
-        ("accuracy of the smoothed classifier" if smoothed else "clean accuracy", certified.accuracy),
-        (f"under attack at {budget}, worst of {', '.join(certified.attacks)}", found),
-        (f"certified at {budget}", certified.certified_accuracy),
-    ]
-    cells = [f'<tr><th scope="row">{escape(name)}</th>{rate_cell(rate)}</tr>' for name, rate in rows if rate]
-    points = [CurvePoint(eps=point.radius, robust_accuracy=point.certified_accuracy) for point in certified.radii]
-    lines = [("certified", Curve(attack=certified.method, points=points))]
-    if results.curve is not None and not smoothed:
-        lines.append((f"under {results.curve.attack}", results.curve))
-    settings = ", ".join(f"{name} {plain(value)}" for name, value in certified.params.items())
-    note = (
-        f"Method {certified.method}{f' ({settings})' if settings else ''}: average certified radius "
-        f"{certified.acr:.3g}, {seconds_text(certified.seconds)}. "
-    )
-    if smoothed:
-        note += (
-            "Certificates and attacks are about the classifier smoothed by noise, not the model itself; each is wrong "
-            f"with a probability of at most {plain(certified.params.get('alpha'))}. It abstains on "
-            f"{certified.abstained:,} images; attacks disproved {certified.contradicted:,}."
-        )
-    chart = figure(accuracy_curve(lines, (), certified.norm), "By radius; the band is the 95% interval.")
-    table = _table("<tr><th>measure</th><th class=number>accuracy, 95% interval</th></tr>", cells)
-    return section("Certified robustness", table, f'<p class="note">{escape(note)}</p>', chart)
-
-
-def corruption_section(results: Results) -> str:
-    """Accuracy under each common corruption and severity: a table shaded by how much is left."""
-    block = results.corruptions
-    if block is None or not block.accuracy:
-        return ""
-    severities = sorted({point.severity for points in block.accuracy.values() for point in points})
-    columns: dict[int, list[float]] = {severity: [] for severity in severities}
-    rows = []
-    for name, points in block.accuracy.items():
-        found = {point.severity: point.accuracy for point in points}
-        values = [rate.value for rate in found.values() if rate.value is not None]
-        cells = [_shaded(found[severity].value, found[severity]) if severity in found else "<td></td>"
-                 for severity in severities]  # fmt: skip
-        for severity, rate in found.items():
-            columns[severity] += [] if rate.value is None else [rate.value]
-        mean = _shaded(_mean(values))
-        rows.append(f'<tr><th scope="row">{escape(name.replace("_", " "))}</th>{"".join(cells)}{mean}</tr>')
-    means = "".join(_shaded(_mean(columns[severity])) for severity in severities)
-    rows.append(f'<tr class="total"><th scope="row">mean</th>{means}{_shaded(block.mean_accuracy)}</tr>')
-    numbers = "".join(f"<th class=number>severity {severity}</th>" for severity in severities)
-    note = (
-        f"Accuracy on corrupted images, clean {percent(results.clean_accuracy.value)}; mean corruption error "
-        f"{percent(block.mean_corruption_error)}, a plain mean."
-    )
-    note += f" Images: {block.source}." if block.source else ""
-    head = f"<tr><th>corruption</th>{numbers}<th class=number>mean</th></tr>"
-    return section("Common corruptions", _table(head, rows), f'<p class="note">{escape(note)}</p>')
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _shaded(value: float | None, rate: Rate | None = None) -> str:
-    """A cell the bluer the higher its value, as a heat map; its interval shows when it is pointed at."""
-    title = f' title="{escape(_interval(rate))}"' if rate is not None else ""
-    # no darker than 0.6, so that the figure reads on it in light and dark
-    shade = f' style="background:rgba(0,114,178,{0.6 * value**2:.3f})"' if value is not None else ""
-    return f'<td class="number"{shade}{title}>{percent(value)}</td>'
-
-
-def _measured(content: Mapping[str, Any]) -> str:
-    rows = []
-    for name, value in content.items():
-        cell = f'<td class="number">{escape(plain(value))}</td>'
-        if isinstance(value, Mapping) and {"value", "n", "ci95"} <= set(value):
-            # Not a rate after all: shown as it is.
-            with contextlib.suppress(ValidationError):
-                cell = rate_cell(Rate.model_validate(dict(value)))
-        rows.append(f'<tr><th scope="row">{escape(str(name).replace("_", " "))}</th>{cell}</tr>')
-    table = _table("<tr><th>measure</th><th class=number>value</th></tr>", rows)
-    return f'<div class="measured">{table}</div>'
+    return f"<p>{escape(selection_sentence(results))}</p>" + table(head, rows)
 
 
 def fact_cards(run: Run) -> str:

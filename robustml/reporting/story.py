@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.runs import Run, labels
+from robustml.reporting.runs import Run, comparable, labels, one_model
 from robustml.reporting.schema import Results, SelectedEpoch
+from robustml.reporting.verdict import verdict
 
 __all__ = [
+    "checked_text",
     "comparison_sentences",
     "run_sentences",
     "selection_lines",
@@ -48,13 +50,14 @@ def run_sentences(run: Run) -> list[str]:
         amount = f"{results.data.train:,} {unit} of " if results.data.train else ""
         subject = f"The model {model}{f' ({size})' if size else ''}, trained on {amount}{data},"
     else:
-        subject = f"The model {model}{f' ({size})' if size else ''}, tested on {data},"
+        what = "The copy, of the architecture" if results.extraction else "The model"
+        subject = f"{what} {model}{f' ({size})' if size else ''}, tested on {data},"
     if clean.value is None:
         return [f"{subject} was given no test {unit}, so nothing can be said about its accuracy."]
     sentences = [f"{subject} classifies {percent(clean.value)} of {clean.n:,} clean test {unit} correctly."]
     if results.data.poison is not None:
         sentences.append("Its training data was poisoned on purpose.")
-    return [*sentences, *_under_attack(results, unit), _doubts(results)]
+    return [*sentences, *_under_attack(results, unit), *_doubts(results)]
 
 
 def _under_attack(results: Results, unit: str) -> list[str]:
@@ -87,17 +90,24 @@ def _under_attack(results: Results, unit: str) -> list[str]:
     return [f"{sentence}."]
 
 
-def _doubts(results: Results) -> str:
+def checked_text(results: Results) -> str:
+    """What the absence of flags is worth: what the evaluator's checks had to look at."""
+    if not results.attacks:
+        return "nobody attacked: the checks had next to nothing to look at"
+    return "by the evaluator's checks of model and attacks, which look for no backdoor"
+
+
+def _doubts(results: Results) -> list[str]:
     count, tried, name = len(results.flags), len(results.attacks), strongest(results)
     if count:
         noun = "flag was" if count == 1 else "flags were"
-        return (
+        return [
             f"{count} {noun} raised by the sanity checks: read accuracy under attack as an upper bound until resolved."
-        )
+        ]
     if name is None:
-        return "No sanity check raised a flag."
+        return []
     which = f"the strongest of the {tried} attacks tried, {name}," if tried > 1 else f"the one attack tried, {name},"
-    return f"No sanity check raised a flag; an attack beyond {which} could still lower the figure."
+    return [f"No sanity check raised a flag; an attack beyond {which} could still lower the figure."]
 
 
 def selection_sentence(results: Results) -> str:
@@ -140,18 +150,24 @@ def comparison_sentences(runs: Sequence[Run]) -> list[str]:
     """Which of several runs leads, on clean examples and under attack, and which carry flags."""
     names = labels(runs)
     sentences = []
-    clean = {name: run.results.clean_accuracy.value for name, run in zip(names, runs, strict=True)}
-    worst = {
-        name: run.results.worst_case.robust_accuracy.value if run.results.worst_case else None
-        for name, run in zip(names, runs, strict=True)
-    }
-    leading = [(_leaders(values), values) for values in (clean, worst)]
-    for (leaders, values), condition in zip(leading, ("on clean examples", "under the worst attack"), strict=True):
-        if leaders:
-            verb = "is" if len(leaders) == 1 else "are"
-            top = percent(values[leaders[0]])
-            also = " also" if condition != "on clean examples" and leaders == leading[0][0] else ""
-            sentences.append(f"{_and(leaders)} {verb}{also} the most accurate {condition}, with {top}.")
+    # Nothing is crowned where figures do not compare: one model within several budgets, other data, other examples.
+    leading: list[str] = []
+    alike = len({(run.results.data.fingerprint or run.results.data.name, run.results.clean_accuracy.n) for run in runs})
+    if alike == 1 and not one_model(runs):
+        clean = {name: run.results.clean_accuracy.value for name, run in zip(names, runs, strict=True)}
+        leading = _leaders(clean)
+        sentences += _crowned(leading, clean, "on clean examples", "")
+    if comparable(runs):
+        worst = {
+            name: run.results.worst_case.robust_accuracy.value
+            for name, run in zip(names, runs, strict=True)
+            if run.results.worst_case and run.results.attacks
+        }
+        also = " also" if _leaders(worst) == leading else ""
+        sentences += _crowned(_leaders(worst), worst, "under the worst attack", also)
+    planted = [name for name, run in zip(names, runs, strict=True) if verdict(run.results).word == "backdoored"]
+    if planted:
+        sentences.append(f"There is a backdoor in {_and(planted)}.")
     threats = {(run.results.threat.norm, run.results.threat.eps) for run in runs}
     if len(threats) > 1:
         sentences.append("The runs were attacked within different budgets, so their robust accuracies do not compare.")
@@ -160,9 +176,16 @@ def comparison_sentences(runs: Sequence[Run]) -> list[str]:
     flagged = [name for name, run in zip(names, runs, strict=True) if run.results.flags]
     if flagged:
         sentences.append(f"Sanity checks raised flags for {_and(flagged)}: take those robust figures as upper bounds.")
-    else:
+    elif all(run.results.attacks for run in runs):
         sentences.append("No sanity check raised a flag.")
     return sentences
+
+
+def _crowned(leaders: Sequence[str], values: Mapping[str, float | None], condition: str, also: str) -> list[str]:
+    if not leaders:
+        return []
+    verb = "is" if len(leaders) == 1 else "are"
+    return [f"{_and(leaders)} {verb}{also} the most accurate {condition}, with {percent(values[leaders[0]])}."]
 
 
 def _leaders(values: Mapping[str, float | None]) -> list[str]:

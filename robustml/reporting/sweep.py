@@ -8,12 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.errors import RequestError, nearest
+from robustml.errors import RequestError, nearest, printable
 from robustml.files import write_text
 from robustml.reporting.backdoor import backdoor_frame, backdoor_sweep
-from robustml.reporting.formats import percent
-from robustml.reporting.runs import Run, read_run
-from robustml.reporting.schema import Curve, CurvePoint, Rate
+from robustml.reporting.formats import eps_texts, percent
+from robustml.reporting.runs import Run, comparable, one_model, read_run
+from robustml.reporting.schema import Rate
+from robustml.reporting.spreadsheet import csv_text
+from robustml.reporting.sweep_charts import WORST_CASE, curves, heat_maps, label_of, rate_of
+from robustml.reporting.verdict import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +25,6 @@ __all__ = ["collect_sweep"]
 
 log = logging.getLogger(__name__)
 
-WORST_CASE = "worst_case"
 FIXED = ("run", "seed", "train_eps", "test_eps", "attack", "source", "n",
          "clean_accuracy", "robust_accuracy", "ci_low", "ci_high")  # fmt: skip
 
@@ -53,14 +55,16 @@ def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     runs: dict[str, Run] = {}
     failed: dict[str, str] = {}
     for path in _run_folders(folder):
-        name = path.relative_to(folder).as_posix()
+        name = printable(path.relative_to(folder).as_posix())
         try:
             runs[name] = read_run(path)
         except RequestError as error:
             missing = not (path / "results.json").is_file()
             # The page travels: it names files by their place in the sweep.
             failed[name] = (
-                "no results.json: the run did not finish" if missing else str(error).replace(str(folder), ".")
+                "no results.json: the run did not finish"
+                if missing
+                else printable(str(error).replace(str(folder), "."))
             )
     if not runs:
         raise RequestError(f"no finished run (results.json) below {folder}; {len(failed)} unfinished")
@@ -79,11 +83,14 @@ def collect_sweep(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     rows = [row for name, run in runs.items() for row in _rows(name, run, {key: values[name][key] for key in swept})]
     frame = pd.DataFrame(rows, columns=["run", *swept, *FIXED[1:]])
     frame.attrs["failed"] = failed
-    write_text(folder / "sweep.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "sweep.csv", csv_text(frame))
     backdoors = backdoor_frame(runs, {name: {key: values[name][key] for key in swept} for name in runs})
     if not backdoors.empty:
-        write_text(folder / "backdoor.csv", backdoors.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "sweep.html", _page(folder.name, runs, frame, swept, failed, backdoor_sweep(backdoors, swept)))
+        write_text(folder / "backdoor.csv", csv_text(backdoors))
+    write_text(
+        folder / "sweep.html",
+        _page(printable(folder.name), runs, frame, swept, failed, backdoor_sweep(backdoors, swept)),
+    )
     return frame
 
 
@@ -144,13 +151,16 @@ def _rows(name: str, run: Run, swept: dict[str, Any]) -> list[dict[str, Any]]:
         (attack, "attack", eps, result.robust_accuracy) for attack, result in results.attacks.items()
     ]
     if results.worst_case is not None:
-        found.append((WORST_CASE, WORST_CASE, eps, results.worst_case.robust_accuracy))
+        # The row stays, for the clean accuracy; where nobody attacked, there is no robust one.
+        unknown = Rate(value=None, n=0, ci95=(0.0, 1.0))
+        found.append((WORST_CASE, WORST_CASE, eps, results.worst_case.robust_accuracy if results.attacks else unknown))
     if results.curve is not None:
         found += [(results.curve.attack, "curve", point.eps, point.robust_accuracy) for point in results.curve.points]
     return [
         {
             "run": name, **swept, "seed": results.seed, "train_eps": run.train_eps, "test_eps": test_eps,
-            "attack": attack, "source": source, "n": rate.n, "clean_accuracy": results.clean_accuracy.value,
+            "attack": attack, "source": source, "n": rate.n or results.clean_accuracy.n,
+            "clean_accuracy": results.clean_accuracy.value,
             "robust_accuracy": rate.value, "ci_low": rate.ci95[0], "ci_high": rate.ci95[1],
         }
         for attack, source, test_eps, rate in found
@@ -160,41 +170,46 @@ def _rows(name: str, run: Run, swept: dict[str, Any]) -> list[dict[str, Any]]:
 def _page(
     name: str, runs: dict[str, Run], frame: pd.DataFrame, swept: list[str], failed: dict[str, str], more: list[str]
 ) -> str:
-    from robustml.reporting.page import document, section
+    from robustml.reporting.page import document, left_out_box, section
 
     total = len(runs) + len(failed)
     lead = f"{len(runs)} of {total} runs finished." if failed else f"All {total} runs finished."
     if swept:
         lead += f" Swept: {', '.join(swept)}."
-    best = frame[frame["source"] == WORST_CASE].dropna(subset=["robust_accuracy"])
-    if len(best) > 1 and any(run.results.attacks for run in runs.values()):
-        top = best.sort_values("robust_accuracy").iloc[-1]
-        which = f"run {top['run']}" + (f", {_label(top, swept)}" if swept else "")
-        lead += f" Highest worst-case accuracy: {percent(top['robust_accuracy'])} ({which})."
+    lead += _lead(frame, swept, list(runs.values()))
+    if planted := sum(verdict(run.results).word == "backdoored" for run in runs.values()):
+        lead += f" There is a backdoor in the model of {planted} of the {len(runs)} runs."
     body = [
         f'<header><p class="kicker">Robustness sweep</p><h1>{escape(name)}</h1></header>',
         f'<p class="lead">{escape(lead)}</p>',
-        _failures(failed),
+        left_out_box(failed),
         *more,
         section("Runs", _table(frame, swept), '<p class="note">± half of the 95% interval.</p>'),
-        section("Training budget against test budget", *_heat_maps(frame, swept)),
-        section("Accuracy as the attacker's budget grows", *_curves(frame, swept, runs)),
+        section("Training budget against test budget", *heat_maps(frame, swept)),
+        section("Accuracy as the attacker's budget grows", *curves(frame, swept, runs)),
         "<footer>Every figure, one row for each run, attack and eps: sweep.csv. Intervals: Wilson, 95%.</footer>",
     ]
     return document(f"{name} · robustness sweep", body)
 
 
-def _failures(failed: dict[str, str]) -> str:
-    if not failed:
+def _lead(frame: pd.DataFrame, swept: list[str], runs: Sequence[Run]) -> str:
+    """What the sweep found: the best model where models compare; what growing budgets do to one model."""
+    worst = frame[frame["source"] == WORST_CASE].dropna(subset=["robust_accuracy"])
+    if len(worst) < 2 or not all(run.results.attacks for run in runs):
         return ""
-    items = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in failed.items())
-    noun = "run" if len(failed) == 1 else "runs"
-    return f'<div class="flags"><h2>⚠ {len(failed)} {noun} failed and left out</h2><ul>{items}</ul></div>'
-
-
-def _label(row: Any, swept: Sequence[str]) -> str:
-    """A run by what was swept; by its folder when nothing was."""
-    return ", ".join(f"{key}={row[key]}" for key in swept) or f"run {row['run']}"
+    if comparable(runs):
+        top = worst.sort_values("robust_accuracy").iloc[-1]
+        which = f"run {top['run']}" + (f", {label_of(top, swept)}" if swept else "")
+        return f" Highest worst-case accuracy: {percent(top['robust_accuracy'])} ({which})."
+    budgets = sorted(worst["test_eps"].unique())
+    if not one_model(runs) or len(budgets) < 2 or len({run.results.threat.norm for run in runs}) > 1:
+        return ""
+    ends = [worst[worst["test_eps"] == eps]["robust_accuracy"].min() for eps in (budgets[0], budgets[-1])]
+    texts = eps_texts([budgets[0], budgets[-1]])
+    return (
+        f" One model, attacked within {len(budgets)} budgets: {percent(ends[0])} right at eps {texts[0]}, "
+        f"{percent(ends[1])} at eps {texts[1]}."
+    )
 
 
 def _table(frame: pd.DataFrame, swept: list[str]) -> str:
@@ -213,66 +228,10 @@ def _table(frame: pd.DataFrame, swept: list[str]) -> str:
         cells.append(f'<td class="number">{percent(first["clean_accuracy"])}</td>')
         for attack in columns:
             found = part[(part["attack"] == attack) & (part["source"] != "curve")]
-            cells.append(rate_cell(_rate(found.iloc[0]) if len(found) else None, narrow=True))
+            cells.append(rate_cell(rate_of(found.iloc[0]) if len(found) else None, narrow=True))
         cells.append(f'<td class="number">{int(first["n"]):,}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
     names = [*(attack.replace("_", " ") if attack == WORST_CASE else attack for attack in columns)]
     head = "".join(f"<th>{escape(text)}</th>" for text in ["run", *shown])
     head += "".join(f"<th class=number>{escape(text)}</th>" for text in ["clean", *names, "n"])
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _rate(row: Any) -> Rate:
-    # A data frame holds NaN where there were no examples.
-    known = None if row["n"] == 0 else float(row["robust_accuracy"])
-    return Rate(value=known, n=int(row["n"]), ci95=(float(row["ci_low"]), float(row["ci_high"])))
-
-
-def _curves(frame: pd.DataFrame, swept: list[str], runs: dict[str, Run]) -> list[str]:
-    """The curves of all runs; one chart for each attack and norm."""
-    from robustml.reporting.page import figure
-    from robustml.reporting.plots import accuracy_curve
-
-    points = frame[frame["source"] == "curve"].copy()
-    if points.empty:
-        return []
-    points["norm"] = [runs[name].results.threat.norm for name in points["run"]]
-    seeds = points["seed"].nunique() > 1 and "seed" not in swept
-    charts = []
-    for (attack, norm), part in points.groupby(["attack", "norm"], sort=False):
-        lines = []
-        for _, run in part.groupby("run", sort=False):
-            label = _label(run.iloc[0], swept) + (f", seed {run.iloc[0]['seed']}" if seeds else "")
-            curve = [CurvePoint(eps=float(row["test_eps"]), robust_accuracy=_rate(row)) for _, row in run.iterrows()]
-            lines.append((label, Curve(attack=str(attack), points=curve)))
-        train_eps = [float(eps) for eps in part["train_eps"].dropna().unique()]
-        charts.append(
-            figure(
-                accuracy_curve(lines, train_eps, str(norm)), f"Attack {attack}; bands are 95% intervals of each run."
-            )
-        )
-    return charts
-
-
-def _heat_maps(frame: pd.DataFrame, swept: list[str]) -> list[str]:
-    """Train eps by test eps, one map for each attack and each combination of whatever else was swept."""
-    from robustml.reporting.page import figure
-    from robustml.reporting.plots import heat_map
-
-    known = frame.dropna(subset=["train_eps"])
-    if known["train_eps"].nunique() < 2:
-        return []
-    source = "curve" if (known["source"] == "curve").any() else WORST_CASE
-    known = known[known["source"] == source]
-    # Averaging over objectives or models would hide what they differ in; averaging over seeds is the point of seeds.
-    others = [key for key in swept if known[key].nunique() > 1 and known.groupby(key)["train_eps"].nunique().max() > 1]
-    maps = []
-    for place, part in known.groupby(["attack", *others], sort=False, dropna=False):
-        values = part.pivot_table(index="train_eps", columns="test_eps", values="robust_accuracy", aggfunc="mean")
-        attack, *settings = place
-        caption = f"Accuracy in percent, {str(attack).replace('_', ' ')}"
-        caption += "".join(f", {key}={value}" for key, value in zip(others, settings, strict=True))
-        if part["seed"].nunique() > 1:
-            caption += f"; mean over {part['seed'].nunique()} seeds"
-        maps.append(figure(heat_map(values), caption + "."))
-    return maps

@@ -9,13 +9,14 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from robustml.reporting.formats import NOTHING, eps_text, half_width, norm_text, percent
-from robustml.reporting.runs import Run, labels
+from robustml.reporting.runs import Run, comparable, labels
 from robustml.reporting.schema import Rate
+from robustml.reporting.verdict import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["attack_names", "rate_cell", "summary_frame", "summary_html", "summary_table"]
+__all__ = ["asked_rates", "attack_names", "rate_cell", "summary_frame", "summary_html", "summary_table"]
 
 LONGEST_LABEL = 36
 
@@ -54,33 +55,56 @@ def summary_table(runs: Sequence[Run], width: int = 100) -> str:
     """
     if not runs:
         return "no runs"
-    names = [_short(_printable(name)) for name in labels(runs)]
+    names = [_short(name) for name in labels(runs)]
     first = [Column("run", names, left=True)]
     models = [run.results.model.name for run in runs]
     if len(set(models)) > 1:
-        first.append(Column("model", [_short(_printable(model)) for model in models], left=True))
+        first.append(Column("model", [_short(model) for model in models], left=True))
     threats = [_threat(run) for run in runs]
     if len(set(threats)) > 1:
         first.append(Column("threat", threats, left=True))
 
-    figures = [Column("clean", _rate_cells([run.results.clean_accuracy for run in runs]))]
+    verdicts = [verdict(run.results) for run in runs]
+    if len(runs) > 1:
+        first.append(Column("verdict", [found.word for found in verdicts], left=True))
+    # What was asked for leads, as on the page.
+    figures = [Column(name, _rate_cells(rates)) for name, rates in asked_rates(runs).items()]
+    figures.append(Column("clean", _rate_cells([run.results.clean_accuracy for run in runs])))
     for attack in attack_names(runs):
         found = [run.results.attacks.get(attack) for run in runs]
         rates = [result.robust_accuracy if result else None for result in found]
-        figures.append(Column(_short(_printable(attack)), _rate_cells(rates)))
+        figures.append(Column(_short(attack), _rate_cells(rates)))
     if attack_names(runs):
         figures.append(Column("worst case", _rate_cells([_worst(run) for run in runs])))
-    planted = [run.results.backdoor for run in runs]
-    successes = [None if backdoor is None else backdoor.attack_success_rate for backdoor in planted]
-    if any(successes):
-        figures.append(Column("backdoor", _rate_cells(successes)))
+    blocks = [run.results.corruptions for run in runs]
+    if any(blocks):
+        means = [None if block is None else block.mean_accuracy for block in blocks]
+        figures.insert(len(asked_rates(runs)), Column("corruptions", [percent(mean, sign="") for mean in means]))
     if len({run.results.clean_accuracy.n for run in runs}) > 1:
         figures.append(Column("n", [f"{run.results.clean_accuracy.n:,}" for run in runs]))
 
     # Narrower gaps before a second block.
     gap = next((gap for gap in ("    ", "   ", "  ") if len(_parts(first, figures, width, gap)) == 1), "   ")
-    blocks = [_block([*first, *part], gap) for part in _parts(first, figures, width, gap)]
-    return "\n\n".join(blocks) + "\n" + "\n".join(_notes(runs, names, set(threats), width))
+    tables = [_block([*first, *part], gap) for part in _parts(first, figures, width, gap)]
+    notes = _notes(runs, names, set(threats), width)
+    if len(runs) == 1:
+        notes = textwrap.wrap(f"verdict: {verdicts[0].text}", width, subsequent_indent="  ") + notes
+    return "\n\n".join(tables) + "\n" + "\n".join(notes)
+
+
+def asked_rates(runs: Sequence[Run]) -> dict[str, list[Rate | None]]:
+    """What was measured beside clean accuracy and attacks, by the heading of its column; columns without any left out.
+
+    Corruptions are a mean, not a rate, and are not among them.
+    """
+    columns: dict[str, list[Rate | None]] = {
+        heading: [
+            next((finding.rate for finding in verdict(run.results).findings if finding.kind == kind), None)
+            for run in runs
+        ]
+        for heading, kind in (("backdoor", "backdoor"), ("fidelity", "extraction"), ("certified", "certified"))
+    }
+    return {heading: rates for heading, rates in columns.items() if any(rates)}
 
 
 def _parts(first: list[Column], figures: list[Column], width: int, gap: str) -> list[list[Column]]:
@@ -108,6 +132,10 @@ def _notes(runs: Sequence[Run], names: Sequence[str], threats: set[str], width: 
     facts = ["accuracy in %, ± half of the 95% interval"]
     if any(run.results.backdoor for run in runs):
         facts.append("backdoor: attack success rate over other classes than its target")
+    if any(run.results.extraction for run in runs):
+        facts.append("clean: of the copy; fidelity: the victim's label given")
+    if any(run.results.corruptions for run in runs):
+        facts.append("corruptions: mean accuracy")
     counts = {run.results.clean_accuracy.n for run in runs}
     if len(counts) == 1:
         facts.append(f"n {counts.pop():,}")
@@ -115,14 +143,14 @@ def _notes(runs: Sequence[Run], names: Sequence[str], threats: set[str], width: 
         facts.append(threats.pop())
     data = {run.results.data.name for run in runs}
     if len(data) == 1:
-        facts.append(f"data {_printable(data.pop())}")
+        facts.append(f"data {data.pop()}")
     if len({run.results.model.name for run in runs}) == 1:
-        facts.append(f"model {_printable(runs[0].results.model.name)}")
+        facts.append(f"model {runs[0].results.model.name}")
     notes = textwrap.wrap(" · ".join(facts), width)
     for run, name in zip(runs, names, strict=True):
         for flag in run.results.flags:
             text = f"! {name}: {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}"
-            notes += textwrap.wrap(_printable(text), width, subsequent_indent="  ")
+            notes += textwrap.wrap(text, width, subsequent_indent="  ")
     return notes
 
 
@@ -131,7 +159,8 @@ def _threat(run: Run) -> str:
 
 
 def _worst(run: Run) -> Rate | None:
-    return run.results.worst_case.robust_accuracy if run.results.worst_case else None
+    """None where nobody attacked: the clean accuracy is no worst case."""
+    return run.results.worst_case.robust_accuracy if run.results.worst_case and run.results.attacks else None
 
 
 def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
@@ -147,11 +176,6 @@ def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and control codes, which would let a name repaint the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def rate_cell(rate: Rate | None, css: str = "", narrow: bool = False) -> str:
@@ -177,23 +201,34 @@ def summary_html(runs: Sequence[Run], anchors: Sequence[str] | None = None) -> s
     data = len({run.results.data.name for run in runs}) > 1
     threats = len({_threat(run) for run in runs}) > 1
     facts = [(models, "model"), (data, "data"), (threats, "threat")]
-    headings = ["run", *(name for shown, name in facts if shown), "clean", *attacks, "worst case", "n", "flags"]
-    left = 1 + models + data + threats
+    asked = asked_rates(runs)
+    corrupted = ["corruptions, mean"] if any(run.results.corruptions for run in runs) else []
+    named = ["run", "verdict", *(name for shown, name in facts if shown)]
+    headings = [*named, *asked, *corrupted, "clean", *attacks, "worst case", "n", "flags"]
+    left = len(named)
     head = "".join(
         f"<th{'' if place < left else ' class=number'}>{escape(text)}</th>" for place, text in enumerate(headings)
     )
     worst_values = [rate.value for rate in map(_worst, runs) if rate is not None and rate.value is not None]
-    best = max(worst_values) if len(worst_values) > 1 else None
+    best = max(worst_values) if len(worst_values) > 1 and comparable(runs) else None
     rows = []
     for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
         results, worst = run.results, _worst(run)
         label = escape(name)
         if anchors is not None:
             label = f'<a href="#{escape(anchors[place])}">{label}</a>'
-        cells = [f'<th scope="row">{label}</th>']
+        found = verdict(results)
+        cells = [
+            f'<th scope="row">{label}</th>',
+            f'<td><span class="word {found.level}">{escape(found.word)}</span></td>',
+        ]
         cells += [f"<td>{escape(results.model.name)}</td>"] * models
         cells += [f"<td>{escape(results.data.name)}</td>"] * data
         cells += [f"<td>{escape(_threat(run))}</td>"] * threats
+        cells += [rate_cell(rates[place], narrow=True) for rates in asked.values()]
+        if corrupted:
+            mean = None if results.corruptions is None else results.corruptions.mean_accuracy
+            cells.append(f'<td class="number">{percent(mean)}</td>')
         cells.append(rate_cell(results.clean_accuracy, "clean", narrow=True))
         for attack in attacks:
             result = results.attacks.get(attack)
@@ -210,13 +245,14 @@ def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """The summary as a data frame: a row a run; accuracies and interval bounds as fractions.
 
     Each rate has three columns: `clean_accuracy`, `clean_accuracy_low`, `clean_accuracy_high`; likewise
-    `robust_accuracy/<attack>` for each attack, and `worst_case`.
+    `robust_accuracy/<attack>` for each attack, `worst_case`, and `backdoor`, `fidelity` and `certified` where any run
+    has them. `corruptions` is a mean, and `verdict` the verdict in a word or two.
     """
     import pandas as pd
 
     rows = []
-    attacks = attack_names(runs)
-    for run, name in zip(runs, labels(runs), strict=True):
+    attacks, asked = attack_names(runs), asked_rates(runs)
+    for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
         results = run.results
         row: dict[str, Any] = {
             "run": name,
@@ -233,6 +269,10 @@ def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
             result = results.attacks.get(attack)
             row |= _rate_columns(f"robust_accuracy/{attack}", result.robust_accuracy if result else None)
         row |= _rate_columns("worst_case", _worst(run))
+        for heading, rates in asked.items():
+            row |= _rate_columns(heading, rates[place])
+        row["corruptions"] = None if results.corruptions is None else results.corruptions.mean_accuracy
+        row["verdict"] = verdict(results).word
         row["flags"] = len(results.flags)
         rows.append(row)
     return pd.DataFrame(rows)

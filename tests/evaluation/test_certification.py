@@ -43,8 +43,8 @@ from robustml.models import (
 )
 from robustml.models.interval_bounds import Interval, logit_bounds, margin_bounds
 from robustml.objectives import GaussianNoise, IntervalBound
-from robustml.reporting.schema import Certified, Results
-from robustml.reporting.sections import extra_sections
+from robustml.reporting.measured import extra_sections
+from robustml.reporting.schema import Certified, Results, rate
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier
 
@@ -613,7 +613,7 @@ def test_the_schema_refuses_certified_above_empirical() -> None:
     model = Halfplane([1.0], -0.5)
     found = certify(model, [(torch.tensor([[0.9]]).double(), torch.ones(1).long())], Claim(), THREAT, attacks={})
     block = found.to_dict()
-    zero = {"value": 0.0, "n": 1, "ci95": (0.0, 0.8)}
+    zero = rate(0, 1).model_dump()
     for name in ("empirical_accuracy", "accuracy"):
         with pytest.raises(ValueError, match="above"):
             Certified.model_validate(block | {name: zero})

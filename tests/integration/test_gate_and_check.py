@@ -9,7 +9,7 @@ import pytest
 
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.reporting import read_results
+from robustml.reporting import rate, read_results
 
 MINE = """
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ def test_a_gate_that_is_met(trained: Outcome, tmp_path: Path) -> None:
     words = [f"robust_accuracy@8/255>={worst!r}", "clean_accuracy>0.1", "robust_accuracy:pgd<=1"]
     outcome = command("gate", f"run={trained.run}", *words, cwd=tmp_path)
     assert (outcome.status, outcome.err) == (0, "")
-    lines = [line for line in outcome.out.splitlines() if not line.startswith("flags: ")]
+    first, *lines = [line for line in outcome.out.splitlines() if not line.startswith(("flags: ", "verdict: "))]
+    digest = read_results(trained.run / "results.json").model.sha256
+    assert first == f"pass weights: model.safetensors {digest} as in results.json"
     assert [line.split()[:2] for line in lines] == [
         ["pass", f"robust_accuracy@0.0313725>={worst:g}"],
         ["pass", "clean_accuracy>0.1"],
@@ -46,17 +48,15 @@ def test_a_gate_that_is_not_met(trained: Outcome, tmp_path: Path) -> None:
     outcome = command("gate", f"run={trained.run}", "clean_accuracy>0.1", "robust_accuracy:cw>=0", cwd=tmp_path)
     assert (outcome.status, outcome.err) == (1, "")
     lines = outcome.out.splitlines()
-    assert lines[0].startswith("pass clean_accuracy>0.1")
-    assert lines[1].startswith("FAIL robust_accuracy:cw>=0 missing")
+    assert lines[1].startswith("pass clean_accuracy>0.1")
+    assert lines[2].startswith("FAIL robust_accuracy:cw>=0 missing")
     assert command("gate", f"run={trained.run}", "clean_accuracy<0.01", "lower_bound=true", cwd=tmp_path).status == 1
 
 
 def test_an_evaluation_that_found_less_counts(run_copy: Path, tmp_path: Path) -> None:
     results = json.loads((run_copy / "results.json").read_text())
-    zero = {"value": 0.0, "n": results["clean_accuracy"]["n"], "ci95": [0.0, 0.05]}
-    results["worst_case"]["robust_accuracy"] = zero
-    for row in results["per_class"]:
-        row["robust_accuracy"] = row["robust_accuracy"] | {"value": 0.0, "ci95": [0.0, 0.5]}
+    results["worst_case"]["robust_accuracy"] = rate(0, results["clean_accuracy"]["n"]).model_dump()
+    results["per_class"] = []
     (run_copy / "evaluations" / "later").mkdir(parents=True)
     (run_copy / "evaluations" / "later" / "results.json").write_text(json.dumps(results))
     outcome = command("gate", f"run={run_copy}", "robust_accuracy>=0.01", cwd=tmp_path)

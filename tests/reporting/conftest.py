@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def make_results(
         "seed": seed,
         "data": {"name": "digits", "fingerprint": "sha256:" + "3fa9c1d2" * 8, "train": 1257, "val": 180, "test": n,
                  "poison": None},
-        "model": {"name": "small_cnn", "parameters": 121834, "sha256": "9b1e77aa" * 8},
+        "model": {"name": "small_cnn", "parameters": 121834, "sha256": weights_digest(experiment, seed, strength)},
         "threat": {"norm": norm, "eps": eps},
         "clean_accuracy": counted(int(clean.sum()), n),
         "attacks": {
@@ -125,6 +126,11 @@ def write_examples(folder: Path, shape: tuple[int, ...] = (1, 8, 8), eps: float 
              class_names=np.array(names), attack=np.array("pgd"))  # fmt: skip
 
 
+def weights_digest(*what: object) -> str:
+    """Other weights for every experiment, seed and strength."""
+    return "sha256:" + hashlib.sha256(repr(what).encode()).hexdigest()
+
+
 MakeRun = Callable[..., Path]
 
 
@@ -141,7 +147,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             write_metrics(folder)
             write_examples(folder)
             config = f"experiment: {results['experiment']}\nthreat:\n  norm: inf\n  eps: {train_eps}\nobjective:\n"
-            config += "  _target_: robustml.objectives.TRADES\n  beta: 6.0\n"
+            config += (
+                "  _target_: robustml.objectives.TRADES\n  beta: 6.0\n  attack: {_target_: robustml.attacks.PGD}\n"
+            )
             (folder / "config.yaml").write_text(config)
         return folder
 

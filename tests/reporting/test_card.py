@@ -464,7 +464,11 @@ def test_the_command(run: Path, make_run: MakeRun, tmp_path: Path, card_verb: Ca
     status, out, err = card_verb(run)
     assert (status, err) == (0, [])
     # Wilson by hand: 90 of 100 is [0.826, 0.945].
-    assert out[0].split() == ["clean", "accuracy", "90.0%", "[82.6,", "94.5]", "n", "100", "results.json"]
+    assert out[0] == (
+        "verdict: withstands what was tried: 60.0% of 100 right under the worst of 2 attacks within L∞ eps 8/255 "
+        "(90.0% when nobody attacks)"
+    )
+    assert out[1].split() == ["clean", "accuracy", "90.0%", "[82.6,", "94.5]", "n", "100", "results.json"]
     assert out[-1] == f"card: {run / 'card.json'}, {run / 'card.html'}"
     assert read_card(run).clean_accuracy.accuracy.value == 0.9
 

@@ -10,7 +10,7 @@ import pytest
 
 from robustml.errors import RequestError
 from robustml.reporting.evaluations import Source, evaluations_of
-from robustml.reporting.gate import Condition, Verdict, judge, parse_condition
+from robustml.reporting.gate import Condition, Judgement, judge, parse_condition
 from robustml.reporting.schema import Results
 
 from .conftest import MakeRun, counted, make_results
@@ -61,7 +61,7 @@ def source(results: dict[str, Any], name: str = "results.json") -> Source:
     return Source(name, Results.model_validate(results))
 
 
-def gate(text: str, *results: dict[str, Any], lower_bound: bool = False) -> Verdict:
+def gate(text: str, *results: dict[str, Any], lower_bound: bool = False) -> Judgement:
     sources = [source(one, f"{place}.json") for place, one in enumerate(results or (fabricated(),))]
     return judge(parse_condition(text), sources, lower_bound=lower_bound)
 
@@ -136,7 +136,7 @@ def test_the_source_is_named() -> None:
 
 
 def test_of_several_evaluations_the_worst_counts() -> None:
-    weaker, stronger = fabricated(), fabricated()
+    weaker, stronger = fabricated(), fabricated(per_class=[])
     stronger["worst_case"] = stronger["worst_case"] | {"robust_accuracy": counted(41, 100)}
     for both in ((weaker, stronger), (stronger, weaker)):
         assert gate("robust_accuracy>=0.41", *both).passed
@@ -149,7 +149,7 @@ def test_of_several_evaluations_the_worst_counts() -> None:
 
 
 def test_an_evaluation_in_another_norm_or_at_another_eps_says_nothing() -> None:
-    other_eps, other_norm = fabricated(), fabricated()
+    other_eps, other_norm = fabricated(per_class=[]), fabricated(per_class=[])
     other_eps["threat"] = {"norm": "inf", "eps": 0.5}
     other_norm["threat"] = {"norm": "2", "eps": EPS}
     for other in (other_eps, other_norm):
@@ -172,7 +172,7 @@ def test_the_interval_counts_where_it_is_asked_for() -> None:
     assert gate("clean_accuracy==0.9", lower_bound=True).passed
     assert not gate(
         "attack_success_rate<=0.5",
-        fabricated(backdoor={"attack_success_rate": {"value": 0.1, "n": 3, "ci95": [0.01, 0.6]}}),
+        fabricated(backdoor={"attack_success_rate": counted(1, 3)}),
         lower_bound=True,
     ).passed
     # (0.711 + 0.502) / 2
@@ -192,12 +192,12 @@ def test_an_evaluation_that_is_not_complete_meets_no_lower_limit() -> None:
     assert gate("robust_accuracy<=0.58", partial).passed
     # Beside a complete one it cannot help, and can harm.
     assert gate("robust_accuracy>=0.58", fabricated(), partial).passed
-    partial["worst_case"] = partial["worst_case"] | {"robust_accuracy": counted(30, 100)}
+    partial |= {"worst_case": partial["worst_case"] | {"robust_accuracy": counted(30, 100)}, "per_class": []}
     assert not gate("robust_accuracy>=0.58", fabricated(), partial).passed
 
 
 def test_without_attacks_there_is_no_robust_accuracy() -> None:
-    clean = fabricated(attacks={}, curve=None)
+    clean = fabricated(attacks={}, curve=None, per_class=[])
     clean["worst_case"] = {"robust_accuracy": counted(90, 100), "attacks": []}
     assert gate("robust_accuracy>=0.1", clean).value is None
     assert gate("worst_class_robust_accuracy>=0.1", clean).value is None
@@ -250,12 +250,13 @@ def test_evaluations_of_the_same_weights_and_data_count(make_run: MakeRun) -> No
     evaluation("last", model=fabricated()["model"] | {"sha256": "another"})
     evaluation("elsewhere", data=fabricated()["data"] | {"fingerprint": "another"})
     (run / "evaluations" / "unfinished").mkdir()
-    sources, left_out = evaluations_of(run)
+    sources, left_out, broken = evaluations_of(run)
     assert [one.name for one in sources] == ["results.json", "evaluations/same/results.json"]
     assert left_out == [
         "evaluations/elsewhere/results.json: other data",
         "evaluations/last/results.json: other weights (which=last?)",
     ]
+    assert broken == []
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

@@ -62,13 +62,26 @@ def test_the_text(ranked: list[Run]) -> None:
     lines = leaderboard_table(leaderboard_frame(ranked)).splitlines()
     assert lines[0] == "digits, L2 eps 0.5, 100 images"
     start = lines.index("digits, L∞ eps 8/255, 100 images")
-    assert lines[start + 1].split() == ["rank", "run", "model", "parameters", "clean", "robust", "attacks", "flags"]
+    assert lines[start + 1].split() == [
+        "rank",
+        "run",
+        "model",
+        "parameters",
+        "clean",
+        "robust",
+        "attacks",
+        "flags",
+        "verdict",
+    ]
     assert lines[start + 3].split() == [
         "1", "first", "small_cnn", "121,834", "95.0", "60.0", "[50.2,", "69.1]", "fgsm", "pgd", "autoattack", "none",
+        "withstands", "what", "was", "tried",
     ]  # fmt: skip
     assert lines[start + 5].split()[:2] == ["2", "level"]
-    assert lines[start + 5].split()[-1] == "1"
-    assert lines[start + 6].split() == [NOTHING, "clean_only", "small_cnn", "121,834", "95.0", NOTHING, "none", "none"]
+    assert lines[start + 5].split()[-4:] == ["1", "weak", "under", "attack"]
+    assert lines[start + 6].split() == [
+        NOTHING, "clean_only", "small_cnn", "121,834", "95.0", NOTHING, "none", "none", "not", "attacked",
+    ]  # fmt: skip
 
 
 def test_the_files(ranked: list[Run], tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from robustml.reporting.reproduction_runs import Finished, read_finished
 from robustml.reporting.reproduction_table import cost_text, papers_table, reproduction_table, run_cells, summary
 from robustml.reporting.reproduction_verdicts import compare, judge_figure
 
-RATE = {"n": 1000, "ci95": [0.0, 1.0]}
+from .conftest import counted
+
 BLOCK: dict[str, Any] = {
     "id": "one2020",
     "title": "One",
@@ -43,8 +44,8 @@ def finished(folder: Path, clean: float, robust: float, **files: str) -> Finishe
         "data": {"name": "mnist", "fingerprint": "sha256:0", "train": 9, "val": 5, "test": 1000, "poison": None},
         "model": {"name": "Net", "parameters": 1, "sha256": "sha256:1"},
         "threat": {"name": "LpBall", "norm": "inf", "eps": 0.3, "bounds": [0, 1]},
-        "clean_accuracy": {"value": clean} | RATE,
-        "attacks": {"pgd": {"robust_accuracy": {"value": robust} | RATE, "max_norm": 0.3, "seconds": 1.0}},
+        "clean_accuracy": counted(round(1000 * clean), 1000),
+        "attacks": {"pgd": {"robust_accuracy": counted(round(1000 * robust), 1000), "max_norm": 0.3, "seconds": 1.0}},
         "selection": {"monitor": "val/clean_accuracy", "best": {"epoch": 1}, "last": {"epoch": 2}},
     }
     (folder / "results.json").write_text(json.dumps(results))

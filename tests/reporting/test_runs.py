@@ -26,7 +26,7 @@ def test_full_and_minimal_runs(make_run: MakeRun) -> None:
 def test_find_runs_passes_hidden_folders_over(make_run: MakeRun, tmp_path: Path) -> None:
     for name in ("b", "a/deep", ".cache/c"):
         make_run(name, full=False)
-    assert [run.path.relative_to(tmp_path).as_posix() for run in find_runs(tmp_path)] == ["a/deep", "b"]
+    assert [run.path.relative_to(tmp_path).as_posix() for run in find_runs(tmp_path)[0]] == ["a/deep", "b"]
     with pytest.raises(RequestError, match="not a folder"):
         find_runs(tmp_path / "absent")
 

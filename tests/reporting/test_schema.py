@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from robustml.errors import RequestError
+from robustml.errors import RequestError, RunFailed
 from robustml.reporting.schema import Rate, Results, rate, read_results, write_results
 
 from .conftest import counted, make_results
@@ -174,7 +174,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunFailed, match="disk full"):
         write_results(make_results(seed=2), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

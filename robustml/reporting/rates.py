@@ -1,0 +1,103 @@
+"""Proportions with their intervals, and the checks that show up one which cannot be."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["TOLERANCE", "Amount", "Count", "Fraction", "Part", "Rate", "at_most", "rate"]
+
+# Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
+TOLERANCE = 1e-6
+# What value * n may miss a whole number by: somebody may have written four digits.
+ROUNDED = 0.05
+INTERVAL_TOLERANCE = 2e-3
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# No set has so many examples; beyond it, arithmetic in float would no longer be exact.
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Amount = Annotated[float, Field(ge=0.0)]
+
+
+class Part(BaseModel):
+    """What every part of the schema shares: fixed once made, finite numbers, unknown fields kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Rate(Part):
+    """A proportion of `n` examples with its 95% interval; `value` is None exactly when there were none."""
+
+    value: Fraction | None
+    n: Count
+    ci95: tuple[Fraction, Fraction]
+
+    @model_validator(mode="after")
+    def _inside_its_interval(self) -> Rate:
+        low, high = self.ci95
+        if (self.value is None) != (self.n == 0):
+            raise ValueError(f"value must be null exactly when n is 0, got value {self.value} with n {self.n}")
+        if low > high:
+            raise ValueError(f"ci95 must be [low, high], got [{low}, {high}]")
+        if self.value is None:
+            return self
+        if not low - TOLERANCE <= self.value <= high + TOLERANCE:
+            raise ValueError(f"value {self.value} lies outside its ci95 [{low}, {high}]")
+        if abs(self.value * self.n - self.count) > ROUNDED:
+            raise ValueError(f"value {self.value:g} is no count of {self.n} examples")
+        if self.n and max(map(abs, (low - self.wilson[0], high - self.wilson[1]))) > INTERVAL_TOLERANCE:
+            expected = "[{:.4f}, {:.4f}]".format(*self.wilson)
+            raise ValueError(f"ci95 [{low:g}, {high:g}] is not the 95% interval {expected} of {self.count} of {self.n}")
+        return self
+
+    @property
+    def count(self) -> int:
+        """How many of the `n` examples."""
+        return round((self.value or 0.0) * self.n)
+
+    @property
+    def wilson(self) -> tuple[float, float]:
+        """The 95% interval that belongs to `count` of `n`, both above 0 and known."""
+        z = 1.959963984540054
+        share, spread = self.count / self.n, z * z / self.n
+        middle = share + spread / 2
+        reach = math.sqrt(spread * (share * (1 - share) + spread / 4))
+        return (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
+
+
+def at_most(name: str, lower: Rate, bound: str, upper: Rate) -> None:
+    """Refuse a rate above the rate that bounds it, and rates over different numbers of examples."""
+    if lower.n != upper.n:
+        raise ValueError(f"{name} has n {lower.n}, but {bound} has n {upper.n}: they must be of the same examples")
+    if lower.value is not None and upper.value is not None and lower.value > upper.value + TOLERANCE:
+        raise ValueError(f"{name} has accuracy {lower.value:g}, above {upper.value:g} of {bound}")
+
+
+def rate(successes: int, n: int) -> Rate:
+    """The proportion `successes / n` with its Wilson 95% interval.
+
+    Args:
+        successes: how many of the examples, 0 to `n`.
+        n: the number of examples; with none, the value is unknown and the interval is all of [0, 1].
+
+    Raises:
+        ValueError: if `successes` is negative or above `n`.
+
+    Source:
+        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
+    """
+    successes, n = int(successes), int(n)
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie in 0..n, got {successes} with n {n}")
+    if n == 0:
+        return Rate(value=None, n=0, ci95=(0.0, 1.0))
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
+    value = successes / n
+    # At 0 and n the interval ends at the value itself, but for a rounding error.
+    return Rate(
+        value=value, n=n, ci95=(max(0.0, min(float(interval.low), value)), min(1.0, max(float(interval.high), value)))
+    )

@@ -1,0 +1,108 @@
+"""Files of a run that a stranger may have written: read within bounds, and rid of what a terminal would obey.
+
+Whatever a page, a table or a gate prints of a run comes through here, so that no name, message or key in it can repaint
+a terminal, turn the direction of writing, or grow without end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from robustml.errors import RequestError, printable
+from robustml.files import read_text
+
+__all__ = ["cleaned", "read_content", "read_object", "read_settings_file"]
+
+# Far beyond any run of ours. Aliases in YAML make a file of a few lines hold billions of values.
+_MOST_VALUES, _MOST_SETTINGS, _DEEPEST, _LARGEST_CONFIG = 2_000_000, 100_000, 100, 2**20
+
+
+def cleaned(content: Any, most: int = _MOST_VALUES) -> Any:
+    """Nested mappings and lists with every string, keys too, made printable.
+
+    Args:
+        content: of a file.
+        most: how many values it may hold.
+
+    Raises:
+        ValueError: there are too many values, or they are nested too deeply.
+    """
+    left = most
+
+    def walk(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"it holds more than {most:,} values")
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+        if isinstance(value, str):
+            return printable(value)
+        if isinstance(value, Mapping):
+            return {walk(key, depth + 1): walk(inner, depth + 1) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [walk(inner, depth + 1) for inner in value]
+        return value
+
+    return walk(content, 0)
+
+
+def read_content(path: Path) -> Any:
+    """What a JSON file holds, cleaned.
+
+    Raises:
+        RequestError: the file is missing, empty, too large or damaged.
+    """
+    text = read_text(path)
+    try:
+        return cleaned(json.loads(text, parse_constant=_refuse_constant))
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path} is not JSON: {_reason(error)}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds, cleaned.
+
+    Raises:
+        RequestError: see `read_content`; or it holds something else.
+    """
+    content = read_content(path)
+    if not isinstance(content, dict):
+        raise RequestError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds, cleaned; empty where the file is absent.
+
+    Raises:
+        RequestError: the file is empty, too large or damaged, or holds something else.
+    """
+    import yaml
+
+    if not path.is_file():
+        return {}
+    text = read_text(path, _LARGEST_CONFIG)
+    try:
+        content = cleaned(yaml.safe_load(text), _MOST_SETTINGS)
+    # A date that is none, or a key that is a list, is no error of YAML's own to PyYAML.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise RequestError(f"{path} is not YAML: {_reason(error)}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise RequestError(f"{path} must hold a YAML mapping, got {type(content).__name__}")
+    return content
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())

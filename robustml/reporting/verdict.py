@@ -1,0 +1,258 @@
+"""What an expert would say first of a model: the figure that was asked for, and how far it may be trusted.
+
+One decision for the page, the table of the terminal, the card, the ranking and the gate. A model with a backdoor is
+never fine, however it fares under attack; where nobody attacked, nothing is said of robustness; and no flag is a
+verdict on the evaluation alone, not on the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from robustml.reporting.blocks import Backdoor, Certified, Corruptions
+from robustml.reporting.formats import eps_text, norm_text, percent
+from robustml.reporting.rates import Rate
+from robustml.reporting.schema import Results
+
+__all__ = ["Finding", "Level", "Verdict", "unfit", "verdict"]
+
+Level = Literal["fine", "caution", "alarm"]
+_LEVELS: tuple[Level, ...] = ("fine", "caution", "alarm")
+# Below so many examples the 95% interval of a share is up to 20 points wide.
+FEW = 100
+NOBODY = "nobody attacked: this says nothing about robustness"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure that was asked for, and what it means.
+
+    Attributes:
+        kind: "backdoor", "poison", "extraction", "certified", "attack", "corruptions" or "clean".
+        level: how grave it is.
+        word: the verdict in a word or two.
+        sentence: the same as a sentence, without the full stop.
+        name: what the figure is called above a tile.
+        value: the figure, a fraction.
+        rate: the same with its interval, where it has one.
+        beside: what to read it against, in a few words.
+    """
+
+    kind: str
+    level: Level
+    word: str
+    sentence: str
+    name: str = ""
+    value: float | None = None
+    rate: Rate | None = None
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The findings on one model, the leading one first, and what speaks against the figures themselves."""
+
+    findings: tuple[Finding, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def level(self) -> Level:
+        """The gravest of the findings; doubts make what is fine a caution."""
+        levels = [finding.level for finding in self.findings] + ["caution"] * bool(self.doubts)
+        return max(levels, key=_LEVELS.index)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two: that of the gravest finding, unless only the doubts are grave."""
+        gravest = max(self.findings, key=lambda finding: _LEVELS.index(finding.level))
+        if gravest.level == self.level:
+            return gravest.word
+        return "not attacked" if NOBODY in self.doubts else "in doubt"
+
+    @property
+    def sentences(self) -> list[str]:
+        """Findings and doubts, a sentence each without its full stop."""
+        return [finding.sentence for finding in self.findings] + list(self.doubts)
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        return f"{self.word}: {'; '.join(self.sentences)}"
+
+
+def verdict(*measured: Results) -> Verdict:
+    """The verdict on a model.
+
+    Args:
+        measured: results of one model: a run alone, or with its evaluations.
+    """
+    found: dict[str, Finding] = {}
+    for results in measured:
+        for finding in _findings(results):
+            known = found.get(finding.kind)
+            if known is None or _gravity(finding) > _gravity(known):
+                found[finding.kind] = finding
+    if "backdoor" in found:
+        found.pop("poison", None)
+    doubts = list(dict.fromkeys(doubt for results in measured for doubt in _doubts(results)))
+    attacked = found.keys() & {"attack", "certified", "extraction"}
+    if not attacked and measured[0].clean_accuracy.n:
+        doubts.append(NOBODY)
+    if not found:
+        found["clean"] = _clean(measured[0])
+    return Verdict(tuple(found[kind] for kind in _ORDER if kind in found), tuple(doubts))
+
+
+def unfit(*measured: Results) -> list[str]:
+    """Why "no flags" must not be read as a clean bill, although no flag was raised: a line each, or none."""
+    found = verdict(*measured)
+    lines = [finding.sentence for finding in found.findings if finding.kind == "backdoor"]
+    return lines + [doubt for doubt in found.doubts if doubt == NOBODY]
+
+
+_ORDER = ("backdoor", "poison", "extraction", "certified", "attack", "corruptions", "clean")
+
+
+def _gravity(finding: Finding) -> tuple[int, float]:
+    """Graver first; of equals the lower figure, or the higher where it is the attacker's success."""
+    value = 0.5 if finding.value is None else finding.value
+    return _LEVELS.index(finding.level), value if finding.kind in ("backdoor", "extraction") else -value
+
+
+def _findings(results: Results) -> Iterator[Finding]:
+    if results.backdoor is not None:
+        yield _backdoor(results.backdoor)
+    elif results.data.poison is not None:
+        yield Finding("poison", "caution", "poisoned data", "its training data was poisoned on purpose")
+    if results.extraction and (fidelity := _rate(results.extraction.get("fidelity"))) is not None:
+        yield _extraction(results.extraction, fidelity)
+    if results.certified is not None:
+        yield _certified(results.certified)
+    attacked = _attacked(results)
+    if attacked is not None:
+        yield attacked
+    if results.corruptions is not None:
+        yield _corruptions(results.corruptions, results.clean_accuracy)
+
+
+def _doubts(results: Results) -> Iterator[str]:
+    """What speaks against the figures of one evaluation."""
+    raised = [flag for flag in results.flags if results.complete or flag.name != "stopped_early"]
+    if count := len(raised):
+        names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in raised))
+        yield f"{count} {'flag' if count == 1 else 'flags'} raised by the evaluator's checks ({names})"
+    if not results.complete:
+        yield "stopped early: accuracy under attack is an upper bound"
+    n = results.clean_accuracy.n
+    if 0 < n < FEW:
+        yield f"measured on {n} example{'s' if n > 1 else ''} only"
+    if results.attacks:
+        if results.threat.eps == 0:
+            yield "the attacker's budget was 0: nothing could be changed"
+        largest = max(attack.max_norm for attack in results.attacks.values())
+        if results.threat.norm in ("inf", "2", "1") and largest < 0.5 * results.threat.eps:
+            yield f"no attack went beyond {eps_text(largest)}, of {eps_text(results.threat.eps)} that were allowed"
+        if all(attack.params.get("steps") == 1 for attack in results.attacks.values()):
+            yield "attacked with a single step only"
+
+
+def _backdoor(block: Backdoor) -> Finding:
+    success, twin = block.attack_success_rate, block.twin
+    by_itself, beside = 0.0, ""
+    text = f"the backdoor gets its label on {percent(success.value)} of {success.n:,} inputs of other classes"
+    if twin is not None:
+        by_itself = twin.attack_success_rate.value or 0.0
+        beside = f"clean twin {percent(twin.attack_success_rate.value)}"
+        text += f" (a clean twin: {percent(twin.attack_success_rate.value)})"
+    level: Level = "caution"
+    word = "backdoor planted, faint"
+    if success.value is None:
+        word, text = "backdoor not measured", "a backdoor was planted, but there was no input to try it on"
+    elif success.value >= 0.5 or success.value - by_itself >= 0.2:
+        level, word = "alarm", "backdoored"
+    return Finding("backdoor", level, word, text, "Attack success rate of the backdoor", success.value, success, beside)
+
+
+def _extraction(block: Mapping[str, Any], fidelity: Rate) -> Finding:
+    constant = _rate(block.get("baseline_fidelity"))
+    base = 0.0 if constant is None or constant.value is None else constant.value
+    value = fidelity.value or 0.0
+    gained = (value - base) / (1 - base) if base < 1 else 0.0
+    level: Level = "alarm" if gained >= 0.5 else "caution"
+    word = "copied" if level == "alarm" else "partly copied" if gained >= 0.1 else "hardly copied"
+    queries = block.get("queries")
+    asked = f" made of {queries:,} queries" if isinstance(queries, int) else ""
+    text = f"a copy{asked} gives the victim's label on {percent(fidelity.value)} of {fidelity.n:,} test inputs"
+    beside = f"one constant label {percent(base)}" if constant is not None else ""
+    text += f" (one constant label: {percent(base)})" if constant is not None else ""
+    return Finding("extraction", level, word, text, "Fidelity of the copy", fidelity.value, fidelity, beside)
+
+
+def _certified(block: Certified) -> Finding:
+    share, accuracy = block.certified_accuracy, block.accuracy
+    whose = " of the smoothed classifier" if block.method == "smoothing" else ""
+    at = f"{norm_text(block.norm)} eps {eps_text(block.eps)}"
+    text = f"{percent(share.value)}{whose} certified within {at} ({percent(accuracy.value)} right without an attack"
+    found = block.empirical_accuracy
+    text += ")" if found is None else f", {percent(found.value)} under attack)"
+    level: Level = "fine" if (share.value or 0.0) > 0.5 * (accuracy.value or 0.0) else "caution"
+    word = "certified for the most part" if level == "fine" else "certified in part" if share.value else "not certified"
+    if block.contradicted:
+        level, word = "alarm", "certificates disproved"
+        text += f", and attacks disproved {block.contradicted:,} certificates"
+    beside = "" if found is None else f"{percent(found.value)} under attack"
+    return Finding("certified", level, word, text, f"Certified, {at}", share.value, share, beside)
+
+
+def _attacked(results: Results) -> Finding | None:
+    """What is left under the worst attack; None where nobody attacked."""
+    rates = [attack.robust_accuracy for attack in results.attacks.values() if attack.robust_accuracy.value is not None]
+    if not rates:
+        return None
+    # A file without a worst case still has its lowest attack, which bounds it.
+    left, count = min(rates, key=lambda rate: rate.value or 0.0), len(rates)
+    if results.worst_case is not None:
+        left, count = results.worst_case.robust_accuracy, len(results.worst_case.attacks)
+    clean, value = results.clean_accuracy.value or 0.0, left.value or 0.0
+    at = f"{norm_text(results.threat.norm)} eps {eps_text(results.threat.eps)}"
+    text = f"{percent(left.value)} of {left.n:,} right under the worst of {count} "
+    text += f"{'attack' if count == 1 else 'attacks'} within {at} ({percent(clean)} when nobody attacks)"
+    guessing = 1 / len(results.per_class) if len(results.per_class) > 1 else 0.0
+    level: Level
+    if value <= guessing or value < 0.25 * clean:
+        level, word = "alarm", "not robust"
+    elif value < 0.5 * clean:
+        level, word = "caution", "weak under attack"
+    else:
+        level, word = "fine", "withstands what was tried"
+    return Finding("attack", level, word, text, "Accuracy under attack, worst case", left.value, left)
+
+
+def _corruptions(block: Corruptions, clean: Rate) -> Finding:
+    kinds, mean = len(block.accuracy), block.mean_accuracy
+    level: Level = "fine" if mean >= 0.5 * (clean.value or 0.0) else "caution"
+    text = f"{percent(mean)} right on average over {kinds} common {'corruption' if kinds == 1 else 'corruptions'} "
+    text += f"({percent(clean.value)} without)"
+    word = "measured under corruptions" if level == "fine" else "weak under corruptions"
+    beside = f"{kinds} {'kind' if kinds == 1 else 'kinds'}, clean {percent(clean.value)}"
+    return Finding("corruptions", level, word, text, "Accuracy under corruptions, mean", mean, beside=beside)
+
+
+def _clean(results: Results) -> Finding:
+    clean = results.clean_accuracy
+    if not clean.n:
+        return Finding("clean", "caution", "not tested", "there was no test example")
+    text = f"{percent(clean.value)} of {clean.n:,} right when nobody attacks"
+    return Finding("clean", "caution", "not attacked", text, "Clean accuracy", clean.value, clean)
+
+
+def _rate(content: object) -> Rate | None:
+    """A rate within a block that the schema does not know by name, or None."""
+    try:
+        return Rate.model_validate(content)
+    except ValidationError:
+        return None
