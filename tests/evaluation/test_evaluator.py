@@ -179,7 +179,8 @@ def returning(function: Callable[[Tensor], Any]) -> nn.Module:
         (returning(lambda logits: logits * math.nan), lambda x, y: (x, y), "not finite"),
         (returning(lambda logits: logits / 0), lambda x, y: (x, y), "not finite"),
         (returning(lambda logits: {"logits": logits}), lambda x, y: (x, y), "dict"),
-        (returning(lambda logits: logits[:, 0]), lambda x, y: (x, y), "shape"),
+        (returning(lambda logits: logits[:, 0].sigmoid()), lambda x, y: (x, y), "before the sigmoid"),
+        (returning(lambda logits: logits[None]), lambda x, y: (x, y), "shape"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
