@@ -3,7 +3,7 @@
 | flag | what it takes |
 |---|---|
 | below_chance | fewer images are right than a guess would get |
-| permuted_labels | nearly all would be right if the classes were renamed |
+| permuted_labels | clearly more would be right if the classes were renamed |
 | collapsed | (nearly) every image is taken for one class |
 | unused_classes | predictions of classes that the data do not have |
 """
@@ -81,28 +81,50 @@ def _below_chance(right: int, count: int, classes: int) -> bool:
 
 
 def _renaming(y: Integers, prediction: Integers, names: Sequence[str]) -> str | None:
-    """What to say where another assignment of the model's classes to the data's makes most predictions right."""
-    from scipy.optimize import linear_sum_assignment
-
+    """What to say where other names for the model's classes make clearly more predictions right."""
     labels = np.unique(y)
-    # With fewer images an assignment can be found that fits mere noise.
-    if len(labels) < 2 or len(y) < 10 * len(labels):
-        return None
-    right = int((y == prediction).sum())
     confusion = np.zeros((len(labels), len(names)), dtype=np.int64)
     np.add.at(confusion, (np.searchsorted(labels, y), prediction), 1)
-    if confusion.max(axis=1).sum() <= 2 * right:
+    moved = _exchanged(labels, confusion) or _reassigned(labels, confusion)
+    if not moved:
         return None
-    rows, columns = linear_sum_assignment(confusion, maximize=True)
-    renamed = int(confusion[rows, columns].sum())
-    enough = max(2 * right, min(0.6, 3 / len(labels) + 0.1) * len(y))
-    if renamed <= enough or renamed - right <= 3 * np.sqrt(renamed + right):
-        return None
-    pairs = zip(columns.tolist(), labels[rows].tolist(), strict=True)
-    moved = [(names[said], names[meant]) for said, meant in pairs]
-    shown = ", ".join(f"{said} for {meant}" for said, meant in moved if said != meant)
+    right = int((y == prediction).sum())
+    renamed = right + sum(int(((y == meant) & (prediction == said)).sum()) for said, meant in moved)
+    renamed -= sum(int(((y == meant) & (prediction == meant)).sum()) for _, meant in moved)
+    shown = ", ".join(f"{names[said]} for {names[meant]}" for said, meant in moved)
     shown = shown if len(shown) < 120 else shown[:117] + "..."
     return (
         f"{right / len(y):.1%} of the images are classified correctly, and {renamed / len(y):.1%} would be if the "
         f"classes were renamed (the model says {shown}): its classes are in another order than those of the data"
     )
+
+
+def _exchanged(labels: Integers, confusion: Integers) -> list[tuple[int, int]]:
+    """Classes of which most images are taken for one other, which nothing else is taken for: (said, meant)."""
+    counts = confusion.sum(axis=1)
+    sure = (confusion.max(axis=1) > counts / 2) & (counts >= _FEWEST)
+    said, meant = confusion.argmax(axis=1)[sure].tolist(), labels[sure].tolist()
+    pairs = [pair for pair in zip(said, meant, strict=True) if pair[0] != pair[1] and said.count(pair[0]) == 1]
+    # A model that takes cats for dogs is weak; one that takes dogs for cats as well has them the other way round.
+    free = {label for _, label in pairs} | (set(said) - set(labels.tolist()))
+    return [pair for pair in pairs if pair[0] in free]
+
+
+def _reassigned(labels: Integers, confusion: Integers) -> list[tuple[int, int]]:
+    """The same for a model that is right less often: the assignment of classes that makes most predictions right."""
+    from scipy.optimize import linear_sum_assignment
+
+    count, total = len(labels), int(confusion.sum())
+    # With fewer images an assignment can be found that fits mere noise.
+    if count < 2 or total < 10 * count:
+        return []
+    right = int(confusion[np.arange(count), labels].sum())
+    if confusion.max(axis=1).sum() <= 2 * right:
+        return []
+    rows, columns = linear_sum_assignment(confusion, maximize=True)
+    renamed = int(confusion[rows, columns].sum())
+    enough = max(2 * right, min(0.6, 3 / count + 0.1) * total)
+    if renamed <= enough or renamed - right <= 3 * np.sqrt(renamed + right):
+        return []
+    pairs = zip(columns.tolist(), labels[rows].tolist(), strict=True)
+    return [(said, meant) for said, meant in pairs if said != meant]

@@ -184,8 +184,8 @@ def _squashed(logits: Tensor) -> list[Flag]:
 
 def _differentiable(model: nn.Module, x: Tensor) -> bool:
     """Whether the logits depend on the input in a way that autograd can follow."""
-    with crafting(model, x[:1]) as (image,), torch.enable_grad():
-        return logits_of(model, image.requires_grad_()).requires_grad
+    with crafting(model, x[:2]) as (images,), torch.enable_grad():
+        return logits_of(model, images.requires_grad_()).requires_grad
 
 
 def _useless_gradients(model: nn.Module, x: Tensor, y: Tensor, is_random: bool) -> list[Flag]:
