@@ -69,7 +69,7 @@ def test_an_attack_in_a_ball_of_another_norm_is_flagged_and_one_of_a_union_is_no
     union = Union([THREAT, LpBall(2, 0.5)])
     members: dict[str, Attack] = {"linf": PGD(THREAT, steps=3), "l2": PGD(LpBall(2, 0.5), steps=3)}
     assert evaluate(model, [test], members, union).flags == []
-    with pytest.raises(RequestError, match="'l2' was built for eps=0.1"):
+    with pytest.raises(RequestError, match=r"'l2' was built for eps=0\.1"):
         evaluate(model, [test], members | {"l2": inside}, union)
 
 

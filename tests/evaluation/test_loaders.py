@@ -152,8 +152,8 @@ def test_a_later_pass_that_shows_something_else_is_refused(case: str, digits_net
 
 def test_a_shuffling_data_loader_is_refused_and_a_plain_one_is_not(digits_net: Any) -> None:
     model, test = digits_net
+    loader: Any = DataLoader(TensorDataset(*test), batch_size=50, shuffle=True)
     with pytest.raises(RequestError, match="shuffle=False"):
-        loader: Any = DataLoader(TensorDataset(*test), batch_size=50, shuffle=True)
         evaluate(model, loader, {"fgsm": FGSM(THREAT)}, THREAT)
     plain = evaluate(model, DataLoader(TensorDataset(*test), batch_size=50), {"fgsm": FGSM(THREAT)}, THREAT)
     assert plain.worst_case == evaluate(model, [test], {"fgsm": FGSM(THREAT)}, THREAT).worst_case

@@ -61,12 +61,17 @@ CASES: dict[str, tuple[Callable[[nn.Module], nn.Module], set[str]]] = {
         set(),
     ),
     "shifted": (lambda inner: After(inner, shifted), {"permuted_labels", "below_chance"}),
-    "two classes exchanged": (lambda inner: After(inner, lambda z: z[:, [1, 0, 2, 3, 4, 5, 6, 7, 8, 9]]), set()),
+    "two classes exchanged": (
+        lambda inner: After(inner, lambda z: z[:, [1, 0, 2, 3, 4, 5, 6, 7, 8, 9]]),
+        {"permuted_labels"},
+    ),
     "reversed": (lambda inner: After(inner, lambda z: z.flip(1)), {"permuted_labels", "below_chance"}),
     "most of a thousand": (
         lambda inner: After(inner, among_many),
         {"unused_classes", "permuted_labels", "below_chance"},
     ),
+    "one class unknown": (lambda inner: After(inner, lambda z: z - 100 * (torch.arange(10) == 3)), set()),
+    "random": (lambda inner: After(inner, lambda z: torch.sin(1e3 * z)), set()),
     "collapsed": (lambda inner: After(inner, lambda z: z + 100 * (torch.arange(10) == 4)), {"collapsed"}),
     "nearly collapsed": (lambda inner: After(inner, lambda z: z + 24 * (torch.arange(10) == 4)), {"collapsed"}),
     "sigmoid": (lambda inner: After(inner, torch.sigmoid), {"sigmoid_outputs"}),
@@ -102,7 +107,7 @@ def test_a_sound_model_raises_none_under_attack(digits_net: Any) -> None:
 
 
 def test_few_images_prove_nothing(digits_net: Any) -> None:
-    model, (x, y) = digits_net
+    model, (x, _) = digits_net
     wrong = (model(x).argmax(1) + 1) % 10
     assert evaluate(model, [(x[:8], wrong[:8])], {}, THREAT).flags == []
     names = [flag.name for flag in evaluate(model, [(x, wrong)], {}, THREAT).flags]
@@ -191,7 +196,7 @@ def test_images_that_a_model_cannot_take_are_refused_in_a_line(digits_net: Any) 
             assert len(x) > 1, "expected more than 1 value per channel"
             return x.flatten(1)[:, :10]
 
-    with pytest.raises(RequestError, match="fails on batch 1, 1 images.*more than 1 value"):
+    with pytest.raises(RequestError, match=r"fails on batch 1, 1 images.*more than 1 value"):
         evaluate(OnlyFifty(), [(x[:50], y[:50]), (x[50:51], y[50:51])], {}, THREAT)
 
 
