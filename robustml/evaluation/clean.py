@@ -38,13 +38,13 @@ class Clean:
     classes: int
 
 
-def clean_pass(model: nn.Module, batches: Batches, threat: Threat, seed: int) -> Clean:
+def clean_pass(model: nn.Module, batches: Batches, threat: Threat | None, seed: int) -> Clean:
     """Classify every image.
 
     Args:
         model: in eval mode.
         batches: walked through once.
-        threat: whose reach is noted for each image.
+        threat: whose reach is noted for each image; None where nothing will attack.
         seed: of the sample.
 
     Raises:
@@ -69,7 +69,7 @@ def clean_pass(model: nn.Module, batches: Batches, threat: Threat, seed: int) ->
                 f"labels must be in 0..{clean.classes - 1}, the model's classes; got {int(y.min())} to {int(y.max())}"
             )
         prediction = logits.argmax(dim=1)
-        reached = reach(x, threat)
+        reached = None if threat is None else reach(x, threat)
         clean.sample.add(batch, prediction)
         clean.parts[batch.number] = Verdicts(
             y.cpu().numpy(),

@@ -106,7 +106,7 @@ def evaluate(
     with torch.inference_mode(False), evaluating(model), frozen(model):
         crafting = Crafting(model, device)
         try:
-            clean = clean_pass(model, batches, threat, seed)
+            clean = clean_pass(model, batches, threat if attacks else None, seed)
             crafting.after_clean_pass()
             if world_size > 1:
                 clean.sample.gather(world_size)

@@ -337,6 +337,40 @@ def test_examples_are_of_the_attack_that_fooled_most_and_fooled_ones_come_first(
     assert evaluate(Brightness(), [(x, y)], {}, THREAT).examples is None
 
 
+def test_examples_are_of_all_classes_of_a_sorted_set(digits_net: Any) -> None:
+    """The first batch of a set that is sorted by class shows one or two of ten."""
+    model, (x, y) = digits_net
+    order = y.argsort(stable=True)
+    threat = LpBall("inf", 0.1)
+    found = []
+    for size in (30, 300, 7):
+        kept = evaluate(model, in_batches(x[order], y[order], size), {"fgsm": FGSM(threat)}, threat).examples
+        assert kept is not None
+        assert len(set(kept.y.tolist())) == 8
+        assert (np.abs(kept.x_adv - kept.x).reshape(8, -1).max(1) == pytest.approx(0.1, abs=1e-5)).all()
+        found.append(kept.x)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_the_looks_are_at_all_classes_of_a_sorted_set(digits_net: Any) -> None:
+    """A model that is blind for half of the classes, which the first batches do not show."""
+    model, (x, y) = digits_net
+    order = y.argsort(stable=True)
+
+    class Blind(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = model(x)
+            steep = torch.where(logits.argmax(1, keepdim=True) >= 5, 1e4, 1.0)
+            return logits * steep
+
+    loader = in_batches(x[order], y[order], 50)
+    names = {flag.name for flag in evaluate(Blind(), loader, {}, THREAT).flags}
+    assert {"zero_gradients", "saturated_logits"} <= names
+    backwards = evaluate(Blind(), loader[::-1], {}, THREAT)
+    assert {flag.name for flag in backwards.flags} == names
+
+
 def test_examples_are_written_without_pickle(tmp_path: Any) -> None:
     x, y = numbered([0, 1, 1])
     kept = evaluate(Brightness(), [(x, y)], {"fool": Fool([1])}, THREAT).examples
