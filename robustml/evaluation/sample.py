@@ -7,6 +7,7 @@ the order of the images nor on how they are cut into batches or dealt to process
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,11 +55,10 @@ class Sample:
             if len(members) >= quota and priority >= members[quota - 1].priority:
                 continue
             image = batch.x[row].detach().clone().cpu()
-            members.append(Seen(priority, (batch.number, row), image, label, said[row]))
-            members.sort(key=lambda seen: seen[:2])
+            insort(members, Seen(priority, (batch.number, row), image, label, said[row]), key=_order)
             del members[quota:]
         if len(self._classes) > self._size:
-            lowest = sorted(self._classes, key=lambda label: self._classes[label][0][:2])[: self._size]
+            lowest = sorted(self._classes, key=lambda label: _order(self._classes[label][0]))[: self._size]
             self._classes = {label: self._classes[label] for label in lowest}
 
     def gather(self, world_size: int) -> None:
@@ -67,7 +67,7 @@ class Sample:
         distributed.all_gather_object(gathered, self._classes)
         for label in sorted({label for classes in gathered for label in classes}):
             members = [seen for classes in gathered for seen in classes.get(label, ())]
-            self._classes[label] = sorted(members, key=lambda seen: seen[:2])
+            self._classes[label] = sorted(members, key=_order)
 
     def images(self) -> list[Seen]:
         """Those that were kept, the first of every class before the second of any."""
@@ -86,3 +86,7 @@ class Sample:
 
     def _quota(self) -> int:
         return -(-self._size // max(1, len(self._classes)))
+
+
+def _order(seen: Seen) -> tuple[int, tuple[int, int]]:
+    return seen.priority, seen.place
