@@ -34,7 +34,9 @@ class Draws:
         """Streams for the examples `x` (N, ...): one number is drawn from `generator`, the rest is the content's."""
         device = None if generator is None else generator.device
         salt = int(torch.randint(0, 2**62, (1,), generator=generator, device=device)).to_bytes(8, "little")
-        return Draws([_seeded(example.tobytes(), salt) for example in x.detach().cpu().numpy()], x.device)
+        # As bytes, since NumPy knows no bfloat16.
+        rows = x.detach().cpu().contiguous().flatten(1) if x.ndim > 1 else x.detach().cpu().unsqueeze(1)
+        return Draws([_seeded(example.tobytes(), salt) for example in rows.view(torch.uint8).numpy()], x.device)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -55,6 +57,11 @@ class Draws:
     def normal(self, *shape: int) -> Tensor:
         """Numbers (N, *shape), standard normal."""
         return self._stack([torch.randn(shape, generator=generator) for generator in self._generators], shape)
+
+    def poisson(self, expected: Tensor) -> Tensor:
+        """Poisson numbers of the means `expected` (N, ...), on its device."""
+        rows = zip(expected.cpu(), self._generators, strict=True)
+        return torch.stack([torch.poisson(row, generator=own) for row, own in rows]).to(expected.device)
 
     def _stack(self, rows: list[Tensor], shape: tuple[int, ...]) -> Tensor:
         stacked = torch.stack(rows) if rows else torch.empty(0, *shape)

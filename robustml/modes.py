@@ -19,7 +19,8 @@ AttackMode = Literal["train", "eval", "batch_stats"]
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode; restore each one's own mode afterwards (a frozen layer stays frozen)."""
-    found = [(module, module.training) for module in model.modules()]
+    # A frozen TorchScript module has no mode.
+    found = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     model.eval()
     try:
         yield

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -62,6 +62,9 @@ class AutoAttack:
     precision: Precision = "float32"
     graphs: bool = False
     only: str | None = None
+
+    gives_up: ClassVar[bool] = True
+    """What it does not turn comes back as it was."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -39,6 +40,9 @@ class DDN:
     steps: int = 100
     first_eps: float = 1.0
     eps_step: float = 0.05
+
+    gives_up: ClassVar[bool] = True
+    """What it does not turn comes back as it was."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -55,6 +56,9 @@ class FAB:
     restarts: int = 1
     targets: int | None = 9
     batch_size: int = 250
+
+    gives_up: ClassVar[bool] = True
+    """What it does not turn comes back as it was."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""

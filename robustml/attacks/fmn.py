@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -51,6 +52,9 @@ class FMN:
     relative_step_size: float = 0.5
     eps_step: float = 0.05
     target: Target = None
+
+    gives_up: ClassVar[bool] = True
+    """What it does not turn comes back as it was."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""

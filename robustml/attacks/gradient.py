@@ -24,8 +24,8 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     output = model(x)
     if not isinstance(output, Tensor):
         raise RequestError(
-            f"the model returned a {type(output).__name__}; expected a tensor of logits (N, classes): "
-            "wrap the model so that its forward returns them"
+            f"the model returned a {type(output).__name__}; expected a tensor of logits (N, classes): say where they "
+            "are, robustml.models.Wrapped(model, logits_key=<name or position>), or adapter.logits_key=... for evaluate"
         )
     if output.ndim != 2 or len(output) != len(x):
         raise RequestError(

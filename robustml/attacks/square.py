@@ -53,6 +53,8 @@ class Square:
     batch_size: int = 250
 
     black_box: ClassVar[bool] = True
+    gives_up: ClassVar[bool] = True
+    """What it does not turn comes back as it was."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""

@@ -36,6 +36,8 @@ __all__ = ["TorchAttack", "torchattacks_names"]
 # MultiAttack takes attack objects and LGV a training loader: neither can be named by values alone.
 _UNREACHABLE = frozenset({"MultiAttack", "LGV"})
 _EPS_NAMES = ("eps", "max_epsilon")
+# These know eps, and give back the image where they find nothing.
+_GIVE_UP = frozenset({"APGD", "APGDT", "AutoAttack", "FAB", "Square"})
 
 
 def torchattacks_names() -> list[str]:
@@ -61,7 +63,8 @@ class TorchAttack:
             eps for a single step).
 
     Raises:
-        RequestError: no such attack or argument, or an attack of another norm than the threat's.
+        RequestError: no such attack or argument, or an attack of another norm or budget than the threat's. Later: the
+            package refuses its arguments or the images.
     """
 
     name: str
@@ -77,6 +80,13 @@ class TorchAttack:
         for key in self.params:
             if key not in accepted:
                 raise RequestError(f"torchattacks.{self.name} takes no argument {key!r}; {nearest(key, accepted)}")
+        for key in self.params:
+            own = f"L{self.threat.norm}" if key == "norm" else self.threat.eps
+            if key in (*_EPS_NAMES, "norm") and self.params[key] != own:
+                raise RequestError(
+                    f"torchattacks.{self.name} was given {key}={self.params[key]}, the threat has {own}: leave it "
+                    "out, it follows from the threat"
+                )
         fixed = "2" if self.name.endswith("L2") else "inf"
         if self._knows_eps() and "norm" not in accepted and self.threat.norm != fixed:
             # Inside the ball of another norm it would pass for a weak attack, and the model for a robust one.
@@ -90,17 +100,30 @@ class TorchAttack:
         seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=device))
         with frozen(model), _as_found(model, x.device, seed), torch.inference_mode(False), torch.enable_grad():
             victim = model if x.ndim == 4 else _TakesImages(model, x.shape[1:])
-            attack = getattr(torchattacks, self.name)(victim, **self._arguments(model, x, seed))
-            attack.set_device(x.device)
-            # The caller chooses the mode; torchattacks would switch a training model to eval, and back all of it.
-            attack._change_model_mode = attack._recover_model_mode = lambda given_training: None
             clean = x.clone() if x.is_inference() else x.detach()
             images = clean if x.ndim == 4 else clean.reshape(len(x), 1, 1, -1)
-            x_adv: Tensor = attack(images, y).detach().reshape(x.shape)
+            try:
+                attack = getattr(torchattacks, self.name)(victim, **self._arguments(model, x, seed))
+                attack.set_device(x.device)
+                # The caller chooses the mode; torchattacks would switch a training model to eval, and back all of it.
+                attack._change_model_mode = attack._recover_model_mode = lambda given_training: None
+                x_adv: Tensor = attack(images, y).detach().reshape(x.shape)
+            except (AssertionError, TypeError, ValueError, IndexError) as error:
+                # The package checks by assertions, some of them without a word.
+                reason = " ".join(str(error).split()) or "an assertion of the package, without a reason"
+                raise RequestError(
+                    f"torchattacks.{self.name} cannot attack images of shape {tuple(x.shape[1:])} with "
+                    f"{dict(self.params)}: {reason}"
+                ) from error
         if self._knows_eps():
             return x_adv
         inside = self.threat.contains(x_adv, x)
         return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, clean)
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether what it does not turn comes back as it was."""
+        return not self._knows_eps() or self.name in _GIVE_UP
 
     @property
     def black_box(self) -> bool:

@@ -40,6 +40,11 @@ class Transfer:
         """What the inner attack may do."""
         return getattr(self.attack, "threat", None)
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether what the inner attack does not turn comes back as it was."""
+        return bool(getattr(self.attack, "gives_up", False))
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
         """What the attack makes of `x` (N, ...) with labels `y` (N,) on the surrogate; `model` is never called."""
         with evaluating(self.surrogate), _moved(self.surrogate, x.device):

@@ -16,6 +16,7 @@ from robustml.commands.settings import build
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.models import as_module, load_checkpoint
+from robustml.models.fitted import fitted
 from robustml.modes import evaluating
 
 __all__ = ["foreign_model"]
@@ -53,7 +54,7 @@ def _try(model: nn.Module, data: DataModule) -> None:
     device = next((parameter.device for parameter in model.parameters()), x.device)
     with evaluating(model), torch.no_grad():
         try:
-            output = model(x.to(device))
+            output = fitted(model, x.to(device))(x.to(device))
         except RequestError:
             raise
         except Exception as error:
@@ -63,6 +64,6 @@ def _try(model: nn.Module, data: DataModule) -> None:
             raise RequestError(
                 f"the model returned a {type(output).__name__}; say where its logits are with adapter.logits_key=..."
             )
-        classes = logits_of(model, x.to(device)).shape[1]
+        classes = logits_of(fitted(model, x.to(device)), x.to(device)).shape[1]
     if classes < data.num_classes:
         raise RequestError(f"the model tells {classes} classes apart, but {data.name} has {data.num_classes}")

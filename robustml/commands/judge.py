@@ -19,7 +19,7 @@ from robustml.commands.corrupted import corruptions_as_configured
 from robustml.commands.parts import build_attacks, say
 from robustml.commands.runs import EXAMPLES, REPORT, RESULTS
 from robustml.data import DataModule
-from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate
+from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate, united
 from robustml.reporting import read_run, summary_table, write_report
 from robustml.reporting.schema import write_results
 from robustml.types import Threat
@@ -66,7 +66,7 @@ def evaluate_as_configured(
     limited = data.loader("test", device=device, batch_size=settings["batch_size"], limit=limit)
     radii = _curve_radii(curve_settings, threat)
     say(f"accuracy under {name} at {len(radii)} values of eps, on {len(limited.arrays)} test images")
-    return results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"])
+    return results, united(results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"]))
 
 
 def _curve_radii(settings: Mapping[str, Any], threat: Threat) -> list[float]:
@@ -122,7 +122,8 @@ def write_outcome(
     if results.examples is not None:
         results.examples.save(out / EXAMPLES)
     figures = results.to_dict()
-    figures["flags"] += [] if curve is None else [vars(flag) for flag in curve.flags]
+    raised = [] if curve is None else [vars(flag) for flag in curve.flags]
+    figures["flags"] += [flag for flag in raised if flag not in figures["flags"]]
     identity = {"schema": 1, "experiment": settings["name"], "seed": settings["seed"], "data": data.summary()}
     other_kinds = {"backdoor": None, "extraction": None}
     extras = {"curve": None if curve is None else curve.to_dict(), "environment": _environment(device)}

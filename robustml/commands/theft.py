@@ -13,7 +13,7 @@ from robustml.commands.parts import say
 from robustml.commands.settings import build, plain_target
 from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
-from robustml.evaluation.evaluator import attack_generator
+from robustml.evaluation.parameters import attack_generator
 from robustml.extraction import (
     Defence,
     Defended,

@@ -5,15 +5,17 @@ from robustml.evaluation.certificates import ABSTAINED, Certificates, Certifier
 from robustml.evaluation.certify import CertifiedResults, certify, require_norm
 from robustml.evaluation.corruption import CorruptionResults, corruption_accuracy
 from robustml.evaluation.curve import Curve, accuracy_curve
-from robustml.evaluation.evaluator import attack_parameters, evaluate
+from robustml.evaluation.evaluator import evaluate
 from robustml.evaluation.examples import Examples
 from robustml.evaluation.interval_bounds import IntervalBoundPropagation
+from robustml.evaluation.parameters import attack_parameters
 from robustml.evaluation.results import RobustnessResults
 from robustml.evaluation.sanity import Flag
 from robustml.evaluation.shortcut import ShortcutResults, shortcut_reliance
 from robustml.evaluation.shortcut_search import ShortcutSuspect, find_shortcuts
 from robustml.evaluation.smoothing import Smoothing
 from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
+from robustml.evaluation.worst_case import united
 
 __all__ = [
     "ABSTAINED",
@@ -41,4 +43,5 @@ __all__ = [
     "find_shortcuts",
     "require_norm",
     "shortcut_reliance",
+    "united",
 ]

@@ -18,10 +18,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from robustml.errors import RequestError, RunFailed
+from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.certificates import ABSTAINED, Certifier
+from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.verdicts import Bools, Floats, Integers, Verdicts
 from robustml.modes import evaluating, frozen
 from robustml.reporting.schema import Rate, rate
@@ -114,7 +116,7 @@ class CertifiedResults:
 
 def certify(
     model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Loader,
     method: Certifier,
     threat: Threat,
     *,
@@ -129,7 +131,7 @@ def certify(
 
     Args:
         model: images (N, ...) in [0, 1] to logits (N, C). Run in eval mode and handed back as found.
-        loader: batches `(x, y)` of images (N, ...) and labels (N,).
+        loader: as for `evaluate`; walked through once.
         method: certifies in one norm.
         threat: of the same norm; certified accuracy is given at its eps and at multiples of it.
         attacks: name to attack, run on the certified classifier, on the images that it gets right.
@@ -144,19 +146,19 @@ def certify(
         RunFailed: certificates and attacks contradict each other.
     """
     require_norm(method, threat)
-    if device is None:
-        device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), "cpu")
-    device = torch.device(device)
+    device = device_of(model) if device is None else torch.device(device)
     radii = _radii(threat)
     target = method.attackable(model)
     reused = verdicts if target is model else None
     labels, found, survived = [], [], []
-    seconds, first = 0.0, 0
-    with evaluating(target), frozen(target):
-        for number, (x, y) in enumerate(loader):
-            x, y = x.to(device), y.to(device)
-            places = range(first, first + len(x))
-            first = places.stop
+    batches, images = Batches(loader, device), []
+    seconds = 0.0
+    with torch.inference_mode(False), evaluating(target), frozen(target):
+        crafting = Crafting(target, device)
+        for batch in batches:
+            x, y = batch.x, batch.y
+            places = range(batch.first, batch.first + len(x))
+            images.append(batch.images)
             started = time.perf_counter()
             generators = _generators(device, seed, "certify", places)
             found.append(method(model, x, y, radii=radii, bounds=threat.bounds, generators=generators))
@@ -165,7 +167,11 @@ def certify(
             correct = found[-1].prediction == y
             withstood = {}
             for name, attack in attacks.items() if reused is None else ():
-                x_adv = _attacked(name, attack, target, x, y, correct, threat, _generator(device, seed, name, number))
+                x_adv = x.clone()
+                if correct.any():
+                    # Of the name alone, in every batch alike: what is random belongs to the image (`robustml.draws`).
+                    own = _generator(device, seed, name, 0)
+                    x_adv[correct] = crafting(name, attack, target, x[correct], y[correct], threat, own)
                 judged = method.predict(model, x_adv, _generators(device, seed, f"{name} judged", places))
                 withstood[name] = correct & ((judged == y) | (judged == ABSTAINED))
             survived.append(withstood)
@@ -175,7 +181,8 @@ def certify(
     prediction = torch.cat([part.prediction for part in found]).cpu().numpy()
     radius = torch.cat([part.radius for part in found]).double().cpu().numpy()
     if reused is not None:
-        if not np.array_equal(reused.y, truth):
+        same = reused.images is None or np.array_equal(reused.images, np.concatenate(images))
+        if not (same and np.array_equal(reused.y, truth)):
             raise RequestError(f"the verdicts are of {len(reused.y)} other images than the {len(truth)} to certify")
         verdict = {name: attack.robust for name, attack in reused.attacks.items()}
     else:
@@ -208,26 +215,6 @@ def require_norm(method: Certifier, threat: Threat) -> None:
             f"certification by {method.name} holds in the L{method.norm} norm, the threat is {norm}; choose "
             f"threat={option}"
         )
-
-
-def _attacked(
-    name: str,
-    attack: Attack,
-    target: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    correct: Tensor,
-    threat: Threat,
-    generator: Generator,
-) -> Tensor:
-    """What the attack makes of the correctly classified images, checked; the others as they are."""
-    x_adv = x.clone()
-    if correct.any():
-        x_adv[correct] = attack(target, x[correct], y[correct], generator=generator)
-    outside = int((~threat.contains(x_adv, x)).sum())
-    if outside:
-        raise RunFailed(f"attack {name!r} left the threat model on {outside} of {len(x)} images")
-    return x_adv
 
 
 def _contradicted(certified: Bools, survived: Mapping[str, Bools], method: Certifier, threat: Threat) -> Bools:

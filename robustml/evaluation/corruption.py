@@ -8,17 +8,21 @@ the errors of AlexNet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, distributed, nn
+from torch import Generator, Tensor, distributed
 
 from robustml.attacks.gradient import logits_of
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
+from robustml.draws import Draws
 from robustml.errors import RequestError, nearest
+from robustml.evaluation.batches import Batches, Loader, device_of
+from robustml.models import as_module
+from robustml.models.fitted import fitted
 from robustml.modes import evaluating
 from robustml.reporting.schema import Rate, rate
 
@@ -61,8 +65,8 @@ class CorruptionResults:
 
 
 def corruption_accuracy(
-    model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    model: Callable[[Tensor], Any],
+    loader: Loader,
     *,
     severities: Sequence[int] = SEVERITIES,
     corruptions: Sequence[str] = tuple(CORRUPTIONS),
@@ -77,33 +81,35 @@ def corruption_accuracy(
 
     Args:
         model: images (N, C, H, W) in [0, 1] to logits (N, classes). Run in eval mode and handed back as found.
-        loader: batches `(x, y)` of images and labels (N,), always in the same order.
+        loader: as for `evaluate`; walked through once.
         severities: of 1 to 5.
         corruptions: names of `robustml.data.corruptions.CORRUPTIONS`.
-        seed: each batch draws from generators made of it, the corruption's name, the severity and the batch's number.
+        seed: the draws for an image are made of it, the corruption's name, the severity and the image itself
+            (`robustml.draws`), so that no figure depends on the size or the order of the batches.
         device: where to classify; where the model's parameters are by default. Draws are made on the CPU everywhere.
         on_corruption: called with (corruption, severity, batch number) after each.
 
     Raises:
-        RequestError: no or an unknown corruption or severity, images that cannot be corrupted, or an empty loader.
+        RequestError: no or an unknown corruption or severity, images that cannot be corrupted, an empty loader, or
+            what `Batches` and `fitted` refuse.
     """
     cells = _cells(corruptions, severities)
-    if device is None:
-        device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    model = as_module(model)
+    device = device_of(model) if device is None else torch.device(device)
     right, count = dict.fromkeys(cells, 0), 0
     grouped = distributed.is_available() and distributed.is_initialized()
     rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
-    with evaluating(model), torch.no_grad():
-        for index, (x, y) in enumerate(loader):
-            if index % world_size != rank:
-                continue
-            x, y = x.to(device), y.to(device)
+    judged = None
+    with evaluating(model), torch.inference_mode(False), torch.no_grad():
+        for batch in Batches(loader, device, rank, world_size):
+            x, y = batch.x, batch.y
+            judged = judged or fitted(model, x[:2])
             count += len(y)
             for name, severity in cells:
-                corrupted = CORRUPTIONS[name](x, severity, _generator(seed, name, severity, index))
-                right[name, severity] += int((logits_of(model, corrupted).argmax(dim=1) == y).sum())
+                corrupted = CORRUPTIONS[name](x, severity, Draws.of(x, _generator(seed, name, severity)))
+                right[name, severity] += int((logits_of(judged, corrupted).argmax(dim=1) == y).sum())
                 if on_corruption is not None:
-                    on_corruption(name, severity, index)
+                    on_corruption(name, severity, batch.number)
     if grouped:
         gathered: list[Any] = [None] * world_size
         distributed.all_gather_object(gathered, (right, count))
@@ -127,6 +133,6 @@ def _cells(corruptions: Sequence[str], severities: Sequence[int]) -> list[Cell]:
     return cells
 
 
-def _generator(seed: int, corruption: str, severity: int, batch: int) -> Generator:
-    state = np.random.SeedSequence([seed, *corruption.encode(), severity, batch]).generate_state(1)[0]
+def _generator(seed: int, corruption: str, severity: int) -> Generator:
+    state = np.random.SeedSequence([seed, *corruption.encode(), severity]).generate_state(1)[0]
     return Generator().manual_seed(int(state))

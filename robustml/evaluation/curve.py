@@ -15,9 +15,10 @@ that are no Lp balls have no search: their images descend from the largest eps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,17 +26,24 @@ from torch import Generator, Tensor, distributed, nn
 
 from robustml.attacks import FMN, at_eps
 from robustml.attacks.gradient import logits_of
-from robustml.errors import RequestError, RunFailed
-from robustml.evaluation.evaluator import Batches, attack_generator, evaluate
+from robustml.errors import RequestError
+from robustml.evaluation.batches import Batches, Loader, device_of
+from robustml.evaluation.crafting import Crafting
+from robustml.evaluation.evaluator import evaluate
+from robustml.evaluation.parameters import attack_generator
 from robustml.evaluation.sanity import Flag
 from robustml.evaluation.verdicts import Bools, Integers
+from robustml.models import as_module
+from robustml.models.fitted import fitted
 from robustml.modes import evaluating, frozen
 from robustml.reporting.schema import Rate, rate
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = ["Curve", "accuracy_curve"]
+__all__ = ["SEARCH", "Curve", "accuracy_curve"]
 
+SEARCH = "fmn"
+"""What the minimum-norm search of a curve is called beside the attacks of the run."""
 _SEARCH_STEPS, _SEARCH_EPS_STEP = 20, 0.1
 _SECOND_LOOK = 100
 
@@ -44,26 +52,45 @@ _SECOND_LOOK = 100
 class Curve:
     """Robust accuracy at each eps, smallest first, and the flags that were raised on the way.
 
-    `attack` is the attack that each point was confirmed with; an image counts as robust where neither it nor the
-    minimum-norm search fooled the model at that eps or a smaller one.
+    An image counts as robust at an eps where nothing in `attacks` fooled the model at that eps or a smaller one.
+
+    Attributes:
+        attack: the attack that each point was confirmed with.
+        eps: the budgets.
+        robust_accuracy: at each of them, over the same images.
+        flags: what to doubt.
+        attacks: the names of all that took part: the attack, the minimum-norm search, and whatever else attacked the
+            same images in the same run (`robustml.evaluation.worst_case`).
+        images: the identity of each image.
+        smallest: the smallest of `eps` that fools it; infinite where none does, -1 where it is wrong to begin with.
     """
 
     attack: str
     eps: tuple[float, ...]
     robust_accuracy: tuple[Rate, ...]
     flags: tuple[Flag, ...]
+    attacks: tuple[str, ...] = ()
+    images: tuple[int, ...] = field(default=(), repr=False)
+    smallest: tuple[float, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The `curve` block of results.json."""
         points = zip(self.eps, self.robust_accuracy, strict=True)
         return {
             "attack": self.attack,
+            "attacks": list(self.attacks),
             "points": [{"eps": eps, "robust_accuracy": accuracy.model_dump()} for eps, accuracy in points],
         }
 
 
 def accuracy_curve(
-    model: nn.Module, loader: Batches, name: str, attack: Attack, eps_values: Sequence[float], *, seed: int = 0
+    model: Callable[[Tensor], Any],
+    loader: Loader,
+    name: str,
+    attack: Attack,
+    eps_values: Sequence[float],
+    *,
+    seed: int = 0,
 ) -> Curve:
     """The robust accuracy at each eps, from one search for the smallest eps that fools each image.
 
@@ -85,50 +112,70 @@ def accuracy_curve(
     if not radii:
         raise RequestError("an accuracy-against-eps curve needs at least one eps, got none")
     rungs = [at_eps(attack, eps) for eps in radii]
-    clean = evaluate(model, loader, {}, _threat_of(rungs[-1]), seed=seed, examples=0).verdicts
-    rungs = [rung for rung, eps in zip(rungs, radii, strict=True) if eps > 0]
-    fooled_at, missed = _smallest_rungs(model, loader, name, rungs, clean.correct, seed)
-    # At eps = 0 the images that nobody attacks count; those that are wrong to begin with are fooled at every eps.
-    skipped = len(radii) - len(rungs)
-    robust = [clean.correct & (fooled_at > number - skipped) for number in range(len(radii))]
-    flags = _look_at_misses(name, rungs, missed)
-    return Curve(name, tuple(radii), tuple(rate(int(each.sum()), len(each)) for each in robust), flags)
-
-
-def _smallest_rungs(
-    model: nn.Module, loader: Batches, name: str, rungs: Sequence[Attack], correct: Bools, seed: int
-) -> tuple[Integers, int]:
-    """For every image the number of the smallest eps that fools it, `len(rungs)` if none; and how many were missed.
-
-    Missed are images that the attack did not fool at the largest eps though the middle one suffices.
-    """
+    model = as_module(model)
     rank, world_size = 0, 1
     if distributed.is_available() and distributed.is_initialized():
         rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    batches = Batches(loader, device_of(model), rank, world_size)
+    clean = evaluate(model, batches, {}, _threat_of(rungs[-1]), seed=seed, examples=0).verdicts
+    rungs = [rung for rung, eps in zip(rungs, radii, strict=True) if eps > 0]
+    fooled_at, missed, flags = _smallest_rungs(model, batches, name, rungs, clean.correct, seed)
+    # At eps = 0 the images that nobody attacks count; those that are wrong to begin with are fooled at every eps.
+    skipped = len(radii) - len(rungs)
+    robust = [clean.correct & (fooled_at > number - skipped) for number in range(len(radii))]
+    smallest = np.where(clean.correct, np.array([*radii, np.inf])[fooled_at + skipped], -1.0)
+    searched = bool(rungs) and isinstance(_threat_of(rungs[-1]), LpBall)
+    return Curve(
+        name,
+        tuple(radii),
+        tuple(rate(int(each.sum()), len(each)) for each in robust),
+        (*_look_at_misses(name, rungs, missed), *flags),
+        (name, *((SEARCH,) if searched else ())),
+        tuple(cast(Integers, clean.images).tolist()),
+        tuple(smallest.tolist()),
+    )
+
+
+def _smallest_rungs(
+    model: nn.Module, batches: Batches, name: str, rungs: Sequence[Attack], correct: Bools, seed: int
+) -> tuple[Integers, int, list[Flag]]:
+    """For every image the number of the smallest eps that fools it, `len(rungs)` if none; how many were missed; flags.
+
+    Missed are images that the attack did not fool at the largest eps though the middle one suffices.
+    """
+    device, world_size = device_of(model), 1
+    if distributed.is_available() and distributed.is_initialized():
+        world_size = distributed.get_world_size()
     found: dict[int, tuple[Integers, int]] = {}
-    first = 0
-    with evaluating(model), frozen(model):
-        for index, (x, y) in enumerate(loader if rungs else ()):
-            attacked = torch.from_numpy(correct[first : first + len(y)])
-            first += len(y)
-            if index % world_size != rank:
-                continue
-            fooled_at, missed = torch.full((len(y),), len(rungs)), 0
-            if attacked.any():
-                generator = attack_generator(seed, name, device)
-                climb = _Descent(model, x[attacked].to(device), y[attacked].to(device), name, rungs, generator)
-                missed = climb.run(look_again=index == 0)
-                fooled_at[attacked] = climb.fooled_at.cpu()
-            found[index] = fooled_at.numpy(), missed
+    with torch.inference_mode(False), evaluating(model), frozen(model):
+        crafting, judged = Crafting(model, device), None
+        try:
+            for batch in batches if rungs else ():
+                x, y = batch.x, batch.y
+                if judged is None:
+                    judged = fitted(model, x[:2])
+                    crafting.after_clean_pass()
+                attacked = torch.from_numpy(correct[batch.first : batch.first + len(y)]).to(device)
+                fooled_at, missed = torch.full((len(y),), len(rungs)), 0
+                if attacked.any():
+                    generator = attack_generator(seed, name, device)
+                    craft = partial(crafting, name)
+                    climb = _Descent(judged, x[attacked], y[attacked], craft, rungs, generator)
+                    missed = climb.run(look_again=batch.number == 0)
+                    fooled_at[attacked.cpu()] = climb.fooled_at.cpu()
+                found[batch.number] = fooled_at.numpy(), missed
+        finally:
+            crafting.restore()
+    flags = list(crafting.flags.values())
     if world_size > 1:
         gathered: list[Any] = [None] * world_size
-        distributed.all_gather_object(gathered, found)
-        found = {index: part for parts in gathered for index, part in parts.items()}
+        distributed.all_gather_object(gathered, (found, flags))
+        found = {index: part for parts, _ in gathered for index, part in parts.items()}
+        flags = list(dict.fromkeys(flag for _, raised in gathered for flag in raised))
     parts = [found[index] for index in sorted(found)]
     if not parts:
-        return np.zeros(len(correct), dtype=np.int64), 0
-    return np.concatenate([fooled_at for fooled_at, _ in parts]), sum(missed for _, missed in parts)
+        return np.zeros(len(correct), dtype=np.int64), 0, flags
+    return np.concatenate([fooled_at for fooled_at, _ in parts]), sum(missed for _, missed in parts), flags
 
 
 class _Descent:
@@ -138,16 +185,22 @@ class _Descent:
         model: in eval mode.
         x: (N, ...), images that it gets right.
         y: (N,), their labels.
-        name: the attack's name, for errors.
+        craft: runs one of the attacks, checks what it returns, and undoes what it did to the model.
         rungs: the attack at each eps, smallest first.
         generator: what a random attack draws from, call after call.
     """
 
     def __init__(
-        self, model: nn.Module, x: Tensor, y: Tensor, name: str, rungs: Sequence[Attack], generator: Generator
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        craft: Callable[..., Tensor],
+        rungs: Sequence[Attack],
+        generator: Generator,
     ) -> None:
         self.model, self.x, self.y = model, x, y
-        self.name, self.rungs, self.generator = name, rungs, generator
+        self.craft, self.rungs, self.generator = craft, rungs, generator
         self.eps = torch.tensor([_threat_of(rung).eps for rung in rungs], dtype=torch.float64, device=x.device)
         self.fooled_at = torch.full_like(y, len(rungs))
 
@@ -181,17 +234,7 @@ class _Descent:
         """Run the attack of one eps on the images at `index` (M,), and judge what it returns."""
         attack = self.rungs[rung]
         threat, x = _threat_of(attack), self.x[index]
-        x_adv = attack(self.model, x, self.y[index], generator=self.generator)
-        if x_adv.shape != x.shape:
-            raise RunFailed(
-                f"attack {self.name!r} returned shape {tuple(x_adv.shape)} for images of shape {tuple(x.shape)}"
-            )
-        inside = threat.contains(x_adv, x)
-        if not inside.all():
-            raise RunFailed(
-                f"attack {self.name!r} left the threat model at eps={threat.eps:.6g} on {int((~inside).sum())} of "
-                f"{len(x)} images (or returned values that are not finite)"
-            )
+        x_adv = self.craft(attack, self.model, x, self.y[index], threat, self.generator)
         fooled = self._judge(index, x_adv, threat)
         self.fooled_at[index] = torch.where(fooled, self.fooled_at[index].clamp_max(rung), self.fooled_at[index])
         return x_adv

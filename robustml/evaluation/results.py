@@ -29,6 +29,7 @@ class RobustnessResults:
         class_names: names of the classes.
         corruptions: accuracy under common corruptions, where it was asked for.
         certified: certificates, where they were asked for.
+        searched: what else of the run counts in the worst case, by name (`robustml.evaluation.worst_case`).
     """
 
     verdicts: Verdicts
@@ -38,6 +39,7 @@ class RobustnessResults:
     class_names: tuple[str, ...]
     corruptions: CorruptionResults | None = None
     certified: CertifiedResults | None = None
+    searched: tuple[str, ...] = ()
 
     @property
     def clean_accuracy(self) -> Rate:
@@ -69,7 +71,10 @@ class RobustnessResults:
                 }
                 for name, attack in self.verdicts.attacks.items()
             },
-            "worst_case": {"robust_accuracy": self.worst_case.model_dump(), "attacks": list(self.verdicts.attacks)},
+            "worst_case": {
+                "robust_accuracy": self.worst_case.model_dump(),
+                "attacks": [*self.verdicts.attacks, *self.searched],
+            },
             "complete": self.verdicts.complete,
             "per_class": self._per_class(),
             "corruptions": None if self.corruptions is None else self.corruptions.to_dict(),

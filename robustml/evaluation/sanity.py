@@ -6,24 +6,25 @@ Carlini et al. 2019, "On evaluating adversarial robustness" (arXiv:1902.06705, s
 | flag | what it takes |
 |---|---|
 | random_outputs | the same images give other logits: noise, random resizing |
+| batch_dependent | an image gets other logits beside other images, or alone |
 | probabilities | the outputs are a softmax |
+| sigmoid_outputs | the outputs are in [0, 1] and no softmax |
 | no_gradients | the model cannot be differentiated at all |
 | zero_gradients | the gradient of the cross-entropy is zero: rounding, saturation |
 | saturated_logits | it is zero although that of the margin is not: float32 cannot hold the tail of the softmax |
 | shattered_gradients | the loss does not rise along its own gradient, by far not as predicted |
 | unbounded_attack_fails | an attack that may change everything does not fool everything |
-| one_step_beats_many | FGSM fools what PGD does not |
-| black_box_beats_white_box | an attack without gradients fools what those with gradients do not |
+
+Those that attacks raise beside each other are in `robustml.evaluation.rivals`, those of the clean predictions in
+`predictions`, those of budgets in `budget`, and those of what attacks leave behind in `crafting`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
@@ -31,20 +32,20 @@ from torch.nn import functional
 from robustml.attacks import PGD, Goal
 from robustml.attacks.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.losses import margin
-from robustml.evaluation.verdicts import Bools, Verdicts
+from robustml.errors import RequestError
 from robustml.threats import LpBall
-from robustml.types import Attack, Threat
+from robustml.types import Threat
 
-__all__ = ["Flag", "look_at_attacks", "look_at_limits", "look_at_model"]
+__all__ = ["Flag", "look_at_limits", "look_at_model"]
 
 # Shares of images, rough on purpose: a flag says "look", a sound model is nowhere near.
 _ZERO_GRADIENT_SHARE = 0.1
 _SHATTERED_SHARE = 0.5
 _UNBOUNDED_SHARE = 0.05
-# As the authors of AutoAttack have it in their own check of what Square adds.
-_ADDED_SHARE = 0.002
 # What is cheap and what is telling: a hundred images for each look.
 _LOOKED_AT = 100
+# How far a logit may move from one size of batch to another, as a share of the largest.
+_ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Flag:
 
 
 def look_at_model(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> list[Flag]:
-    """Flags that one batch shows: random outputs, probabilities instead of logits, gradients that lead nowhere.
+    """Flags that a few images show: random outputs, probabilities instead of logits, gradients that lead nowhere.
 
     Args:
         model: in eval mode.
@@ -65,14 +66,14 @@ def look_at_model(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> lis
         y: labels (N,).
         logits: what the model returned for `x`.
     """
-    flags = _random_outputs(model, x[:_LOOKED_AT], logits[:_LOOKED_AT])
+    few = x[:_LOOKED_AT]
+    with torch.no_grad():
+        answered = logits_of(model, few)
+    flags = _random_outputs(model, few, answered)
     is_random = bool(flags)
-    if logits.min() >= 0 and torch.allclose(logits.sum(1), torch.ones(len(logits)).to(logits), atol=1e-4):
-        message = (
-            "the outputs are probabilities, not logits: cross-entropy takes softmax of softmax, and gradients vanish "
-            "where the model is sure; return logits"
-        )
-        flags.append(Flag("probabilities", message))
+    if not is_random:
+        flags += _batch_dependence(model, few, answered)
+    flags += _squashed(logits)
     correct = _first_correct(logits, y)
     if len(correct) and logits.shape[1] > 1:
         with crafting(model, x[correct], y[correct]) as (images, labels):
@@ -115,75 +116,6 @@ def look_at_limits(
     return [Flag("unbounded_attack_fails", message)]
 
 
-def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascade: bool = False) -> list[Flag]:
-    """Flags that attacks show beside each other.
-
-    One step that fools clearly more images than many steps do; an attack without gradients (one with a true attribute
-    `black_box`) that fools clearly more than all others together, or, in a cascade, more than a few of those that
-    every attack with gradients had left.
-
-    Args:
-        verdicts: what each attack did to the same images. Attacks that did not come to all of them are left out.
-        attacks: the attacks themselves.
-        cascade: each attack saw only what those before it had left, so that no two can be compared.
-    """
-    attacks = {name: attack for name, attack in attacks.items() if not verdicts.attacks[name].pending}
-    if cascade:
-        return _added_without_gradients(verdicts, attacks)
-    flags = []
-    steps = {name: int(getattr(attack, "steps", 0)) for name, attack in attacks.items()}
-    fooled = {name: ~verdicts.attacks[name].robust for name in attacks}
-    for one in (name for name in attacks if steps[name] == 1):
-        for many in (name for name in attacks if steps[name] > 1):
-            only_one, only_many = _disagreement(fooled[one], fooled[many])
-            if _clearly_more(only_one, only_many):
-                message = (
-                    f"{one} (one step) fools {only_one} images that {many} ({steps[many]} steps) does not, and only "
-                    f"{only_many} the other way round: a sign of masked gradients, or of steps that are too small"
-                )
-                flags.append(Flag("one_step_beats_many", message, many))
-    black = [name for name, attack in attacks.items() if getattr(attack, "black_box", False)]
-    white = [name for name in attacks if name not in black]
-    for name in black if white else []:
-        only_black, only_white = _disagreement(fooled[name], np.logical_or.reduce([fooled[other] for other in white]))
-        if _clearly_more(only_black, only_white):
-            message = (
-                f"{name}, which sees no gradient, fools {only_black} images that {', '.join(white)} do not, and only "
-                f"{only_white} the other way round: the gradients are masked"
-            )
-            flags.append(Flag("black_box_beats_white_box", message, name))
-    return flags
-
-
-def _added_without_gradients(verdicts: Verdicts, attacks: Mapping[str, Attack]) -> list[Flag]:
-    flags: list[Flag] = []
-    white: list[str] = []
-    left = verdicts.correct
-    for name, attack in attacks.items():
-        after = left & verdicts.attacks[name].robust
-        added = int((left & ~after).sum())
-        if not getattr(attack, "black_box", False):
-            white.append(name)
-        elif white and added > max(1, _ADDED_SHARE * len(left)):
-            message = (
-                f"{name}, which sees no gradient, fools {added} of the {int(left.sum())} images that "
-                f"{', '.join(white)} had left: a sign of masked gradients"
-            )
-            flags.append(Flag("black_box_beats_white_box", message, name))
-        left = after
-    return flags
-
-
-def _disagreement(first: Bools, second: Bools) -> tuple[int, int]:
-    """How many images only the one and only the other attack fooled."""
-    return int((first & ~second).sum()), int((~first & second).sum())
-
-
-def _clearly_more(first: int, second: int) -> bool:
-    """A sign test at three standard deviations on the images where two attacks disagree."""
-    return first - second > 3 * math.sqrt(first + second)
-
-
 def _first_correct(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) == y).nonzero().squeeze(1)[:_LOOKED_AT]
 
@@ -203,10 +135,57 @@ def _random_outputs(model: nn.Module, x: Tensor, logits: Tensor) -> list[Flag]:
     return []
 
 
+def _batch_dependence(model: nn.Module, x: Tensor, logits: Tensor) -> list[Flag]:
+    """The flag of a model that gives images (N, ...) other `logits` (N, C) in halves of the batch, or one by one."""
+    if len(x) < 2:
+        return []
+    moved, alone = 0.0, x[: min(len(x), 8)]
+    try:
+        with torch.no_grad():
+            for rows in (slice(0, None, 2), slice(1, None, 2)):
+                moved = max(moved, float((logits_of(model, x[rows]) - logits[rows]).abs().max()))
+            for row in range(len(alone)):
+                moved = max(moved, float((logits_of(model, alone[row : row + 1]) - logits[row]).abs().max()))
+    except RequestError:
+        raise
+    except Exception as error:  # batch norm without running statistics takes no single example
+        how = f"the model takes no smaller batch ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    else:
+        # Half precision rounds differently from one size of batch to another.
+        if moved <= _ROUNDING * (1 + float(logits.abs().max())):
+            return []
+        how = f"the logits of an image move by up to {moved:.3g} with the images beside it in the batch"
+    message = (
+        f"{how}: batch normalisation without running statistics, or a norm over the whole batch? The figures depend on "
+        "the size and the order of the batches, and an attack on one image moves the others"
+    )
+    return [Flag("batch_dependent", message)]
+
+
+def _squashed(logits: Tensor) -> list[Flag]:
+    """The flag of outputs (N, C) that have gone through a softmax or a sigmoid already."""
+    if not len(logits) or logits.min() < 0:
+        return []
+    if torch.allclose(logits.sum(1), torch.ones(len(logits)).to(logits), atol=1e-4):
+        message = (
+            "the outputs are probabilities, not logits: cross-entropy takes softmax of softmax, and gradients vanish "
+            "where the model is sure; return logits"
+        )
+        return [Flag("probabilities", message)]
+    if logits.max() <= 1:
+        message = (
+            f"all outputs lie in [0, 1] ({float(logits.min()):.3g} to {float(logits.max()):.3g}), as after a sigmoid: "
+            "its gradient vanishes where the model is sure, and attacks fail for it; return the logits before the "
+            "sigmoid, or attack without gradients too (attack=square)"
+        )
+        return [Flag("sigmoid_outputs", message)]
+    return []
+
+
 def _differentiable(model: nn.Module, x: Tensor) -> bool:
     """Whether the logits depend on the input in a way that autograd can follow."""
-    with crafting(model, x[:1]) as (image,), torch.enable_grad():
-        return logits_of(model, image.requires_grad_()).requires_grad
+    with crafting(model, x[:2]) as (images,), torch.enable_grad():
+        return logits_of(model, images.requires_grad_()).requires_grad
 
 
 def _useless_gradients(model: nn.Module, x: Tensor, y: Tensor, is_random: bool) -> list[Flag]:

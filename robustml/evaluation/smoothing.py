@@ -25,6 +25,8 @@ from robustml.modes import evaluating
 
 __all__ = ["Smoothing", "lower_confidence_bound"]
 
+_BLOCK = 16
+
 
 @dataclass(frozen=True)
 class Smoothing:
@@ -39,7 +41,7 @@ class Smoothing:
         n0: draws that choose the class to certify.
         n: draws that bound its probability, and draws of a prediction.
         alpha: how probable it is, at most, that one example's certificate is wrong, and one prediction, too.
-        batch_size: noisy images that the model sees at once. Part of the draw: another size, other noise.
+        batch_size: noisy images that the model sees at once; it decides nothing but the speed.
         attack_samples: noises that an attack on the smoothed classifier averages (`SmoothedModel`).
 
     Raises:
@@ -133,19 +135,41 @@ class Smoothing:
         rows = []
         with evaluating(model), torch.no_grad():
             for start in range(0, len(x), together):
-                images, own = x[start : start + together], generators[start : start + together]
+                images = x[start : start + together]
+                own = [_Noise(each, images) for each in generators[start : start + together]]
                 parts = [self._count(model, images, min(draws, n - done), own) for done in range(0, n, draws)]
                 rows.append(torch.stack(parts).sum(0))
         return torch.cat(rows).cpu().numpy()
 
-    def _count(self, model: nn.Module, x: Tensor, draws: int, generators: Sequence[Generator]) -> Tensor:
+    def _count(self, model: nn.Module, x: Tensor, draws: int, streams: Sequence[_Noise]) -> Tensor:
         """The same for as many copies as the model takes at once."""
-        shape = (draws, *x.shape[1:])
-        noise = torch.stack([torch.randn(shape, generator=own, device=x.device, dtype=x.dtype) for own in generators])
+        noise = torch.stack([stream.take(draws) for stream in streams])
         logits = logits_of(model, (x.unsqueeze(1) + self.sigma * noise).flatten(0, 1))
         if not logits.isfinite().all():
             raise RequestError("the model returns logits that are not finite (NaN or infinity) on noisy images")
         return functional.one_hot(logits.argmax(1), logits.shape[1]).view(len(x), draws, -1).sum(1)
+
+
+class _Noise:
+    """One example's Gaussian noise, copy after copy: the same however many copies are taken at a time."""
+
+    def __init__(self, generator: Generator, like: Tensor) -> None:
+        self._generator, self._like = generator, like[:0]
+        self._left = self._like
+
+    def take(self, count: int) -> Tensor:
+        """The next `count` copies (count, ...)."""
+        parts, known = [self._left], len(self._left)
+        # Always as many together: what a generator gives depends on how much is asked for at once.
+        while known < count:
+            shape = (_BLOCK, *self._like.shape[1:])
+            parts.append(
+                torch.randn(shape, generator=self._generator, device=self._like.device, dtype=self._like.dtype)
+            )
+            known += _BLOCK
+        drawn = torch.cat(parts)
+        self._left = drawn[count:].clone()
+        return drawn[:count]
 
 
 def lower_confidence_bound(

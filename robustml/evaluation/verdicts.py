@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +39,24 @@ class AttackVerdicts:
 
 @dataclass
 class Verdicts:
-    """N images: their labels, the clean predictions, and one entry an attack."""
+    """N images: their labels, the clean predictions, and one entry an attack.
+
+    Attributes:
+        y: labels (N,).
+        prediction: what the model takes each for when nobody attacks (N,).
+        attacks: what each attack did.
+        images: the identity of each image (`robustml.evaluation.batches.identities`), where it is known.
+        reach: how far each can be moved at all, in the unit of eps, where that is known.
+        elsewhere: which images withstand what else the run tried, such as the search of a curve; True where nothing
+            was tried.
+    """
 
     y: Integers
     prediction: Integers
     attacks: dict[str, AttackVerdicts]
+    images: Integers | None = None
+    reach: Floats | None = None
+    elsewhere: Bools | None = None
 
     @property
     def correct(self) -> Bools:
@@ -51,8 +65,10 @@ class Verdicts:
 
     @property
     def worst_case(self) -> Bools:
-        """Which images withstand every attack (and are correct to begin with)."""
+        """Which images withstand every attack of the run (and are correct to begin with)."""
         robust = self.correct.copy()
+        if self.elsewhere is not None:
+            robust &= self.elsewhere
         for attack in self.attacks.values():
             robust &= attack.robust
         return robust
@@ -76,5 +92,15 @@ class Verdicts:
             )
             for name in parts[0].attacks
         }
-        y = np.concatenate([part.y for part in parts])
-        return Verdicts(y, np.concatenate([part.prediction for part in parts]), attacks)
+        return Verdicts(
+            y=np.concatenate([part.y for part in parts]),
+            prediction=np.concatenate([part.prediction for part in parts]),
+            attacks=attacks,
+            images=_joined([part.images for part in parts]),
+            reach=_joined([part.reach for part in parts]),
+        )
+
+
+def _joined(parts: Sequence[npt.NDArray[Any] | None]) -> Any:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

@@ -21,7 +21,8 @@ class Wrapped(nn.Module):
 
     Args:
         function: a module, a function or any object that can be called with a batch.
-        logits_key: where the logits are in an output that is a mapping (by name) or a sequence (by position).
+        logits_key: where the logits are in an output that is a mapping (by name), a sequence (by position), or an
+            object with attributes (by name).
         mean: normalisation in front of `function`, one value a channel; None for none.
         std: see `mean`.
 
@@ -49,6 +50,8 @@ class Wrapped(nn.Module):
         output = self.function(self.normalize(x))
         if isinstance(output, Tensor):
             return output
+        if isinstance(self.logits_key, str) and isinstance(found := getattr(output, self.logits_key, None), Tensor):
+            return found  # a named tuple, or an object of the user's
         if isinstance(output, Mapping):
             known: list[Any] = list(output)
         elif isinstance(output, Sequence):

@@ -57,7 +57,7 @@ class AttackResult(Part):
 
 
 class WorstCase(Part):
-    """The share of examples that no attack of `attacks` could turn wrong."""
+    """The share of examples that nothing in `attacks` could turn wrong: attacks, and searches of the curve."""
 
     robust_accuracy: Rate
     attacks: list[str]
@@ -81,10 +81,16 @@ class CurvePoint(Part):
 
 
 class Curve(Part):
-    """Robust accuracy of one attack over growing budgets."""
+    """Robust accuracy over growing budgets: `attack` confirmed each point, and all of `attacks` took part."""
 
     attack: str
+    attacks: list[str] = Field(default_factory=list)
     points: list[CurvePoint]
+
+    @property
+    def took_part(self) -> list[str]:
+        """All attacks and searches whose finds the points count; older files name one."""
+        return self.attacks or [self.attack]
 
 
 class CorruptionPoint(Part):

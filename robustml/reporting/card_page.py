@@ -270,7 +270,8 @@ def _curves(found: Sequence[Gathered], names: Sequence[str]) -> list[str]:
         ]
         counts = sorted({curve.points[0].robust_accuracy.n for _, _, curve in members})
         seen = " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
-        caption = f"{norm_text(norm)}, attack {', '.join(attacks)}, n {seen}; bands are 95% intervals."
+        took_part = list(dict.fromkeys(each for _, _, curve in members for each in curve.took_part))
+        caption = f"{norm_text(norm)}, the worst of {', '.join(took_part)}, n {seen}; bands are 95% intervals."
         charts.append(figure(accuracy_curve(lines, train_eps, norm), caption))
     return charts
 

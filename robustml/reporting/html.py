@@ -115,7 +115,8 @@ def _overlays(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
         alike = len(attacks) == 1
         lines = [(name if alike else f"{name}: {curve.attack}", curve) for _, name, curve in found]
         train_eps = [run.train_eps for run, _, _ in found if run.train_eps]
-        caption = f"{norm_text(norm)}, attack {', '.join(attacks)}; bands are 95% intervals."
+        took_part = list(dict.fromkeys(name for _, _, curve in found for name in curve.took_part))
+        caption = f"{norm_text(norm)}, the worst of {', '.join(took_part)}; bands are 95% intervals."
         charts.append(figure(accuracy_curve(lines, train_eps, norm), caption))
     return charts
 

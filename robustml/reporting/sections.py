@@ -96,7 +96,8 @@ def curve_figure(run: Run) -> str:
     train_eps = run.train_eps
     svg = accuracy_curve([(curve.attack, curve)], [train_eps] if train_eps else [], results.threat.norm)
     n = curve.points[0].robust_accuracy.n
-    return figure(svg, f"Attack {curve.attack}, {n:,} test {run.unit}; the band is the 95% interval.")
+    caption = f"The worst of {', '.join(curve.took_part)} on {n:,} test {run.unit}"
+    return figure(svg, f"{caption}; the band is the 95% interval.")
 
 
 def example_section(run: Run, most: int = 8) -> str:

@@ -148,6 +148,26 @@ def test_predict_is_the_two_sided_test_of_the_first_two_classes() -> None:
         assert smoothing.predict(Counted(), torch.zeros(3, 1), seeded(3)).tolist() == [expected] * 3
 
 
+@pytest.mark.parametrize("images", [1, 3, 8])
+def test_neither_size_of_a_batch_decides_a_certificate(images: int, conv_model: nn.Module, image_batch: Any) -> None:
+    """How many noisy copies go through the model at once, and how many images a loader gives at once."""
+    x, y = image_batch
+    threat, attacks = LpBall(2, 0.1), {"pgd": PGD(LpBall(2, 0.1), steps=2)}
+    found = [
+        certify(
+            conv_model.double(),
+            list(zip(x.double().split(size), y.split(size), strict=True)),
+            Smoothing(sigma=0.2, n0=10, n=50, alpha=0.05, batch_size=copies, attack_samples=2),
+            threat,
+            attacks=attacks,
+        )
+        for size, copies in ((8, 1000), (images, 7 * images))
+    ]
+    assert np.array_equal(found[0].prediction, found[1].prediction)
+    assert np.allclose(found[0].radius, found[1].radius)
+    assert np.array_equal(found[0].withstood["pgd"], found[1].withstood["pgd"])
+
+
 def test_an_example_s_certificate_does_not_depend_on_its_batch(conv_model: nn.Module, image_batch: Any) -> None:
     x, smoothing = image_batch.x, Smoothing(sigma=0.2, n0=10, n=64, alpha=0.05, batch_size=50)
     conv_model.train()

@@ -179,7 +179,8 @@ def returning(function: Callable[[Tensor], Any]) -> nn.Module:
         (returning(lambda logits: logits * math.nan), lambda x, y: (x, y), "not finite"),
         (returning(lambda logits: logits / 0), lambda x, y: (x, y), "not finite"),
         (returning(lambda logits: {"logits": logits}), lambda x, y: (x, y), "dict"),
-        (returning(lambda logits: logits[:, 0]), lambda x, y: (x, y), "shape"),
+        (returning(lambda logits: logits[:, 0].sigmoid()), lambda x, y: (x, y), "before the sigmoid"),
+        (returning(lambda logits: logits[None]), lambda x, y: (x, y), "shape"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
@@ -334,6 +335,40 @@ def test_examples_are_of_the_attack_that_fooled_most_and_fooled_ones_come_first(
     assert kept.confidence[0] == pytest.approx(1 / (1 + math.exp(-2)), abs=1e-5)
     assert evaluate(Brightness(), [(x, y)], attacks, THREAT, examples=0).examples is None
     assert evaluate(Brightness(), [(x, y)], {}, THREAT).examples is None
+
+
+def test_examples_are_of_all_classes_of_a_sorted_set(digits_net: Any) -> None:
+    """The first batch of a set that is sorted by class shows one or two of ten."""
+    model, (x, y) = digits_net
+    order = y.argsort(stable=True)
+    threat = LpBall("inf", 0.1)
+    found = []
+    for size in (30, 300, 7):
+        kept = evaluate(model, in_batches(x[order], y[order], size), {"fgsm": FGSM(threat)}, threat).examples
+        assert kept is not None
+        assert len(set(kept.y.tolist())) == 8
+        np.testing.assert_allclose(np.abs(kept.x_adv - kept.x).reshape(8, -1).max(1), 0.1, atol=1e-5)
+        found.append(kept.x)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_the_looks_are_at_all_classes_of_a_sorted_set(digits_net: Any) -> None:
+    """A model that is blind for half of the classes, which the first batches do not show."""
+    model, (x, y) = digits_net
+    order = y.argsort(stable=True)
+
+    class Blind(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = model(x)
+            steep = torch.where(logits.argmax(1, keepdim=True) >= 5, 1e4, 1.0)
+            return logits * steep
+
+    loader = in_batches(x[order], y[order], 50)
+    names = {flag.name for flag in evaluate(Blind(), loader, {}, THREAT).flags}
+    assert {"zero_gradients", "saturated_logits"} <= names
+    backwards = evaluate(Blind(), loader[::-1], {}, THREAT)
+    assert {flag.name for flag in backwards.flags} == names
 
 
 def test_examples_are_written_without_pickle(tmp_path: Any) -> None:

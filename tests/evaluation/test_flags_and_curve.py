@@ -92,7 +92,8 @@ def test_zero_gradients(wrapper: type[nn.Module], digits_net: Any) -> None:
 def test_one_step_that_beats_many(digits_net: Any) -> None:
     crippled = PGD(THREAT, steps=20, step_size=1e-4, random_start=False)
     raised = flags(digits_net.model, digits_net, {"fgsm": FGSM(THREAT), "pgd": crippled})
-    assert raised == {"one_step_beats_many": "pgd"}
+    # Steps of 1e-4 do not come near the edge of the ball either.
+    assert raised == {"one_step_beats_many": "pgd", "budget_not_used": "pgd"}
 
 
 def test_one_step_is_compared_per_image_and_not_for_chance(digits_net: Any) -> None:
@@ -118,7 +119,8 @@ def test_one_step_is_compared_per_image_and_not_for_chance(digits_net: Any) -> N
     for only_one, only_many, raised in ((9, 0, False), (10, 0, True), (20, 8, False), (30, 8, True)):
         attacks = {"one": Chosen(range(only_one), 1), "many": Chosen(range(only_one, only_one + only_many), 10)}
         found = evaluate(First(), [(x, y)], attacks, LpBall("inf", 1.0)).flags
-        assert [flag.name for flag in found] == ["one_step_beats_many"] * raised, (only_one, only_many)
+        names = [flag.name for flag in found if flag.name != "budget_not_used"]
+        assert names == ["one_step_beats_many"] * raised, (only_one, only_many)
 
 
 def test_flags_of_a_model_come_once_for_all_batches(digits_net: Any) -> None:
@@ -287,8 +289,8 @@ def test_an_attack_that_leaves_the_ball_is_refused(digits_net: Any) -> None:
         def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
             return torch.full_like(x, self.value)
 
-    for value in (0.5, float("nan")):
-        with pytest.raises(RunFailed, match=r"'leaves' left the threat model at eps=0\.2"):
+    for value, message in ((0.5, r"left the threat model at eps=0\.2"), (float("nan"), "returned images that are not")):
+        with pytest.raises(RunFailed, match=f"'leaves' {message}"):
             accuracy_curve(digits_net.model, [digits_net.test], "leaves", Leaves(THREAT, value), [0.1, 0.2])
 
 

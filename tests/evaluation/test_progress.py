@@ -107,6 +107,12 @@ def test_verdicts_of_another_evaluation_are_refused(batches: Any, tmp_path: Path
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(RequestError, match="another model"):
         evaluate(other, loader, ATTACKS, THREAT, progress=record)
+    # One grey level brighter: the same labels, the same predictions, and other images.
+    brighter = [((x * 0.99 + 1 / 255).clamp(max=1), y) for x, y in loader]
+    before, after = (torch.cat([model(x).argmax(1) for x, _ in each]) for each in (loader, brighter))
+    assert torch.equal(before, after)
+    with pytest.raises(RequestError, match="another data"):
+        evaluate(model, brighter, ATTACKS, THREAT, progress=record)
     merged = [(torch.cat([x for x, _ in loader]), torch.cat([y for _, y in loader]))]
     with pytest.raises(RequestError, match="another data"):
         evaluate(model, merged, ATTACKS, THREAT, progress=record)

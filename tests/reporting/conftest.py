@@ -69,7 +69,7 @@ def make_results(
              "robust_accuracy": counted(int(worst[y == label].sum()), int((y == label).sum()))}
             for label, name in enumerate(classes)
         ],
-        "curve": {"attack": "pgd", "points": points},
+        "curve": {"attack": "pgd", "attacks": ["pgd", "fmn"], "points": points},
         "flags": [
             {"name": "gradient_masking", "attack": "pgd",
              "message": "a random search beats the gradient: 41 examples fall to it alone"},

@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
-from robustml.data.corruptions.severity import at_severity, length_scale, uniform
+from robustml.data.corruptions.severity import Source, at_severity, length_scale, uniform
 
 __all__ = ["defocus_blur", "glass_blur", "motion_blur", "smooth", "trail", "zoom_blur", "zoomed"]
 
 
-def defocus_blur(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def defocus_blur(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Average over a disk with a soft edge, as a lens out of focus does."""
     radius, softness = at_severity(
         x,
@@ -37,7 +37,7 @@ def defocus_blur(x: Tensor, severity: int, generator: Generator | None = None) -
     return functional.conv2d(padded.flatten(0, 1)[:, None], kernel[None, None]).view(x.shape).clamp_(0, 1)
 
 
-def glass_blur(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def glass_blur(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Smooth, replace every pixel by a near one, and smooth again, as frosted glass does."""
     sigma, distance, rounds = at_severity(
         x,
@@ -53,7 +53,7 @@ def glass_blur(x: Tensor, severity: int, generator: Generator | None = None) -> 
     return smooth(shattered, sigma * scale).clamp_(0, 1)
 
 
-def motion_blur(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def motion_blur(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Smear each image along its own direction, up to 45 degrees off the horizontal."""
     radius, sigma = at_severity(
         x,
@@ -65,7 +65,7 @@ def motion_blur(x: Tensor, severity: int, generator: Generator | None = None) ->
     return trail(x, radius * scale, sigma * scale, uniform(x, x.shape[:1], generator, -45, 45)).clamp_(0, 1)
 
 
-def zoom_blur(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def zoom_blur(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Average the image with copies zoomed in further and further, as a camera that moves towards its object does."""
     copies, step = at_severity(
         x,
@@ -145,12 +145,12 @@ def _disk(radius: float, softness: float) -> Tensor:
     return soft / soft.sum()
 
 
-def _shattered(x: Tensor, distance: int, generator: Generator | None) -> Tensor:
+def _shattered(x: Tensor, distance: int, generator: Source) -> Tensor:
     """Each pixel of images (N, C, H, W) replaced by one of those around it."""
     count, _, height, width = x.shape
     # up or left by up to `distance`, down or right by one less: the published range
-    moves = uniform(x, (2, count, height, width), generator, -distance, distance).floor().long()
-    rows = mirrored(torch.arange(height, device=x.device)[:, None] + moves[0], height)
-    columns = mirrored(torch.arange(width, device=x.device) + moves[1], width)
+    moves = uniform(x, (count, 2, height, width), generator, -distance, distance).floor().long()
+    rows = mirrored(torch.arange(height, device=x.device)[:, None] + moves[:, 0], height)
+    columns = mirrored(torch.arange(width, device=x.device) + moves[:, 1], width)
     sources = (rows * width + columns).flatten(1)[:, None].expand(-1, x.shape[1], -1)
     return x.flatten(2).gather(2, sources).view(x.shape)

@@ -12,16 +12,16 @@ import io
 import numpy as np
 import torch
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from robustml.data.corruptions.blur import smooth
-from robustml.data.corruptions.severity import at_severity, uniform
+from robustml.data.corruptions.severity import Source, at_severity, uniform
 
 __all__ = ["elastic_transform", "jpeg_compression", "pixelate"]
 
 
-def elastic_transform(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def elastic_transform(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Stretch and shear each image, and push its pixels about in a smooth field; mirrored beyond the border."""
     strength, smoothness, shift = at_severity(
         x,
@@ -43,14 +43,14 @@ def elastic_transform(x: Tensor, severity: int, generator: Generator | None = No
     return functional.grid_sample(x, grid, padding_mode="reflection", align_corners=True).clamp_(0, 1)
 
 
-def pixelate(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def pixelate(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Shrink by averaging blocks, and enlarge by repeating pixels."""
     share = at_severity(x, severity, (0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25))
     rows, columns = (_blocks(size, int(size * share)).to(x) for size in x.shape[2:])
     return (rows @ x @ columns.T).clamp_(0, 1)
 
 
-def jpeg_compression(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def jpeg_compression(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Write each image as a JPEG file of low quality, and read it again."""
     quality = at_severity(x, severity, (80, 65, 58, 50, 40), (25, 18, 15, 10, 7))
     images = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -58,7 +58,7 @@ def jpeg_compression(x: Tensor, severity: int, generator: Generator | None = Non
     return torch.from_numpy(np.stack(decoded)).to(x).div_(255).view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
 
 
-def _affine(x: Tensor, shift: float, generator: Generator | None) -> Tensor:
+def _affine(x: Tensor, shift: float, generator: Source) -> Tensor:
     """The maps (N, 2, 3) from (row, column, 1) to where it came from as three corners moved by up to `shift` pixels."""
     height, width = x.shape[2:]
     reach = min(height, width) // 3

@@ -8,13 +8,16 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Generator, Tensor
 
+from robustml.draws import Draws
 from robustml.errors import RequestError
 
-__all__ = ["SEVERITIES", "Corruption", "at_severity", "length_scale", "normal", "uniform"]
+__all__ = ["SEVERITIES", "Corruption", "Source", "at_severity", "length_scale", "normal", "uniform"]
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
 Level = TypeVar("Level")
+Source = Generator | Draws | None
+"""Where numbers come from: one generator for the whole batch, a stream of each image's own, or the global generator."""
 
 _SMALL, _LARGE = 32, 224  # sides of the images for which the tables were published
 _SMALLEST = 8  # below, kernels are larger than images and nothing can be recognised anyway
@@ -23,7 +26,7 @@ _SMALLEST = 8  # below, kernels are larger than images and nothing can be recogn
 class Corruption(Protocol):
     """A change of images (N, C, H, W) in [0, 1] that keeps shape, dtype and range; `x` itself stays as it is."""
 
-    def __call__(self, x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+    def __call__(self, x: Tensor, severity: int, generator: Source = None) -> Tensor:
         """Corrupt each image at `severity` 1 to 5, drawing from `generator` alone (the global one by default)."""
         ...
 
@@ -63,16 +66,18 @@ def length_scale(x: Tensor) -> float:
     return 1.0 if side <= _SMALL else side / _LARGE
 
 
-def normal(x: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
-    """Standard normal draws of the dtype and on the device of `x`, made on the generator's."""
+def normal(x: Tensor, shape: Sequence[int], generator: Source) -> Tensor:
+    """Standard normal draws (N, ...) of the dtype and on the device of `x` (N, ...), made on the generator's."""
+    if isinstance(generator, Draws):
+        return generator.normal(*shape[1:]).to(x)
     device = None if generator is None else generator.device
     return torch.randn(tuple(shape), dtype=x.dtype, device=device, generator=generator).to(x.device)
 
 
-def uniform(
-    x: Tensor, shape: Sequence[int], generator: Generator | None, low: float = 0.0, high: float = 1.0
-) -> Tensor:
-    """Draws from [low, high) of the dtype and on the device of `x`, made on the generator's."""
+def uniform(x: Tensor, shape: Sequence[int], generator: Source, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Draws (N, ...) from [low, high) of the dtype and on the device of `x` (N, ...), made on the generator's."""
+    if isinstance(generator, Draws):
+        return generator.uniform(*shape[1:]).to(x).mul_(high - low).add_(low)
     device = None if generator is None else generator.device
     draws = torch.rand(tuple(shape), dtype=x.dtype, device=device, generator=generator)
     return draws.mul_(high - low).add_(low).to(x.device)

@@ -7,14 +7,14 @@ space; there, a new value at the same hue and saturation is the old colour times
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from robustml.data.corruptions.severity import at_severity
+from robustml.data.corruptions.severity import Source, at_severity
 
 __all__ = ["brightness", "contrast"]
 
 
-def brightness(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def brightness(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Raise the value (the largest channel) of every pixel, up to 1, and keep hue and saturation."""
     raised = at_severity(x, severity, (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
     value = x.amax(dim=1, keepdim=True)
@@ -23,7 +23,7 @@ def brightness(x: Tensor, severity: int, generator: Generator | None = None) -> 
     return torch.where(value > 0, x * (target / value.clamp_min(torch.finfo(x.dtype).tiny)), target).clamp_(0, 1)
 
 
-def contrast(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def contrast(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Pull every pixel towards the mean of its image and channel."""
     kept = at_severity(x, severity, (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05))
     mean = x.mean(dim=(2, 3), keepdim=True)

@@ -8,10 +8,10 @@ are enlarged at exact positions, where theirs are rounded to whole pixels.
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from robustml.data.corruptions.blur import smooth, trail, zoomed
-from robustml.data.corruptions.severity import at_severity, length_scale, normal, uniform
+from robustml.data.corruptions.severity import Source, at_severity, length_scale, normal, uniform
 
 __all__ = ["fog", "frost", "snow"]
 
@@ -19,7 +19,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _ICE = (0.86, 0.94, 1.0)
 
 
-def snow(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def snow(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Whiten the image and let streaks of snow fall over it."""
     mean, deviation, size, threshold, radius, sigma, kept = at_severity(
         x,
@@ -49,7 +49,7 @@ def snow(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor
     return (kept * x + (1 - kept) * pale + streaks + streaks.flip(2, 3)).clamp_(0, 1)
 
 
-def frost(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def frost(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Lay a pane of ice over the image."""
     kept, ice = at_severity(
         x,
@@ -60,7 +60,7 @@ def frost(x: Tensor, severity: int, generator: Generator | None = None) -> Tenso
     return (kept * x + ice * _ice(x, generator)).clamp_(0, 1)
 
 
-def fog(x: Tensor, severity: int, generator: Generator | None = None) -> Tensor:
+def fog(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Add a plasma fractal, and darken the sum so that the brightest pixel keeps its value."""
     amount, decay = at_severity(
         x,
@@ -77,7 +77,7 @@ def _grey(x: Tensor) -> Tensor:
     return x if x.shape[1] == 1 else (x * torch.tensor(_LUMA).to(x).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
-def _ice(x: Tensor, generator: Generator | None) -> Tensor:
+def _ice(x: Tensor, generator: Source) -> Tensor:
     """A pane of ice for each image: (N, C, H, W) in [0, 1], bluish where the images have colour."""
     count, channels, height, width = x.shape
     size = max(height, width) / 32  # the texture is the same at any size: needles of a third of the side
@@ -94,7 +94,7 @@ def _ice(x: Tensor, generator: Generator | None) -> Tensor:
     return pane * torch.tensor(tint).to(x).view(1, channels, 1, 1)
 
 
-def _plasma(x: Tensor, decay: float, generator: Generator | None) -> Tensor:
+def _plasma(x: Tensor, decay: float, generator: Source) -> Tensor:
     """A fractal (N, 1, H, W) from 0 to 1 for each image, by midpoint displacement on a torus (Fournier 1982).
 
     The displacement falls by the square of `decay` each time that the spacing halves, as in the published code, which

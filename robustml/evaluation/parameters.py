@@ -1,0 +1,43 @@
+"""What random attacks draw from, and their settings as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from robustml.types import Attack
+
+__all__ = ["attack_generator", "attack_parameters"]
+
+
+def attack_generator(seed: int, attack: str, device: torch.device) -> Generator:
+    """What the attack of that name draws from, in every batch alike."""
+    state = np.random.SeedSequence([seed, *attack.encode()]).generate_state(1)[0]
+    return Generator(device=device).manual_seed(int(state))
+
+
+def attack_parameters(attack: Attack) -> dict[str, Any]:
+    """The settings of an attack as plain values, for results.json; the threat is recorded beside them."""
+    if not dataclasses.is_dataclass(attack):
+        return {"attack": getattr(attack, "__name__", type(attack).__name__)}
+    values = {field.name: getattr(attack, field.name) for field in dataclasses.fields(attack)}
+    values.pop("threat", None)
+    plain = {key: _plain(value) for key, value in values.items()}
+    eps = getattr(getattr(attack, "threat", None), "eps", None)
+    return {"attack": type(attack).__name__, "eps": eps} | plain
+
+
+def _plain(value: Any) -> Any:
+    """A setting in a form that JSON can hold: the settings of an inner attack, the class of a surrogate model."""
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    if isinstance(value, Tensor):
+        return f"tensor of shape {tuple(value.shape)}"
+    if dataclasses.is_dataclass(value):
+        return attack_parameters(cast(Attack, value))
+    return dict(value) if isinstance(value, Mapping) else value

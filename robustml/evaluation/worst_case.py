@@ -1,0 +1,56 @@
+"""One worst case for a run: what any attack or search of it found on an image counts, wherever it is drawn.
+
+A curve of accuracy against eps looks at (some of) the images that the attacks looked at, and finds more, for it also
+searches for the smallest perturbation. What it found inside the threat belongs to the worst case; and what the attacks
+found belongs to the curve. Then the two agree on the images that they share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from robustml.evaluation.curve import Curve
+from robustml.evaluation.results import RobustnessResults
+from robustml.reporting.schema import rate
+
+__all__ = ["united"]
+
+
+def united(results: RobustnessResults, curve: Curve) -> Curve:
+    """The curve with what the attacks of `results` found; and `results`, changed, with what the curve found.
+
+    Args:
+        results: complete, of the same model and threat, on all images of the curve at least.
+        curve: as `accuracy_curve` has it.
+    """
+    verdicts, eps = results.verdicts, results.threat.eps
+    assert verdicts.images is not None
+    radii = np.array(curve.eps)
+    # Images that are equal to the byte share what is known of any of them.
+    found = {
+        image: radius
+        for radius, image in sorted(zip(curve.smallest, curve.images, strict=True), reverse=True)
+        if radius >= 0
+    }
+    elsewhere = np.array([not found.get(image, np.inf) <= eps * (1 + 1e-9) for image in verdicts.images.tolist()])
+    by_attacks = np.full(len(verdicts.y), np.inf)
+    for attack in verdicts.attacks.values():
+        fooled = verdicts.correct & ~attack.robust
+        # An attack may overstep eps by what float32 rounds; and in a cascade it is not shown what others had fooled.
+        needed = np.where(attack.distance > 0, np.minimum(attack.distance, eps), eps)
+        by_attacks[fooled] = np.minimum(by_attacks[fooled], needed[fooled])
+    shared: dict[int, float] = {}
+    for image, distance in zip(verdicts.images.tolist(), by_attacks.tolist(), strict=True):
+        shared[image] = min(distance, shared.get(image, np.inf))
+    places = np.searchsorted(radii * (1 + 1e-9), [shared.get(image, np.inf) for image in curve.images])
+    smallest = np.minimum(np.array(curve.smallest), np.append(radii, np.inf)[places])
+    verdicts.elsewhere = elsewhere
+    results.searched = tuple(name for name in curve.attacks if name not in verdicts.attacks)
+    return dataclasses.replace(
+        curve,
+        robust_accuracy=tuple(rate(int((smallest > radius).sum()), len(smallest)) for radius in curve.eps),
+        attacks=tuple(dict.fromkeys((*curve.attacks, *verdicts.attacks))),
+        smallest=tuple(smallest.tolist()),
+    )
