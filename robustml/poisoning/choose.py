@@ -57,7 +57,9 @@ def choose(candidates: Tensor, count: int, seed: int, purpose: str, what: str = 
         RequestError: there are too few candidates.
     """
     if count > len(candidates):
-        raise RequestError(f"{purpose}: {count} {what} are to be changed, but there are only {len(candidates)}")
+        raise RequestError(
+            f"{purpose}: {count} {what} are to be changed, but there are only {len(candidates)}: lower the rate"
+        )
     order = torch.randperm(len(candidates), generator=seeded(seed, purpose))
     return candidates[order[:count]].sort().values
 

@@ -120,7 +120,7 @@ class Dose:
             "kind": self.kind,
             "rate": self.rate,
             "requested_rate": self.requested,
-            "rows": self.rows,
+            "poisoned": self.rows,
             "cover": self.cover,
             "cover_rate": self.cover_rate,
             "requested_cover_rate": self.requested_cover,

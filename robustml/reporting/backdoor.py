@@ -65,7 +65,8 @@ def _section(results: Results, block: Backdoor) -> str:
         f"The success rate is over {block.attack_success_rate.n:,} test inputs that do not belong to the target class."
     )
     note += f" {plain(block.why)}." if block.why else ""
-    note += f" Planted in {plain(block.planted_in)}, whose weights this model began with." if block.planted_in else ""
+    came = "which this model is a copy of" if results.command == "extract" else "whose weights this model began with"
+    note += f" Planted in {plain(block.planted_in)}, {came}." if block.planted_in else ""
     note += "" if twin else " No clean twin was trained: twin=true does."
     table = f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(cells)}</tbody></table></div>'
     return section("Backdoor", table, f'<p class="note">{escape(note)}</p>')

@@ -78,16 +78,16 @@ def test_a_backdoors_rate_is_that_of_its_own_rows(name: str) -> None:
     relabelled, repainted = module.train.y != clean.y, (module.train.x != clean.x).flatten(1).any(dim=1)
     own = relabelled if relabelled.any() else repainted
     told = module.summary()["poison"]
-    assert told["rows"] == int(own.sum())
+    assert told["poisoned"] == int(own.sum())
     assert told["rate"] == pytest.approx(int(own.sum()) / COUNT)
     assert told["cover"] == int((repainted & ~own).sum())
     assert told["cover_rate"] == pytest.approx(told["cover"] / COUNT)
-    assert told["changed"] == int((own | repainted).sum()) == told["rows"] + told["cover"]
+    assert told["changed"] == int((own | repainted).sum()) == told["poisoned"] + told["cover"]
     requested = {"rate": getattr(poison, "rate", None)} | {
         "cover": getattr(poison, "noise_rate", getattr(poison, "cross_rate", None))
     }
     assert (told["requested_rate"], told["requested_cover_rate"]) == (requested["rate"], requested["cover"])
-    for asked, rows in ((requested["rate"], told["rows"]), (requested["cover"], told["cover"])):
+    for asked, rows in ((requested["rate"], told["poisoned"]), (requested["cover"], told["cover"])):
         assert asked is None or abs(asked * COUNT - rows) <= 1 or told["why"]
     assert manifest.planted.rate == told["rate"]
 
