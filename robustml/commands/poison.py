@@ -78,13 +78,17 @@ def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
     """
     import json
 
-    from robustml.commands.settings import read_settings
+    import yaml
+
     from robustml.files import read_text
     from robustml.poisoning.files import MANIFEST
 
     if not (out / CONFIG).is_file():
         return False
-    before = read_settings(out)
+    try:
+        before = dict(yaml.safe_load(read_text(out / CONFIG)))  # compared, never built
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise RequestError(f"out={out} holds a {CONFIG} that cannot be read: choose another folder") from error
     if differing := sorted(key for key in {*before, *settings} - {"out"} if before.get(key) != settings.get(key)):
         raise RequestError(
             f"out={out} exists already, of another command: {', '.join(differing)} differ: choose another folder"

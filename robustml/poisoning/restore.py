@@ -61,7 +61,7 @@ def restored_set(folder: Path) -> Restored:
     for entry in entries:
         if (index := entry["index"]) is None:
             continue
-        if record_digest(poisoned.x[index], int(poisoned.y[index])) != entry["sha256"]:
+        if record_digest(poisoned.x[index], int(poisoned.y[index])) != entry.get("sha256"):
             raise RequestError(f"{folder / TRAIN}: record {index} is not the one in the manifest: it was altered since")
         touched[index] = True
     _check(
@@ -77,13 +77,14 @@ def _rebuilt(folder: Path, facts: Entry, entries: list[Entry], poisoned: Arrays,
     """The clean set: the originals in their places, and around them what was left alone, in its old order."""
     lost = [entry for entry in entries if entry["original_index"] is not None]
     originals = read_set(folder / ORIGINALS) if lost else poisoned.take(torch.empty(0, dtype=torch.int64))
-    if len(originals) != len(lost) or originals.x.shape[1:] != poisoned.x.shape[1:]:
+    same_kind = originals.x.shape[1:] == poisoned.x.shape[1:] and originals.x.dtype == poisoned.x.dtype
+    if len(originals) != len(lost) or not same_kind:
         raise RequestError(
             f"{folder / ORIGINALS} has {len(originals)} records of {tuple(originals.x.shape[1:])}; the manifest lists "
             f"{len(lost)} of {tuple(poisoned.x.shape[1:])}"
         )
     for position, entry in enumerate(lost):
-        if record_digest(originals.x[position], int(originals.y[position])) != entry["original_sha256"]:
+        if record_digest(originals.x[position], int(originals.y[position])) != entry.get("original_sha256"):
             raise RequestError(f"{folder / ORIGINALS}: record {position} is not the one in the manifest")
     if lost:
         _check(facts, "originals_sha256", originals, folder / ORIGINALS, "classes changed their names")

@@ -235,6 +235,10 @@ def test_whatever_an_entry_names_is_looked_at_first(tmp_path: Path) -> None:
         path.write_text("".join(json.dumps(line) + "\n" for line in (old, *changed)))
         with pytest.raises(RequestError, match=f"entry 0 has the {key}"):
             restored_set(tmp_path)
+    for key in ("sha256", "original_sha256"):
+        path.write_text("".join(json.dumps(line) + "\n" for line in (old, entries[0] | {key: None}, *entries[1:])))
+        with pytest.raises(RequestError, match="is not the one in the manifest"):
+            restored_set(tmp_path)
     twice = [entries[0], entries[1] | {"index": entries[0]["index"]}, *entries[2:]]
     path.write_text("".join(json.dumps(line) + "\n" for line in (old, *twice)))
     with pytest.raises(RequestError, match="entry 1 has the index"):
