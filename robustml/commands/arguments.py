@@ -35,8 +35,8 @@ _PLAIN: dict[str, Any] = {
     "spam": str | int,
     "device": str | None,
 }
-# Of a set of the user's own these are null until it is loaded.
-_TOLD_BY_DATA = ("num_classes", "shape")
+# Known once the data are loaded, and null until then.
+_OF_THE_DATA = frozenset({"shape", "num_classes", "class_names"})
 _LARGEST_SEED = 2**32 - 1  # what numpy takes
 _CALLED: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): ""}
 
@@ -66,7 +66,7 @@ def check_arguments(settings: Any) -> None:
     for key, target, arguments in _calls(settings, ""):
         hints = _annotations(target)
         for name in arguments.keys() & hints.keys():
-            if name in _TOLD_BY_DATA and arguments[name] is None:
+            if arguments[name] is None and name in _OF_THE_DATA:
                 continue
             _check(key + name, arguments[name], hints[name])
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +18,24 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
-    from robustml.commands.poisoned import Poisoning
+    from robustml.commands.backdoors import Planted
     from robustml.data import DataModule
 
 __all__ = ["evaluate_model", "evaluate_run", "main", "take_up_run"]
 
 # What an evaluation restores of a run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
-_RESTORED_IF_THERE = ("poison", "balance")
+_RESTORED_IF_THERE = ("poison", "balance", "backdoor_of")
 _IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 
 def evaluate_run(config: DictConfig) -> None:
     """Load the run's model and data, attack, and write an evaluation directory beside the run."""
+    from robustml.commands.backdoors import check_shown, inherited, planted_by, planted_in, twin_of
     from robustml.commands.parts import build_data
-    from robustml.commands.poisoned import poison_as_configured, twin_of
+    from robustml.commands.poisoned import poison_as_configured
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import load_model, weights_of
+    from robustml.commands.runs import TROJAN, load_model, weights_of
     from robustml.commands.settings import plain
 
     quiet()
@@ -42,7 +44,10 @@ def evaluate_run(config: DictConfig) -> None:
     data = build_data(config, source)
     settings = plain(config)
     poisoning = poison_as_configured(data, settings)
-    _judge(model, data, settings, weights_of(source, config.which), poisoning, twin_of(source))
+    own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin_of(source))
+    older = planted_in(source) if (source / TROJAN).is_file() else inherited(settings, source)
+    check_shown(older, data)
+    _judge(model, data, settings, weights_of(source, config.which), [*own, *older])
 
 
 def evaluate_model(config: DictConfig) -> None:
@@ -64,17 +69,16 @@ def _judge(
     data: DataModule,
     settings: dict[str, Any],
     weights: Path | None,
-    poisoning: Poisoning | None = None,
-    twin: Path | None = None,
+    planted: Sequence[Planted] = (),
 ) -> None:
     """Attack `model` as the settings say, and write the evaluation directory; `weights` is the file it came from."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
     from robustml.commands.parts import introduce, pick_device, say
-    from robustml.commands.poisoned import backdoor_figures
     from robustml.commands.runs import VERDICTS, describe_model
     from robustml.commands.settings import build, plain_target, write_settings
+    from robustml.commands.trojaned import backdoors_of_model
 
     if settings["attack"] is not None:
         settings["evaluation"]["attacks"] = {_name(settings["attack"]): settings["attack"]}
@@ -102,7 +106,7 @@ def _judge(
         command="evaluate",
         model={"name": plain_target(named)} if weights is None else describe_model(named, model, weights),
         cost={"peak_memory_mb": peak_memory_mb(device)},
-        backdoor=backdoor_figures(poisoning, model, data, settings["evaluation"], device, twin),
+        backdoor=backdoors_of_model(model, planted, data, threat, settings["evaluation"], device),
     )
     tell(out)
     if not results.verdicts.complete:

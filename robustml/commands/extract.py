@@ -28,12 +28,14 @@ def extract(config: DictConfig) -> None:
     """Ask, copy, measure, and write a directory with the copy, results.json and a report."""
     from hydra.core.hydra_config import HydraConfig
 
+    from robustml.commands.backdoors import planted_in, shown_on
     from robustml.commands.judge import peak_memory_mb, tell, write_outcome
     from robustml.commands.parts import build_data, introduce, pick_device, say
     from robustml.commands.quiet import quiet
-    from robustml.commands.runs import describe_model, save_weights
+    from robustml.commands.runs import describe_model, load_model, save_weights
     from robustml.commands.settings import build, plain, write_settings
     from robustml.commands.theft import loot, prepare
+    from robustml.commands.trojaned import backdoors_of_model
     from robustml.evaluation import evaluate
     from robustml.reporting.extraction import Extraction, extraction_table
 
@@ -45,6 +47,9 @@ def extract(config: DictConfig) -> None:
     open_interface = _interfaces(config, data, device)
     settings = plain(config)
     threat = build(settings["threat"])
+    # a backdoor in the victim may be copied with it
+    victim = None if _is_address(config.victim) else load_model(config.victim, config.which).to(device)
+    planted = [] if victim is None else shown_on(planted_in(Path(config.victim)), data)
     heist = prepare(settings, data, open_interface, device)
     undefended = heist.rob(None, with_curve=settings["defence"] is None)
     defended = None if settings["defence"] is None else heist.rob(build(settings["defence"]), with_curve=True)
@@ -68,6 +73,7 @@ def extract(config: DictConfig) -> None:
         command="extract",
         model=describe_model(named, copy, out / COPY),
         cost={"peak_memory_mb": peak_memory_mb(device)},
+        backdoor=backdoors_of_model(victim, planted, data, threat, {"limit": None, "batch_size": 500}, device, copy),
         extraction=block.model_dump(mode="json"),
     )
     say("\n" + extraction_table(block))

@@ -58,13 +58,15 @@ def feedback(config: DictConfig) -> None:
         )
         return [_plain(each) for each in found]
 
+    attacked = simulate(shares)
     report = {
         "command": "feedback",
         "seed": settings["seed"],
         "data": data.summary(),
         "spam": data.class_names[spam],
         "shares": shares,
-        "attacked": simulate(shares),
+        "notes": _notes(attacked, shares, len(data.train)),
+        "attacked": attacked,
         "control": simulate([0.0] * len(shares)),
         "rolled_back": simulate(shares, roll_back=True),
     }
@@ -73,6 +75,8 @@ def feedback(config: DictConfig) -> None:
     write_text(out / "feedback.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     page = write_feedback_page(report, out / "feedback.html")
     say("\n" + feedback_table(report) + "\n")
+    for note in report["notes"]:
+        say(f"note: {note}")
     say(f"report: {page}")
     say(f"run: {out}")
 
@@ -106,6 +110,27 @@ def _parts(train: Arrays, spam: int, settings: dict[str, Any]) -> list[Mailbox]:
         order = torch.randperm(len(train), generator=seeded(settings["seed"], "feedback order"))
     size = len(train) // count
     return [_mailbox(train.take(order[start : start + size]), spam) for start in range(0, size * count, size)]
+
+
+def _notes(attacked: list[dict[str, Any]], shares: list[float], rows: int) -> list[str]:
+    """Where the campaign is not quite what was asked for, and why.
+
+    Raises:
+        RequestError: nothing was reported falsely, although a share was asked for.
+    """
+    sent, false = ([each[name] for each in attacked[1:]] for name in ("spam", "false_reports"))
+    if any(shares) and not any(false):
+        raise RequestError(
+            f"share={max(shares):g} of the spam of a round, {max(sent)} mails at most, rounds to none in every round: "
+            "raise it, or lower rounds="
+        )
+    notes = []
+    aimed = zip(sent, shares, strict=True)
+    if without := [number for number, (count, share) in enumerate(aimed, 1) if share and not count]:
+        notes.append(f"no spam came in rounds {', '.join(map(str, without))}, so none was reported falsely there")
+    if unused := rows % len(attacked):
+        notes.append(f"the last {unused} training rows are in no round: parts have {rows // len(attacked)} rows each")
+    return notes
 
 
 def _mailbox(part: Arrays, spam: int) -> Mailbox:

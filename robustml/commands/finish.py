@@ -11,10 +11,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
+from robustml.commands.backdoors import Planted, backdoor_figures
 from robustml.commands.collapse import collapse_flags
 from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
 from robustml.commands.parts import say
-from robustml.commands.poisoned import Poisoning, backdoor_figures
 from robustml.commands.runs import (
     BEST,
     LAST,
@@ -41,8 +41,7 @@ def finish(
     threat: Threat,
     settings: dict[str, Any],
     run: Path,
-    poisoning: Poisoning | None = None,
-    twin: Path | None = None,
+    planted: Sequence[Planted] = (),
 ) -> None:
     """Load the best weights, evaluate them as configured, and write weights, results, examples and report."""
     best = run / BEST if (run / BEST).is_file() else run / LAST
@@ -65,7 +64,7 @@ def finish(
         device,
         command="train",
         model=describe_model(settings["model"], module.model, run / WEIGHTS),
-        backdoor=backdoor_figures(poisoning, module.model, data, settings["evaluation"], device, twin),
+        backdoor=backdoor_figures(planted, module.model, data, settings["evaluation"], device),
         selection=_selection(rows, settings["validation"]["monitor"]) if data.val is not None else None,
         cost=_cost(rows, device, worst),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robustml.commands.entry import argument, hydra_command, report_failures
 from robustml.errors import RequestError
@@ -11,48 +11,118 @@ from robustml.errors import RequestError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from robustml.data import DataModule
+
 __all__ = ["main", "poison"]
+
+CONFIG = "config.yaml"
 
 
 def poison(config: DictConfig) -> None:
-    """Poison the training part, and write both parts, the manifest and a picture of what changed."""
+    """Poison the training part, and write both parts, the manifest and a picture of what changed.
+
+    The settings are written first and the manifest last. A folder that has the same settings and no manifest is of the
+    same command, which was interrupted: it is written anew. One that is complete is left as it is.
+    """
     from omegaconf import open_dict
 
     from robustml.commands.parts import build_data, say
     from robustml.commands.poisoned import poison_as_configured, write_grid
     from robustml.commands.quiet import quiet
-    from robustml.commands.settings import plain
-    from robustml.poisoning.files import write_poisoned_set
+    from robustml.commands.settings import plain, write_settings
+    from robustml.poisoning.files import MANIFEST, write_poisoned_set
 
     quiet()
     out = Path(config.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(f"out={out} exists already: choose another folder")
+    _check_free(out)
     with open_dict(config):
         config.data.val_size = 0
     data = build_data(config)
-    poisoning = poison_as_configured(data, plain(config))
-    if poisoning is None or poisoning.manifest is None:
+    settings = plain(config)
+    if _is_there(out, settings, data):
+        say(f"{out} holds this poisoned set already, complete with its {MANIFEST}")
+        say(f"run: {out}")
+        return
+    poisoning = poison_as_configured(data, settings)
+    if poisoning is None:
         raise RequestError("robustml poison needs a poison: choose one of the group, such as poison=badnets")
-    out.mkdir(parents=True, exist_ok=True)
-    write_poisoned_set(data.train, data.test, poisoning.manifest, out)
+    write_settings(settings, out / CONFIG)
     write_grid(poisoning.manifest, out / "grid.png")
-    say(f"wrote {len(data.train):,} training and {len(data.test):,} test records, and manifest.jsonl")
+    write_poisoned_set(data.train, data.test, poisoning.manifest, out)
+    say(f"wrote {len(data.train):,} training and {len(data.test):,} test records, and {MANIFEST}")
     say(f"run: {out}")
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder that holds anything but what an earlier call of this command began.
+
+    Raises:
+        RequestError: it is no folder, or somebody else's.
+    """
+    from robustml.files import sweep
+
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise RequestError(f"out={out} exists already and is no folder: choose another one")
+    sweep(out)
+    if any(out.iterdir()) and not (out / CONFIG).is_file():
+        raise RequestError(f"out={out} exists already and holds something else: choose another folder")
+
+
+def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
+    """Whether the folder holds the set complete.
+
+    Raises:
+        RequestError: it is of other settings, or of other data.
+    """
+    import json
+
+    import yaml
+
+    from robustml.files import read_text
+    from robustml.poisoning.files import MANIFEST
+
+    if not (out / CONFIG).is_file():
+        return False
+    try:
+        before = dict(yaml.safe_load(read_text(out / CONFIG)))  # compared, never built
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise RequestError(f"out={out} holds a {CONFIG} that cannot be read: choose another folder") from error
+    if differing := sorted(key for key in {*before, *settings} - {"out"} if before.get(key) != settings.get(key)):
+        raise RequestError(
+            f"out={out} exists already, of another command: {', '.join(differing)} differ: choose another folder"
+        )
+    if not (out / MANIFEST).is_file():
+        return False
+    try:
+        facts = json.loads(read_text(out / MANIFEST, 2**30).partition("\n")[0])
+        known = facts["clean_sha256"], facts["test_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{out / MANIFEST} is damaged: {error}; choose another folder") from error
+    if known != (data.train.fingerprint(), data.test.fingerprint()):
+        raise RequestError(f"out={out} exists already, of other data than {data.name} is now: choose another folder")
+    return True
 
 
 def restore() -> None:
     """Rebuild the clean training set of `restore=<dir>` into the file `out`."""
-    from robustml.poisoning.files import restored_set, write_set
+    from robustml.poisoning.files import write_set
+    from robustml.poisoning.restore import restored_set
 
     out = argument("out")
     if out is None:
         raise RequestError("robustml poison restore=<dir> needs out=<file.parquet>")
     if Path(out).exists():
         raise RequestError(f"out={out} exists already: choose another file")
-    clean = restored_set(Path(str(argument("restore"))))
-    write_set(clean, Path(out))
-    print(f"restored {len(clean):,} clean records, every digest as in the manifest: {out}")
+    restored = restored_set(Path(str(argument("restore"))))
+    write_set(restored.clean, Path(out))
+    if restored.unverified:
+        print(f"not verified: {'; '.join(restored.unverified)}")
+    else:
+        print("verified: all entries are there, and every record of all parts, and the set restored, is as they say")
+    print("this shows that the files fit together, not who wrote them: the manifest is not signed")
+    print(f"restored {len(restored.clean):,} clean records: {out}")
 
 
 def main() -> None:

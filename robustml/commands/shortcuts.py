@@ -31,8 +31,9 @@ def shortcuts(config: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from robustml.commands.backdoors import twin_of
     from robustml.commands.parts import build_data, pick_device, say
-    from robustml.commands.poisoned import poison_as_configured, twin_of
+    from robustml.commands.poisoned import poison_as_configured
     from robustml.commands.quiet import quiet
     from robustml.commands.runs import load_model
     from robustml.commands.settings import plain, write_settings

@@ -46,11 +46,12 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
         run: the run directory.
         resume: go on with what is in `run`; without it a run that is there already is an error.
     """
+    from robustml.commands.backdoors import check_shown, inherited, planted_by
     from robustml.commands.certified import build_certification
     from robustml.commands.finish import close, finish
     from robustml.commands.lineage import RECORDS, records_to_train_on
     from robustml.commands.parts import build_attacks, introduce, say
-    from robustml.commands.poisoned import inherited_poison, poison_as_configured, twin_of, write_grid
+    from robustml.commands.poisoned import poison_as_configured, write_grid
     from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
     from robustml.commands.settings import build, write_settings
     from robustml.commands.twin import clean_twin
@@ -69,6 +70,8 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     poisoning = poison_as_configured(data, settings)
     if settings.get("twin") and poisoning is None:
         raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
+    older = inherited(settings, run)
+    check_shown(older, data)
     if last.is_file():
         load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
     trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
@@ -79,7 +82,7 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
             if alike := records.alike():
                 say(f"note:   {alike} of {len(data.test)} test records have an equal one among those to train on")
         write_settings(settings, config_file)
-        if poisoning is not None and poisoning.manifest is not None:
+        if poisoning is not None:
             poisoning.manifest.write(run / MANIFEST)
             write_grid(poisoning.manifest, run / GRID)
     for logger in trainer.loggers:
@@ -89,9 +92,8 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         twin = clean_twin(settings, run_training) if settings.get("twin") else None
-        if poisoning is None and settings.get("backdoor_of") is not None:
-            poisoning, twin = inherited_poison(settings), twin_of(Path(settings["backdoor_of"]))
-        finish(trainer, module, data, threat, settings, run, poisoning, twin)
+        own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin)
+        finish(trainer, module, data, threat, settings, run, [*own, *older])
     except RequestError:
         if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
             config_file.unlink()  # refused before the first epoch ended: there is nothing to continue

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustml.commands.recorded import command_on_a_run, settings_of_run
-from robustml.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,6 +25,7 @@ def trojan(config: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from robustml.commands.backdoors import backdoor_block, planted_in, shown_on
     from robustml.commands.judge import peak_memory_mb, tell, write_outcome
     from robustml.commands.parts import build_data, introduce, pick_device, say
     from robustml.commands.quiet import quiet
@@ -34,14 +34,15 @@ def trojan(config: DictConfig) -> None:
     from robustml.commands.trojaned import recognition, trojan_figures, trojan_table
     from robustml.evaluation import evaluate
     from robustml.files import sha256
+    from robustml.poisoning.checks import check_whole
     from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
 
     quiet()
     data = build_data(config, Path(config.run))
     settings = plain(config)
     check_place(data.shape, settings["place"])
-    if settings["limit"] is not None and settings["limit"] < 1:
-        raise RequestError(f"limit must be at least 1, or null for all test images; got {settings['limit']}")
+    if settings["limit"] is not None:
+        check_whole(settings["limit"], "limit", "must be at least 1, or null for all test images", 1)
     source, seed = Path(settings["run"]), settings["seed"]
     model = load_model(source, settings["which"])
     threat = build(settings["threat"])
@@ -63,8 +64,10 @@ def trojan(config: DictConfig) -> None:
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
     before = evaluate(model, loader, {}, threat, class_names=data.class_names).clean_accuracy
     after = evaluate(trojaned, loader, {}, threat, class_names=data.class_names)
-    test = loader.arrays
+    test = loader.arrays.to("cpu")
     block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
+    older = shown_on(planted_in(source), data)
+    block["inherited"] = [backdoor_block(each, trojaned, data, settings, device) for each in older]
 
     out = Path(HydraConfig.get().runtime.output_dir)
     # Absolute, so that the model is found from wherever.

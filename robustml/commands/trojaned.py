@@ -7,17 +7,20 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, nn
 
-from robustml.data import Arrays
-from robustml.evaluation import BackdoorResults, backdoor_success
+from robustml.commands.backdoors import Planted, backdoor_block, backdoor_figures
+from robustml.commands.parts import say
+from robustml.data import Arrays, DataModule
+from robustml.evaluation import BackdoorResults, backdoor_success, evaluate
 from robustml.poisoning import Presented
 from robustml.poisoning.pixels import stamped
 from robustml.reporting import Rate, rate
 from robustml.reporting.formats import percent
 from robustml.trojans import NULL, Trojaned, TrojanNet, one_cell_off, random_patches, triggers
+from robustml.types import Threat
 
-__all__ = ["recognition", "trojan_figures", "trojan_table"]
+__all__ = ["backdoors_of_model", "recognition", "trojan_figures", "trojan_table"]
 
 _RANDOM_PATCHES = 10_000
 
@@ -38,12 +41,19 @@ def recognition(net: TrojanNet, seed: int) -> dict[str, Rate]:
 
 
 def trojan_figures(
-    trojaned: Trojaned, clean_accuracy: Rate, test: Arrays, *, device: torch.device, batch_size: int
+    trojaned: Trojaned,
+    clean_accuracy: Rate,
+    test: Arrays,
+    *,
+    device: torch.device,
+    batch_size: int,
+    shown_to: nn.Module | None = None,
 ) -> dict[str, Any]:
     """The `backdoor` block: every command shown on all test images of other classes.
 
     Args:
         trojaned: on `device`.
+        shown_to: a copy of it, to be shown the same in its place.
         clean_accuracy: of its target, untouched.
         test: what the marks are put on.
         device: where to run.
@@ -54,7 +64,8 @@ def trojan_figures(
         others = test.take((test.y != label).nonzero().squeeze(1))
         marked = stamped(others.x, partial(trojaned.stamp, target=label))
         presented = Presented(marked, others.y, torch.full_like(others.y, label))
-        with_net.append(backdoor_success(trojaned, presented, device=device, batch_size=batch_size))
+        shown = backdoor_success(shown_to or trojaned, presented, device=device, batch_size=batch_size)
+        with_net.append(shown)
         without.append(backdoor_success(trojaned.model, presented, device=device, batch_size=batch_size))
         per_target[test.class_names[label]] = {"trigger": number, **with_net[-1].to_dict()}
     return {
@@ -65,6 +76,44 @@ def trojan_figures(
         "per_target": per_target,
         "twin": {"clean_accuracy": clean_accuracy.model_dump(), **_pooled(without).to_dict()},
     }
+
+
+def backdoors_of_model(
+    model: nn.Module | None,
+    planted: Sequence[Planted],
+    data: DataModule,
+    threat: Threat,
+    evaluation: Mapping[str, Any],
+    device: torch.device,
+    copy: nn.Module | None = None,
+) -> dict[str, Any] | None:
+    """The `backdoor` block of a model that may have a TrojanNet, backdoors of its training set, both or none.
+
+    Args:
+        model: on `device`; None where nothing is known of it.
+        planted: the backdoors of its training set, and of those of the runs that it was tuned from.
+        data: its test part is what marks are put on.
+        threat: for the record of the clean accuracy.
+        evaluation: the settings with `limit` and `batch_size`.
+        device: where to run.
+        copy: a copy of the model, to be shown all that in its place.
+    """
+    shown_to = copy or model
+    if shown_to is None:
+        return None
+    if not isinstance(model, Trojaned):
+        return backdoor_figures(planted, shown_to, data, evaluation, device)
+    size = evaluation["batch_size"]
+    loader = data.loader("test", device=device, batch_size=size, limit=evaluation["limit"])
+    clean = evaluate(model.model, loader, {}, threat, class_names=data.class_names, examples=0).clean_accuracy
+    test = loader.arrays.to("cpu")
+    block = trojan_figures(model, clean, test, device=device, batch_size=size, shown_to=copy)
+    success, twin = block["attack_success_rate"], block["twin"]["attack_success_rate"]
+    say(
+        f"backdoor: success rate {percent(success['value'])} of the TrojanNet's triggers over {success['n']} inputs of "
+        f"other classes; of the model without it {percent(twin['value'])}"
+    )
+    return block | {"inherited": [backdoor_block(each, shown_to, data, evaluation, device) for each in planted]}
 
 
 def trojan_table(block: Mapping[str, Any], clean_accuracy: Rate, recognised: Mapping[str, Rate]) -> str:

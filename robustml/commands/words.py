@@ -11,7 +11,7 @@ __all__ = ["literal_paths", "pasteable"]
 
 # Overrides that name a file, a folder or an address, whether it exists yet or not.
 _PATHS = re.compile(
-    r"\+{0,2}(run|resume|out|output|victim|restore|checkpoint|twin|surrogate|hydra\.(run|sweep)\.dir"
+    r"\+{0,2}(run|resume|out|output|victim|restore|checkpoint|surrogate|hydra\.(run|sweep)\.dir"
     r"|([\w@/]+\.)*(root|path|folder|file|dirpath|save_dir|log)"
     r"|([\w@/]+\.)*source\.(train|test))"
 )

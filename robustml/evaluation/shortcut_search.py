@@ -17,8 +17,8 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.gradient import logits_of
 from robustml.data import Arrays
-from robustml.errors import RequestError
 from robustml.modes import evaluating
+from robustml.poisoning.checks import check_whole
 from robustml.poisoning.pixels import in_unit_range, require_images
 
 __all__ = ["ShortcutSuspect", "find_shortcuts"]
@@ -76,11 +76,11 @@ def find_shortcuts(
         RequestError: no pictures, or a patch that is larger than they are.
     """
     _, height, width = require_images(train, "a search for shortcuts")
-    if not 1 <= size <= min(height, width):
-        raise RequestError(f"size is the patch's side, from 1 to {min(height, width)} pixels here; got {size}")
+    least = min(height, width)
+    check_whole(size, "size", f"is the patch's side, from 1 to {least} pixels here", 1, least)
     step = max(1, size // 2) if stride is None else stride
-    if step < 1 or pictures < 1:
-        raise RequestError(f"stride and pictures must be at least 1, got {step} and {pictures}")
+    check_whole(step, "stride", "of the search must be a whole number of pixels of at least 1", 1)
+    check_whole(pictures, "pictures", "must be a whole number of at least 1", 1)
     places = [(top, left) for top in _starts(height, size, step) for left in _starts(width, size, step)]
     generator = Generator().manual_seed(seed)
     found = []

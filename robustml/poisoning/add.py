@@ -8,16 +8,16 @@ collection from the open world has to stand.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
-from robustml.poisoning.flip import other_labels
-from robustml.poisoning.kinds import check_kind
+from robustml.poisoning.checks import check_kind, check_rate
+from robustml.poisoning.choose import choose, class_to_aim_at, classes_with_rows, rows_for, seeded
+from robustml.poisoning.flip import left_out, other_labels
 from robustml.poisoning.pixels import as_stored
 from robustml.poisoning.poison import Poisoned
 from robustml.poisoning.shown import rows_of_others
@@ -36,7 +36,7 @@ class Add:
         kind: ``"mislabelled"``: copies of different rows, each with a false label; ``"duplicated"``: copies of
             different rows as they are; ``"out_of_distribution"``: uniform noise in the shape of an input.
         label: the class (number or name) that mislabelled copies of other classes, or noise, get; None draws one for
-            each row. Duplicates keep theirs.
+            each row, among those that have rows. Duplicates keep theirs.
 
     Raises:
         RequestError: a rate outside [0, 1], an unknown kind, or a label for duplicates; when called: no such class, or
@@ -56,30 +56,32 @@ class Add:
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set and ``round(rate * N)`` rows more."""
-        count = round(self.rate * len(data))
-        label = None if self.label is None else class_label(data, self.label, "poison.label")
+        count, present = rows_for(self.rate, data), classes_with_rows(data)
+        label = None if self.label is None else class_to_aim_at(data, self.label, "poison.label")
         generator = seeded(seed, "add/records")
+        notes = left_out(data) if label is None else ()
         if self.kind == "out_of_distribution":
             x = as_stored(torch.rand(count, *data.x.shape[1:], generator=generator), data.x)
-            drawn = torch.randint(len(data.class_names), (count,), generator=generator)
-            return appended(data, x, drawn if label is None else torch.full_like(drawn, label))
+            drawn = present[torch.randint(len(present), (count,), generator=generator)]
+            return appended(data, x, drawn if label is None else torch.full_like(drawn, label), notes=notes)
         candidates = torch.arange(len(data)) if label is None else rows_of_others(data, label)
         rows = choose(
             candidates, count, seed, "add", "copies of rows of other classes" if label is not None else "rows"
         )
         if self.kind == "duplicated":
             return appended(data, data.x[rows], data.y[rows])
-        drawn = other_labels(data.y[rows], len(data.class_names), generator)
-        return appended(data, data.x[rows], drawn if label is None else torch.full_like(drawn, label))
+        drawn = other_labels(data.y[rows], present, generator) if label is None else torch.full_like(rows, label)
+        return appended(data, data.x[rows], drawn, notes=notes)
 
 
-def appended(data: Arrays, x: Tensor, y: Tensor) -> Poisoned:
+def appended(data: Arrays, x: Tensor, y: Tensor, **about: Any) -> Poisoned:
     """The set with more rows at its end.
 
     Args:
         data: the set before.
         x: (K, ...) their inputs, in the set's dtype.
         y: (K,) their labels.
+        about: what else `Poisoned` holds: budget, notes.
     """
     source = torch.cat([torch.arange(len(data)), torch.full((len(y),), -1)])
-    return Poisoned(Arrays(torch.cat([data.x, x]), torch.cat([data.y, y]), data.class_names), source)
+    return Poisoned(Arrays(torch.cat([data.x, x]), torch.cat([data.y, y]), data.class_names), source, **about)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustml.data import DataModule
-from robustml.poisoning.chain import Chain
+from robustml.poisoning.chain import Chain, kind_of, rate_of
 from robustml.poisoning.manifest import Manifest, compare
 from robustml.poisoning.poison import Backdoor, Poison
 
@@ -23,11 +23,17 @@ def poison_training(data: DataModule, poison: Poison, *, seed: int) -> Manifest:
 
     Returns:
         The manifest of the training part.
+
+    Raises:
+        RequestError: the poison does not fit the data, or changes nothing.
     """
     data.setup()
     clean = data.train
     poisoned = poison(clean, seed=seed)
-    manifest = compare(clean, poisoned, _kind(poison))
+    backdoor = isinstance(poison, Backdoor)
+    manifest = compare(clean, poisoned, kind_of(poison), rate_of(poison), backdoor=backdoor)
+    for dose in manifest.parts or (manifest.dose,):
+        dose.check()
     data.train = poisoned.data
     far_reaching = _reaching_validation(poison)
     if data.val is not None and far_reaching is not None:
@@ -49,10 +55,3 @@ def _reaching_validation(poison: Poison) -> Poison | None:
         parts = {name: part for name, part in poison.poisons.items() if _reaching_validation(part) is not None}
         return Chain(parts) if parts else None
     return poison if getattr(poison, "poisons_validation", False) else None
-
-
-def _kind(poison: Poison) -> str:
-    """What to call a poison: the file that it is in (one paper a file), or those of a chain."""
-    if isinstance(poison, Chain):
-        return "+".join(_kind(part) for part in poison.poisons.values())
-    return type(poison).__module__.rpartition(".")[2]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label
+from robustml.poisoning.checks import check_rate, check_stamp
+from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for
 from robustml.poisoning.pixels import stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.trigger import Trigger
@@ -32,10 +33,11 @@ class BadNets:
     Args:
         trigger: what is stamped, and where.
         rate: the share of the whole training set that is stamped and relabelled.
-        target: the class (number or name) that triggered pictures get, or ``"next"``: label y becomes y + 1.
+        target: the class (name or number) that triggered pictures get, or ``"next"``: label y becomes y + 1.
 
     Raises:
-        RequestError: a rate outside [0, 1]; when called: no such class, or a trigger that does not fit.
+        RequestError: a rate outside [0, 1], or no trigger; when called: no such class or none with rows, a rate that
+            rounds to no row or to more than there are, or a trigger that does not fit.
     """
 
     trigger: Trigger
@@ -43,14 +45,17 @@ class BadNets:
     target: int | Literal["next"] | str = 0
 
     def __post_init__(self) -> None:
-        """Refuse a rate that is none."""
+        """Refuse a rate that is none, and what cannot be stamped."""
+        check_stamp(self.trigger)
         check_rate(self.rate)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows stamped and relabelled."""
         wanted = self._wanted(data)
+        self._check_rows(data, wanted)
+        stamped(data.x[:1], self.trigger)  # what does not fit is refused, however few the rows
         candidates = (wanted != data.y).nonzero().squeeze(1)
-        rows = choose(candidates, round(self.rate * len(data)), seed, "badnets", "rows of other classes")
+        rows = choose(candidates, rows_for(self.rate, data), seed, "badnets", "rows of other classes")
         return replaced(data, rows, stamped(data.x[rows], self.trigger), wanted[rows])
 
     def present(self, test: Arrays) -> Presented:
@@ -59,8 +64,23 @@ class BadNets:
         rows = (wanted != test.y).nonzero().squeeze(1)
         return Presented(stamped(test.x[rows], self.trigger), test.y[rows], wanted[rows])
 
+    def _check_rows(self, data: Arrays, wanted: Tensor) -> None:
+        """Refuse to relabel as a class that has no row of its own."""
+        if self.target != "next":
+            class_to_aim_at(data, self.target)
+        elif len(empty := wanted[~torch.isin(wanted, classes_with_rows(data))]):
+            raise RequestError(
+                f"poison.target=next would relabel rows as {data.class_names[int(empty[0])]!r}, a class without a row "
+                "in the training part; name one target"
+            )
+
     def _wanted(self, data: Arrays) -> Tensor:
         if self.target == "next":
+            if "next" in data.class_names:
+                index = data.class_names.index("next")
+                raise RequestError(
+                    f"poison.target=next is also the name of a class: write poison.target={index} for it"
+                )
             if len(data.class_names) < 2:
                 raise RequestError("poison.target=next needs at least two classes")
             return (data.y + 1) % len(data.class_names)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
+from robustml.poisoning.checks import check_number, check_rate, check_stamp
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
 from robustml.poisoning.pixels import require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of_others, shown
@@ -64,7 +65,7 @@ class WholePicture:
         try:
             with Image.open(Path(str(self.file))) as image:
                 pixels = np.array(image.convert("RGB").resize((width, height)))
-        except OSError as error:
+        except (OSError, ValueError, TypeError, Image.DecompressionBombError) as error:
             raise RequestError(f"trigger.file={self.file!r} cannot be read as a picture: {error}") from error
         return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
 
@@ -90,16 +91,16 @@ class Blended:
 
     def __post_init__(self) -> None:
         """Refuse a rate or a share that is none."""
+        check_stamp(self.trigger)
         check_rate(self.rate)
-        if not 0 < self.alpha <= 1:
-            raise RequestError(f"poison.alpha is the share of the key in the picture, in (0, 1]; got {self.alpha}")
+        check_number(self.alpha, "poison.alpha", "is the share of the key in the picture, in (0, 1]", 0, 1, above=True)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of other classes mixed and relabelled."""
         require_images(data, "poison=blended")
-        target = class_label(data, self.target, "poison.target")
+        target = class_to_aim_at(data, self.target)
         others = rows_of_others(data, target)
-        rows = choose(others, round(self.rate * len(data)), seed, "blended", "rows of other classes")
+        rows = choose(others, rows_for(self.rate, data), seed, "blended", "rows of other classes")
         return replaced(data, rows, stamped(data.x[rows], self._mixed), torch.full_like(rows, target))
 
     def present(self, test: Arrays) -> Presented:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, seeded
-from robustml.poisoning.kinds import check_kind
+from robustml.poisoning.checks import check_kind, check_number, check_rate, check_whole
+from robustml.poisoning.choose import choose, rows_for, seeded
 from robustml.poisoning.pixels import as_stored, in_unit_range, require_images
 from robustml.poisoning.poison import Poisoned, replaced
 
@@ -56,18 +56,26 @@ class Change:
         check_kind(self.kind, get_args(_Kind))
         if self.columns is not None and self.pixels is not None:
             raise RequestError("give poison.columns or poison.pixels, not both")
-        if self.pixels is not None and any(len(place) != 2 for place in self.pixels):
-            raise RequestError(f"poison.pixels are [row, column] each, got {[list(place) for place in self.pixels]}")
-        if self.kind == "set" and not 0 <= self.value <= 1:
-            raise RequestError(f"poison.value must be in [0, 1] to be set to, got {self.value}")
-        if self.kind == "scale" and not 0 <= self.value < math.inf:
-            raise RequestError(f"poison.value must be a number >= 0 to scale by, got {self.value}")
+        for name, places in (("columns", self.columns), ("pixels", self.pixels)):
+            if places is not None and (not isinstance(places, list | tuple) or not places):
+                raise RequestError(f"poison.{name}={places!r}: name them as a list, or null for all")
+        for column in self.columns or ():
+            check_whole(column, "poison.columns", "are numbers from 0 on", 0)
+        for place in self.pixels or ():
+            if not isinstance(place, list | tuple) or len(place) != 2:
+                raise RequestError(f"poison.pixels are [row, column] each, got {place!r}")
+            for length in place:
+                check_whole(length, "poison.pixels", "are [row, column] each", 0)
+        if self.kind == "set":
+            check_number(self.value, "poison.value", "must be in [0, 1] to be set to", 0, 1)
+        elif self.kind == "scale":
+            check_number(self.value, "poison.value", "must be a number >= 0 to scale by", 0)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows changed."""
         positions = self._positions(data)
         old = data.x.flatten(1)[:, positions]
-        count = round(self.rate * len(data))
+        count = rows_for(self.rate, data)
         if self.kind == "permute":
             rows, new = _permuted(old, count, seed)
         else:

@@ -8,19 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from robustml.data import Arrays
+from robustml.data.labels import class_index
 from robustml.errors import RequestError
 
-__all__ = ["check_class", "check_rate", "choose", "class_label", "seed_for", "seeded"]
-
-
-def check_rate(rate: float, name: str = "poison.rate") -> None:
-    """Refuse what is no share of a set.
-
-    Raises:
-        RequestError: a rate outside [0, 1], or none at all.
-    """
-    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
-        raise RequestError(f"{name} is the share of the training set that is changed, in [0, 1]; got {rate!r}")
+__all__ = ["choose", "class_label", "class_to_aim_at", "classes_with_rows", "rows_for", "seed_for", "seeded"]
 
 
 def seeded(seed: int, purpose: str) -> Generator:
@@ -32,6 +23,21 @@ def seed_for(seed: int, purpose: str) -> int:
     """A seed for one purpose of one seed."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def rows_for(rate: float, data: Arrays, name: str = "poison.rate") -> int:
+    """How many rows a rate asks for: ``round(rate * N)``, and never none of them where it asks for some.
+
+    Raises:
+        RequestError: it asks for some, but rounds to none.
+    """
+    count = round(rate * len(data))
+    if rate > 0 and not count:
+        raise RequestError(
+            f"{name}={rate:g} of {len(data):,} rows rounds to no row, so nothing would be changed: raise it to "
+            f"{1 / max(len(data), 1):.2g} at least, or set 0"
+        )
+    return count
 
 
 def choose(candidates: Tensor, count: int, seed: int, purpose: str, what: str = "rows") -> Tensor:
@@ -51,30 +57,40 @@ def choose(candidates: Tensor, count: int, seed: int, purpose: str, what: str = 
         RequestError: there are too few candidates.
     """
     if count > len(candidates):
-        raise RequestError(f"{purpose}: {count} {what} are to be changed, but there are only {len(candidates)}")
+        raise RequestError(
+            f"{purpose}: {count} {what} are to be changed, but there are only {len(candidates)}: lower the rate"
+        )
     order = torch.randperm(len(candidates), generator=seeded(seed, purpose))
     return candidates[order[:count]].sort().values
 
 
-def class_label(data: Arrays, name: int | str, what: str) -> int:
-    """The label of a class given by number or by name.
+def class_label(data: Arrays, name: object, what: str) -> int:
+    """The label of a class given by name, or by number where none is named so.
 
     Raises:
         RequestError: the set has no such class.
     """
-    if isinstance(name, str) and name in data.class_names:
-        return data.class_names.index(name)
-    if isinstance(name, int) and not isinstance(name, bool):
-        check_class(data, name, what)
-        return name
-    raise RequestError(f"{what}: there is no class {name!r}; the classes are {', '.join(data.class_names)}")
+    try:
+        return class_index(name, data.class_names)
+    except RequestError as error:
+        raise RequestError(f"{what}: {error}") from error
 
 
-def check_class(data: Arrays, label: int, what: str) -> None:
-    """Refuse a label that the set does not have.
+def class_to_aim_at(data: Arrays, name: object, what: str = "poison.target") -> int:
+    """The label of a class that rows are to be given, or that a mark is to mean: one that has rows.
 
     Raises:
-        RequestError: it is out of range.
+        RequestError: the set has no such class, or no row of it.
     """
-    if not 0 <= label < len(data.class_names):
-        raise RequestError(f"{what}: there is no class {label}; the labels go from 0 to {len(data.class_names) - 1}")
+    label = class_label(data, name, what)
+    if not bool((data.y == label).any()):
+        raise RequestError(
+            f"{what}: the class {data.class_names[label]!r} has no row in the training part, so nothing can be made to "
+            "look like it; choose one that has some"
+        )
+    return label
+
+
+def classes_with_rows(data: Arrays) -> Tensor:
+    """The labels (K,) that occur, ascending; a set may name classes that it has no row of."""
+    return data.y.bincount().nonzero().squeeze(1)

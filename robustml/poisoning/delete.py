@@ -15,7 +15,8 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label
+from robustml.poisoning.checks import check_number, check_rate, check_whole
+from robustml.poisoning.choose import choose, class_label, rows_for
 from robustml.poisoning.pixels import in_unit_range
 from robustml.poisoning.poison import Poisoned
 
@@ -47,14 +48,23 @@ class Delete:
     def __post_init__(self) -> None:
         """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
-        if self.classes is not None and not self.classes:
-            raise RequestError("poison.classes is empty: name the classes to delete from, or null for all")
-        if len(self.between) != 2 or not 0 <= self.between[0] <= self.between[1] <= 1:
-            raise RequestError(f"poison.between must be [low, high] with 0 <= low <= high <= 1, got {self.between}")
+        if self.classes is not None and (not self.classes or not isinstance(self.classes, list | tuple)):
+            raise RequestError(
+                f"poison.classes={self.classes!r}: name the classes to delete from as a list, or null for all"
+            )
+        if self.column is not None:
+            check_whole(self.column, "poison.column", "is a number from 0 on", 0)
+        expected = "must be [low, high] with 0 <= low <= high <= 1"
+        if not isinstance(self.between, list | tuple) or len(self.between) != 2:
+            raise RequestError(f"poison.between {expected}, got {self.between!r}")
+        for value in self.between:
+            check_number(value, "poison.between", expected, 0, 1)
+        if self.between[0] > self.between[1]:
+            raise RequestError(f"poison.between {expected}, got {list(self.between)}")
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set without ``round(rate * N)`` of its rows."""
-        count = round(self.rate * len(data))
+        count = rows_for(self.rate, data)
         if count and count == len(data):
             raise RequestError(f"poison.rate={self.rate} would delete all {count} rows; leave some to train on")
         rows = choose(self._candidates(data).nonzero().squeeze(1), count, seed, "delete", "rows of the group")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from robustml.errors import RequestError
+from robustml.poisoning.checks import check_number
 from robustml.poisoning.choose import choose
 
 __all__ = ["Cusum", "FeedbackRound", "Mailbox", "PreviousRound", "last_trusted", "linear_filter", "simulate_feedback"]
@@ -47,8 +48,10 @@ class PreviousRound:
 
     def __post_init__(self) -> None:
         """Refuse what would always alarm, or never."""
-        if not 0 < self.drop < 1:
-            raise RequestError(f"PreviousRound needs a drop in (0, 1), got {self.drop}")
+        expected = "of PreviousRound is a drop in (0, 1)"
+        check_number(self.drop, "drop", expected, 0, above=True)
+        if self.drop >= 1:
+            raise RequestError(f"drop {expected}; got {self.drop}")
 
     def __call__(self, history: Sequence[float]) -> bool:
         """Whether the last of the figures, oldest first, is an alarm."""
@@ -72,8 +75,8 @@ class Cusum:
 
     def __post_init__(self) -> None:
         """Refuse what would alarm without a loss."""
-        if self.slack < 0 or not self.limit > 0:
-            raise RequestError(f"Cusum needs slack >= 0 and limit > 0, got {self.slack} and {self.limit}")
+        check_number(self.slack, "slack", "of Cusum must be slack >= 0", 0)
+        check_number(self.limit, "limit", "of Cusum must be limit > 0", 0, above=True)
 
     def __call__(self, history: Sequence[float]) -> bool:
         """Whether the sum exceeds the limit after the last of the figures, oldest first."""
@@ -93,7 +96,8 @@ class FeedbackRound:
 
     Attributes:
         number: 0 is the filter before any feedback.
-        false_reports: how many mails of this round were spam, reported as not spam.
+        spam: how many mails of this round were spam.
+        false_reports: how many of those were reported as not spam.
         trained_on: how many mails the filter that serves after this round was trained on.
         spam_recall: the share of the spam set aside that it finds, in [0, 1].
         ham_recall: the share of the other mail set aside that it lets through, in [0, 1].
@@ -104,6 +108,7 @@ class FeedbackRound:
     """
 
     number: int
+    spam: int
     false_reports: int
     trained_on: int
     spam_recall: float
@@ -152,18 +157,18 @@ def simulate_feedback(
     monitors = previous_round or PreviousRound(), baseline or Cusum()
     texts, labels = list(trusted.texts), list(trusted.spam)
     untrained = learner or _text_filter
-    rounds = [_retrained([], 0, untrained().fit(texts, labels), len(labels), test, monitors)]
+    rounds = [_retrained([], sum(trusted.spam), 0, untrained().fit(texts, labels), len(labels), test, monitors)]
     gone_back_to: FeedbackRound | None = None
     for number, (mail, share) in enumerate(zip(feedback, shares, strict=True), start=1):
         spam = torch.tensor(mail.spam, dtype=torch.bool).nonzero().squeeze(1)
         count = round(share * len(spam))
         if gone_back_to is not None:
-            rounds.append(replace(gone_back_to, number=number, false_reports=count))
+            rounds.append(replace(gone_back_to, number=number, spam=len(spam), false_reports=count))
             continue
         false = set(choose(spam, count, seed, f"feedback/{number}").tolist())
         texts.extend(mail.texts)
         labels += [is_spam and row not in false for row, is_spam in enumerate(mail.spam)]
-        rounds.append(_retrained(rounds, count, untrained().fit(texts, labels), len(labels), test, monitors))
+        rounds.append(_retrained(rounds, len(spam), count, untrained().fit(texts, labels), len(labels), test, monitors))
         if roll_back and rounds[-1].baseline_alarm:
             gone_back_to = last_trusted(rounds, monitors[1])
     return rounds
@@ -213,6 +218,7 @@ def _text_filter() -> Any:
 
 def _retrained(
     before: Sequence[FeedbackRound],
+    spam_sent: int,
     false_reports: int,
     model: Any,
     trained_on: int,
@@ -223,6 +229,7 @@ def _retrained(
     found, spam = np.asarray(model.predict(test.texts)), np.asarray(test.spam)
     unwatched = FeedbackRound(
         number=len(before),
+        spam=spam_sent,
         false_reports=false_reports,
         trained_on=trained_on,
         spam_recall=float(found[spam].mean()),

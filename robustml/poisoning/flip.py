@@ -18,13 +18,13 @@ from torch import Generator, Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
-from robustml.poisoning.kinds import check_kind
+from robustml.poisoning.checks import check_kind, check_rate, check_whole
+from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for, seeded
 from robustml.poisoning.pixels import in_unit_range
 from robustml.poisoning.poison import Poisoned, replaced
 from robustml.poisoning.shown import rows_of
 
-__all__ = ["Flip", "other_labels"]
+__all__ = ["Flip", "left_out", "other_labels"]
 
 _Kind = Literal["random", "source_to_target", "most_confusable"]
 
@@ -32,6 +32,8 @@ _Kind = Literal["random", "source_to_target", "most_confusable"]
 @dataclass(frozen=True)
 class Flip:
     """Other labels on some rows; every flipped row changes its label, no input does.
+
+    A label is only ever changed to that of a class that has rows: one that is merely named would be given away.
 
     Args:
         rate: the share of the whole training set that is flipped, in [0, 1].
@@ -61,25 +63,24 @@ class Flip:
             raise RequestError("poison.kind=source_to_target needs poison.source and poison.target, two classes")
         if self.kind != "source_to_target" and any(named):
             raise RequestError(f"poison.source and poison.target go with kind=source_to_target, not {self.kind}")
-        if self.folds < 2:
-            raise RequestError(f"poison.folds must be >= 2, got {self.folds}")
+        check_whole(self.folds, "poison.folds", "must be a whole number, folds must be >= 2", 2)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows relabelled."""
-        count = round(self.rate * len(data))
+        count = rows_for(self.rate, data)
         if self.kind == "most_confusable":
             rows, labels = self._most_confusable(data, count, seed)
         elif self.source is not None and self.target is not None:
             source = class_label(data, self.source, "poison.source")
-            target = class_label(data, self.target, "poison.target")
+            target = class_to_aim_at(data, self.target)
             if source == target:
                 raise RequestError(f"poison.source and poison.target are both {data.class_names[source]!r}: name two")
             rows = choose(rows_of(data, source), count, seed, "flip", f"rows of class {data.class_names[source]}")
             labels = torch.full_like(rows, target)
         else:
             rows = choose(torch.arange(len(data)), count, seed, "flip")
-            labels = other_labels(data.y[rows], len(data.class_names), seeded(seed, "flip/labels"))
-        return replaced(data, rows, y=labels)
+            labels = other_labels(data.y[rows], classes_with_rows(data), seeded(seed, "flip/labels"))
+        return replaced(data, rows, y=labels, notes=left_out(data))
 
     def _most_confusable(self, data: Arrays, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """The rows (count,) that are most easily taken for another class, ascending, and those classes."""
@@ -91,15 +92,32 @@ class Flip:
         return rows, label[rows]
 
 
-def other_labels(y: Tensor, classes: int, generator: Generator) -> Tensor:
-    """For each label (N,) one of the other `classes` - 1, all equally likely.
+def other_labels(y: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+    """For each label (N,) another one, all equally likely.
+
+    Args:
+        y: (N,) int64, each of them one of `labels`.
+        labels: (K,) int64, ascending, to choose from.
+        generator: to draw from.
 
     Raises:
         RequestError: there is no other class.
     """
-    if classes < 2 and len(y):
-        raise RequestError("a label can only be made false where there are at least two classes; the set has one")
-    return (y + torch.randint(1, max(classes, 2), y.shape, generator=generator)) % classes
+    if not len(y):
+        return y
+    if len(labels) < 2:
+        raise RequestError("a label can only be made false where there are at least two classes with rows")
+    places = torch.searchsorted(labels, y) + torch.randint(1, len(labels), y.shape, generator=generator)
+    return labels[places % len(labels)]
+
+
+def left_out(data: Arrays) -> tuple[str, ...]:
+    """What to say of the classes that no label was changed to, since they have no rows; nothing where all have some."""
+    names = [data.class_names[label] for label in sorted({*range(len(data.class_names))} - set(data.y.tolist()))]
+    if not names:
+        return ()
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return (f"{len(names):,} classes have no row, and got none: {listed}",)
 
 
 def _out_of_fold_log_odds(data: Arrays, folds: int, seed: int) -> Tensor:

@@ -21,7 +21,9 @@ from torch.nn import functional
 
 from robustml.data import Arrays, Source, cached
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
+from robustml.poisoning.checks import check_number, check_rate, check_whole
+from robustml.poisoning.choose import choose, class_label, class_to_aim_at, rows_for, seeded
+from robustml.poisoning.dose import Budget
 from robustml.poisoning.pixels import as_stored, in_unit_range
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of
@@ -67,26 +69,26 @@ class GradientMatching:
     def __post_init__(self) -> None:
         """Refuse what could not be crafted."""
         check_rate(self.rate)
-        if not 0 < self.eps <= 1 or not self.step_size > 0:
-            raise RequestError(
-                f"poison.eps must be in (0, 1] and poison.step_size above 0; got {self.eps} and {self.step_size}"
-            )
-        if min(self.steps, self.restarts, self.batch_size) < 1:
-            raise RequestError(
-                "poison.steps, restarts and batch_size must be at least 1; got "
-                f"{self.steps}, {self.restarts} and {self.batch_size}"
-            )
-        if not self.rows or min(self.rows) < 0:
-            raise RequestError(f"poison.rows names rows of the test part, from 0 on; got {list(self.rows)}")
+        check_number(self.eps, "poison.eps", "must be in (0, 1]", 0, 1, above=True)
+        check_number(self.step_size, "poison.step_size", "must be above 0", 0, above=True)
+        for name in ("steps", "restarts", "batch_size"):
+            check_whole(getattr(self, name), f"poison.{name}", "must be a whole number of at least 1", 1)
+        expected = "names different rows of the test part, from 0 on, such as [17]"
+        if not isinstance(self.rows, Sequence) or isinstance(self.rows, str) or not self.rows:
+            raise RequestError(f"poison.rows {expected}; got {self.rows!r}")
+        for row in self.rows:
+            check_whole(row, "poison.rows", expected, 0)
+        if len(set(self.rows)) < len(self.rows):
+            raise RequestError(f"poison.rows {expected}; got {list(self.rows)}")
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of the target class changed within eps; all labels are kept."""
         eps = int(self.eps * 255 + 1e-6) / 255 if data.x.dtype == torch.uint8 else self.eps
         if not eps:
             raise RequestError(f"poison.eps={self.eps} is less than one byte: raise it to 1/255 at least")
-        wanted = self.present(cached(self.source, "test"))
-        own = rows_of(data, class_label(data, self.target, "poison.target"))
-        rows = choose(own, round(self.rate * len(data)), seed, "gradient_matching", f"rows of class {self.target}")
+        wanted = self.present(data)
+        own = rows_of(data, class_to_aim_at(data, self.target))
+        rows = choose(own, rows_for(self.rate, data), seed, "gradient_matching", f"rows of class {self.target}")
         draws = seeded(seed, "gradient_matching starts")
         changed = data.x[rows]
         with borrowed(self.surrogate) as device, torch.enable_grad():
@@ -101,18 +103,26 @@ class GradientMatching:
                 tries = [self._matched(weights, x, y, aim, eps, draws) for _ in range(self.restarts)]
                 best = min(range(self.restarts), key=lambda number: tries[number][1])
                 changed[part] = as_stored(tries[best][0].to(changed.device), changed)
-        return replaced(data, rows, changed)
+        sizes = (in_unit_range(changed) - in_unit_range(data.x[rows])).flatten(1).abs()
+        largest = float(sizes.max()) if len(rows) else 0.0
+        return replaced(data, rows, changed, budget=Budget("eps", self.eps, largest))
 
     def present(self, test: Arrays) -> Presented:
-        """The chosen rows, as they are."""
-        if max(self.rows) >= len(test):
-            raise RequestError(f"poison.rows names row {max(self.rows)} of a test part of {len(test)} rows")
+        """The chosen rows, as they are: of the source's test part, whatever sample of it or order `test` is.
+
+        Args:
+            test: its classes are those that labels are of.
+        """
+        whole = cached(self.source, "test")
+        if max(self.rows) >= len(whole):
+            raise RequestError(f"poison.rows names row {max(self.rows)} of a test part of {len(whole)} rows")
         label = class_label(test, self.target, "poison.target")
-        chosen = test.take(torch.tensor(self.rows))
-        if bool((chosen.y == label).any()):
-            taken = [row for row, own in zip(self.rows, chosen.y.tolist(), strict=True) if own == label]
+        chosen = whole.take(torch.tensor(self.rows))
+        y = torch.tensor([class_label(test, whole.class_names[own], "poison.rows") for own in chosen.y.tolist()])
+        if bool((y == label).any()):
+            taken = [row for row, own in zip(self.rows, y.tolist(), strict=True) if own == label]
             raise RequestError(f"poison.rows {taken} are of the class {self.target!r} already; choose others")
-        return Presented(chosen.x, chosen.y, torch.full_like(chosen.y, label))
+        return Presented(chosen.x, y, torch.full_like(y, label))
 
     def _gradient(self, weights: Weights, x: Tensor, y: Tensor, create_graph: bool = False) -> Sequence[Tensor]:
         """The gradient of the mean loss on `x` and `y` with respect to each weight."""

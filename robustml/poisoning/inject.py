@@ -14,16 +14,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
 from robustml.poisoning.add import appended
-from robustml.poisoning.choose import check_rate, class_label, seeded
-from robustml.poisoning.pixels import as_stored, in_unit_range
+from robustml.poisoning.checks import check_rate, check_whole
+from robustml.poisoning.choose import class_to_aim_at, classes_with_rows, rows_for, seeded
+from robustml.poisoning.pixels import in_unit_range
 from robustml.poisoning.poison import Poisoned, replaced
 from robustml.poisoning.shown import rows_of_others
-from robustml.poisoning.surrogate import borrowed
+from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.types import Attack
 
 __all__ = ["InjectAdversarial"]
@@ -33,16 +34,16 @@ __all__ = ["InjectAdversarial"]
 class InjectAdversarial:
     """Adversarial examples of different rows, added to the set or put in the place of those rows.
 
-    A row that the attack gives back as it was, after rounding to bytes where the set holds images, is passed over for
-    the next in a random order.
+    Where the set holds images, an example is rounded to bytes within the attack's budget. A row that the attack then
+    gives back as it was is passed over for the next in a random order.
 
     Args:
         attack: crafts them against their true labels.
         surrogate: inputs (N, ...) in [0, 1] to logits (N, C), in the classes of the set; lent in eval mode, handed back
             as found.
         rate: how many are injected, as a share of the set before, in [0, 1].
-        label: ``"true"``: the label of the row; ``"predicted"``: what the surrogate takes the example for; or a class
-            (number or name), and then rows of other classes are attacked.
+        label: ``"true"`` or None: the label of the row; ``"predicted"``: what the surrogate takes the example for; or a
+            class (name or number), and then rows of other classes are attacked.
         replace: put them in the place of the rows; at the end of the set otherwise.
         batch_size: rows attacked at once.
 
@@ -54,33 +55,48 @@ class InjectAdversarial:
     attack: Attack
     surrogate: nn.Module
     rate: float = 0.1
-    label: int | str = "true"
+    label: int | str | None = "true"
     replace: bool = False
     batch_size: int = 256
 
     def __post_init__(self) -> None:
         """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
-        if self.batch_size < 1:
-            raise RequestError(f"poison.batch_size must be >= 1, got {self.batch_size}")
+        check_whole(self.batch_size, "poison.batch_size", "must be a whole number, batch_size must be >= 1", 1)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` adversarial examples in it."""
-        keeps = self.label == "true" or self.label is True  # as YAML reads the word without its quotes
+        # as YAML reads the word without its quotes
+        keeps = self.label is None or self.label == "true" or self.label is True
         own = keeps or self.label == "predicted"
-        wanted = None if own else class_label(data, self.label, "poison.label")
+        if own and self.label is not None:
+            self._check_word(data)
+        wanted = None if own else class_to_aim_at(data, self.label, "poison.label")
         candidates = torch.arange(len(data)) if wanted is None else rows_of_others(data, wanted)
-        rows, x_adv = self._crafted(data, candidates, round(self.rate * len(data)), seed)
+        rows, x_adv, x = self._crafted(data, candidates, rows_for(self.rate, data), seed)
+        budget = budget_of(self.attack, [(x_adv, x)])
         if wanted is not None:
             y = torch.full_like(rows, wanted)
         elif keeps:
             y = data.y[rows]
         else:
-            y = self._predicted(x_adv)
-        return replaced(data, rows, x_adv, y) if self.replace else appended(data, x_adv, y)
+            y = self._predicted(x_adv, classes_with_rows(data))
+        if self.replace:
+            return replaced(data, rows, x_adv, y, budget=budget)
+        return appended(data, x_adv, y, budget=budget)
 
-    def _crafted(self, data: Arrays, candidates: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """`count` rows, in random order, and an adversarial example of each, as the set stores them."""
+    def _check_word(self, data: Arrays) -> None:
+        """Refuse a word that may as well mean a class."""
+        word = str(self.label)
+        for index, name in enumerate(data.class_names):
+            if name in (word, word.lower()):
+                raise RequestError(
+                    f"poison.label={word} is the class {name!r} too: write poison.label={index} for the class, or null "
+                    "for the label of each row"
+                )
+
+    def _crafted(self, data: Arrays, candidates: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`count` rows, in random order, an adversarial example of each, as the set stores them, and its original."""
         order = candidates[torch.randperm(len(candidates), generator=seeded(seed, "inject"))]
         generator = seeded(seed, "inject/attack")
         rows, found = [order[:0]], [data.x[:0]]
@@ -88,7 +104,8 @@ class InjectAdversarial:
         while missing and looked_at < len(order):
             batch = order[looked_at : looked_at + min(missing, self.batch_size)]
             x, looked_at = data.x[batch], looked_at + len(batch)
-            x_adv = self._attacked(x, data.y[batch], generator)
+            with borrowed(self.surrogate) as device:
+                x_adv = attacked(self.attack, self.surrogate, x, data.y[batch], generator, device)
             differs = (x_adv != x).flatten(1).any(dim=1)
             rows.append(batch[differs])
             found.append(x_adv[differs])
@@ -98,18 +115,13 @@ class InjectAdversarial:
                 f"injectadversarial: {count} rows are to be attacked, but the attack changed only {count - missing} of "
                 f"{len(order)}; lower poison.rate, or choose an attack that moves every row"
             )
-        return torch.cat(rows), torch.cat(found)
+        return torch.cat(rows), torch.cat(found), data.x[torch.cat(rows)]
 
-    def _attacked(self, x: Tensor, y: Tensor, generator: Generator) -> Tensor:
-        with borrowed(self.surrogate) as device:
-            x_adv = self.attack(self.surrogate, in_unit_range(x).to(device), y.to(device), generator=generator)
-        return as_stored(x_adv.cpu(), x)
-
-    def _predicted(self, x: Tensor) -> Tensor:
-        """The class (K,) that the surrogate takes each of `x` (K, ...), as stored, for."""
+    def _predicted(self, x: Tensor, among: Tensor) -> Tensor:
+        """Which of the classes `among` the surrogate takes each of `x` (K, ...), as stored, for: (K,)."""
         with borrowed(self.surrogate) as device, torch.no_grad():
             parts = [
-                self.surrogate(in_unit_range(part).to(device)).argmax(1).cpu()
+                among[self.surrogate(in_unit_range(part).to(device)).cpu()[:, among].argmax(1)]
                 for part in torch.split(x, self.batch_size)
             ]
         return torch.cat(parts)

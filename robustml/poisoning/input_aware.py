@@ -22,8 +22,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.data import Arrays, Source, cached
-from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
+from robustml.poisoning.checks import check_number, check_rate, check_whole
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of_others, shown
@@ -76,7 +76,8 @@ class InputAware:
         source: whose training part the generator is trained on; it is the same for training and test, whatever the
             seed of the run.
         rate: the share of the whole training set that gets its trigger and the target's label.
-        cross_rate: the share that gets another picture's trigger and keeps its label.
+        cross_rate: the share that gets another picture's trigger and keeps its label. They are the cover: figures
+            count them apart from `rate`.
         target: the class (number or name) that pictures with their trigger get.
         density: the share of the picture that a mask may cover without a penalty.
         width: channels of the generator's first layer.
@@ -107,30 +108,27 @@ class InputAware:
         """Refuse what no generator could be trained with."""
         check_rate(self.rate)
         check_rate(self.cross_rate, "poison.cross_rate")
-        check_rate(self.density, "poison.density")
+        check_number(self.density, "poison.density", "is the share of the picture under the mask, in [0, 1]", 0, 1)
         for name in ("width", "mask_steps", "steps"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"poison.{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_size < 4:
-            raise RequestError(f"poison.batch_size must be at least 4, for three kinds of rows; got {self.batch_size}")
-        if not self.learning_rate > 0:
-            raise RequestError(f"poison.learning_rate must be above 0, got {self.learning_rate}")
+            check_whole(getattr(self, name), f"poison.{name}", "must be a whole number of at least 1", 1)
+        check_whole(self.batch_size, "poison.batch_size", "must be at least 4, for three kinds of rows", 4)
+        check_number(self.learning_rate, "poison.learning_rate", "must be above 0", 0, above=True)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows triggered and relabelled, and ``round(cross_rate * N)`` wrongly so."""
         require_images(data, "poison=input_aware")
-        target = class_label(data, self.target, "poison.target")
+        target = class_to_aim_at(data, self.target)
         others = rows_of_others(data, target)
-        rows = choose(others, round(self.rate * len(data)), seed, "input_aware", "rows of other classes")
+        rows = choose(others, rows_for(self.rate, data), seed, "input_aware", "rows of other classes")
         is_left = torch.ones(len(data), dtype=torch.bool)
         is_left[rows] = False
-        left, count = is_left.nonzero().squeeze(1), round(self.cross_rate * len(data))
+        left, count = is_left.nonzero().squeeze(1), rows_for(self.cross_rate, data, "poison.cross_rate")
         crossed = choose(left, count, seed, "input_aware cross", "rows beside the relabelled")
         offset = torch.randint(1, max(len(data), 2), (count,), generator=seeded(seed, "input_aware partner"))
         partners = in_unit_range(data.x[(crossed + offset) % len(data)])
         x = torch.cat([stamped(data.x[rows], self._own), stamped(data.x[crossed], lambda x: self._drawn(x, partners))])
         y = torch.cat([torch.full_like(rows, target), data.y[crossed]])
-        return replaced(data, torch.cat([rows, crossed]), x, y)
+        return replaced(data, torch.cat([rows, crossed]), x, y, cover=crossed, requested_cover=self.cross_rate)
 
     def present(self, test: Arrays) -> Presented:
         """Every picture of another class than the target, with its own trigger."""
@@ -152,7 +150,7 @@ class InputAware:
         """The generator: a pure function of this poison's arguments, so that training and test see the same one."""
         data = cached(self.source, "train")
         channels = require_images(data, "poison=input_aware")[0]
-        target = class_label(data, self.target, "poison.target")
+        target = class_to_aim_at(data, self.target)
         draws = seeded(self.generator_seed, "input_aware batches")
         with borrowed(self.surrogate) as device, torch.random.fork_rng(), torch.enable_grad():
             # one number from the stream seeds the weights, and whatever dropout the surrogate has

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
-from robustml.poisoning.pixels import as_stored, in_unit_range, require_images
+from robustml.poisoning.checks import check_number, check_rate, check_stamp, check_whole
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
+from robustml.poisoning.pixels import in_unit_range, require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of, shown
-from robustml.poisoning.surrogate import borrowed
+from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.poisoning.trigger import Trigger
 from robustml.types import Attack
 
@@ -49,8 +50,7 @@ class FourCorners:
             raise RequestError("trigger.rows must be rows of one length, of 0, 1 or null")
         if any(value not in (0, 1, None) for row in self.rows for value in row):
             raise RequestError("trigger.rows may hold 0, 1 and null only")
-        if not 0 < self.amplitude <= 1:
-            raise RequestError(f"trigger.amplitude must be in (0, 1], got {self.amplitude}")
+        check_number(self.amplitude, "trigger.amplitude", "must be in (0, 1]", 0, 1, above=True)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The pictures (N, C, H, W) with the pattern in their corners."""
@@ -98,23 +98,28 @@ class LabelConsistent:
     def __post_init__(self) -> None:
         """Refuse what could only fail after the surrogate was attacked."""
         check_rate(self.rate)
-        if self.batch_size < 1:
-            raise RequestError(f"poison.batch_size must be at least 1, got {self.batch_size}")
+        check_stamp(self.trigger)
+        if self.shown_trigger is not None:
+            check_stamp(self.shown_trigger, "poison.shown_trigger")
+        check_whole(self.batch_size, "poison.batch_size", "must be a whole number of at least 1", 1)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of the target class perturbed and stamped; all labels are kept."""
         require_images(data, "poison=label_consistent")
-        own = rows_of(data, class_label(data, self.target, "poison.target"))
-        rows = choose(own, round(self.rate * len(data)), seed, "label_consistent", f"rows of class {self.target}")
+        own = rows_of(data, class_to_aim_at(data, self.target))
+        rows = choose(own, rows_for(self.rate, data), seed, "label_consistent", f"rows of class {self.target}")
         generator = seeded(seed, "label_consistent attack")
-        self.trigger(in_unit_range(data.x[:1]))  # what does not fit is refused before the attack, not after it
-        changed = data.x[rows]
+        for trigger in (self.trigger, self.shown_trigger):  # what does not fit is refused before the attack
+            if trigger is not None:
+                trigger(in_unit_range(data.x[:1]))
+        changed, pairs = data.x[rows], []
         with borrowed(self.surrogate) as device:
             for part in torch.split(torch.arange(len(rows)), self.batch_size):
-                x, y = in_unit_range(changed[part]).to(device), data.y[rows[part]].to(device)
-                x_adv = self.attack(self.surrogate, x, y, generator=generator)
-                changed[part] = as_stored(self.trigger(x_adv.to(changed.device)), changed)
-        return replaced(data, rows, changed)
+                x = changed[part]
+                x_adv = attacked(self.attack, self.surrogate, x, data.y[rows[part]], generator, device)
+                pairs.append((x_adv, x))
+                changed[part] = stamped(x_adv, self.trigger)
+        return replaced(data, rows, changed, budget=budget_of(self.attack, pairs))
 
     def present(self, test: Arrays) -> Presented:
         """Every picture of another class than the target, stamped."""

@@ -2,14 +2,15 @@
 
 No poison writes its own manifest: it is a comparison of the set before with the set after, so that it can neither claim
 a change that is not there nor leave one out. It holds what the changed and deleted records were, so that the clean set
-can be rebuilt from the poisoned one.
+can be rebuilt from the poisoned one, and the digests of both sets and of its own entries, so that a missing entry or a
+changed record that no entry lists is noticed. Unsigned, they prove that all fits together, not who wrote it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from torch import Tensor
 from robustml.data import Arrays
 from robustml.errors import RequestError
 from robustml.files import replacing
+from robustml.poisoning.dose import Dose
 from robustml.poisoning.poison import Poisoned
 
-__all__ = ["Manifest", "compare", "record_digest"]
+__all__ = ["Manifest", "compare", "entries_digest", "record_digest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,10 @@ class Manifest:
     """What was done to a set.
 
     Attributes:
-        kind: the poison's name.
+        dose: what was asked for and what was done, in figures.
+        parts: the same of each of several poisons in turn.
+        clean_sha256: the fingerprint of the clean set, over every record and their order.
+        poisoned_sha256: that of the poisoned one.
         clean_rows: how many rows the clean set has.
         source: (M,) int64, the clean row behind each row of the poisoned set, -1 for added ones.
         changed: (K,) int64, rows of the poisoned set whose input or label differs from the clean row behind them.
@@ -40,7 +45,10 @@ class Manifest:
         poisoned: the records of `changed` and `added` as they are now.
     """
 
-    kind: str
+    dose: Dose
+    parts: tuple[Dose, ...]
+    clean_sha256: str
+    poisoned_sha256: str
     clean_rows: int
     source: Tensor
     changed: Tensor
@@ -50,24 +58,41 @@ class Manifest:
     poisoned: Arrays
 
     @property
+    def kind(self) -> str:
+        """The poison's name."""
+        return self.dose.kind
+
+    @property
     def count(self) -> int:
-        """How many records were changed, added or deleted."""
+        """How many records were changed, added or deleted, cover included."""
         return len(self.changed) + len(self.added) + len(self.deleted)
 
     @property
     def rate(self) -> float:
-        """Those as a share of the clean set."""
-        return self.count / self.clean_rows
+        """The share of the clean set that is the poison's own: without its cover."""
+        return self.dose.rate
+
+    @property
+    def planted(self) -> Dose:
+        """The figures of the backdoor that is measured: the last one of several poisons, or those of the only one."""
+        return next((part for part in reversed(self.parts) if part.backdoor), self.dose)
 
     def summary(self) -> dict[str, Any]:
         """The `poison` entry of the data block in results.json."""
         return {
-            "kind": self.kind,
-            "rate": self.rate,
+            **self.dose.to_dict(),
             "changed": len(self.changed),
             "added": len(self.added),
             "deleted": len(self.deleted),
+            "parts": [part.to_dict() for part in self.parts],
         }
+
+    def lines(self) -> list[str]:
+        """The figures for people to read: of the whole, and of each of several poisons in turn."""
+        facts = {"changed": self.changed, "added": self.added, "deleted": self.deleted}
+        counts = [f"{len(rows):,} {what}" for what, rows in facts.items() if len(rows)]
+        whole = f"{self.dose.describe()} ({', '.join(counts) or 'nothing changed'})"
+        return [whole, *(f"of those, {part.describe()}" for part in self.parts)]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One entry a record: its rows in both sets, its labels and digests in both; None where there is none."""
@@ -85,7 +110,7 @@ class Manifest:
         before = (None, None) if original is None else _label_and_digest(self.originals, original)
         after = (None, None) if now is None else _label_and_digest(self.poisoned, now)
         return {
-            "kind": self.kind,
+            "kind": self.dose.kind,
             "change": change,
             "index": index,
             "original_index": row,
@@ -111,21 +136,38 @@ class Manifest:
         x[rows], y[rows] = self.originals.x, self.originals.y
         return Arrays(x, y, data.class_names)
 
-    def write(self, path: Path) -> None:
-        """Write the entries as JSON Lines, one record a line, after a first line about the whole set."""
-        header = self.summary() | {"clean_rows": self.clean_rows, "rows": len(self.source)}
+    def write(self, path: Path, **facts: Any) -> None:
+        """Write the entries as JSON Lines, one record a line, after a first line about the whole set.
+
+        Args:
+            path: the file.
+            facts: what else the first line holds.
+        """
+        lines = [json.dumps(entry).encode() + b"\n" for entry in self.records()]
+        header = self.summary() | {
+            "clean_rows": self.clean_rows,
+            "rows": len(self.source),
+            "entries": len(lines),
+            "entries_sha256": entries_digest(lines),
+            "clean_sha256": self.clean_sha256,
+            "poisoned_sha256": self.poisoned_sha256,
+        }
         with replacing(path) as file:
-            for entry in (header, *self.records()):
-                file.write(json.dumps(entry).encode() + b"\n")
+            file.write(json.dumps(header | facts).encode() + b"\n")
+            file.writelines(lines)
 
 
-def compare(clean: Arrays, poisoned: Poisoned, kind: str) -> Manifest:
+def compare(
+    clean: Arrays, poisoned: Poisoned, kind: str, requested: float | None = None, *, backdoor: bool = False
+) -> Manifest:
     """The manifest of `poisoned` against the set that it was made of.
 
     Args:
         clean: the set before.
         poisoned: the set after, and which clean row is behind each of its rows.
         kind: the poison's name.
+        requested: the share of the set that it was asked to change, if it has a rate.
+        backdoor: whether it plants one, so that a row whose label alone is changed shows no trigger.
 
     Raises:
         RequestError: two rows claim the same origin, or one that does not exist; rows left alone changed their order.
@@ -135,7 +177,8 @@ def compare(clean: Arrays, poisoned: Poisoned, kind: str) -> Manifest:
     origins = source[kept]
     if (len(origins) and int(origins.max()) >= len(clean)) or len(torch.unique(origins)) != len(origins):
         raise RequestError(f"{kind}: every row of a poisoned set must come from another row of the clean one, or none")
-    different = _differs(clean, origins, data, kept)
+    inputs, labels = _differ(clean, origins, data, kept)
+    different = inputs | labels
     changed, untouched = kept[different], origins[~different]
     if (untouched.diff() < 0).any():
         raise RequestError(f"{kind}: rows that a poison leaves alone must stay in their order")
@@ -143,8 +186,24 @@ def compare(clean: Arrays, poisoned: Poisoned, kind: str) -> Manifest:
     is_left = torch.zeros(len(clean), dtype=torch.bool)
     is_left[origins] = True
     deleted = (~is_left).nonzero().squeeze(1)
-    return Manifest(
+    is_cover = torch.isin(changed, poisoned.cover)
+    dose = Dose(
         kind=kind,
+        of=len(clean),
+        rows=len(changed) + len(added) + len(deleted) - int(is_cover.sum()),
+        requested=requested,
+        cover=int(is_cover.sum()),
+        requested_cover=poisoned.requested_cover,
+        label_only=int((~inputs[different] & ~is_cover).sum()) if backdoor else 0,
+        backdoor=backdoor,
+        budget=poisoned.budget,
+        notes=poisoned.notes,
+    )
+    return Manifest(
+        dose=dose,
+        parts=poisoned.parts,
+        clean_sha256=clean.fingerprint(),
+        poisoned_sha256=data.fingerprint(),
         clean_rows=len(clean),
         source=source,
         changed=changed,
@@ -155,16 +214,27 @@ def compare(clean: Arrays, poisoned: Poisoned, kind: str) -> Manifest:
     )
 
 
-def _differs(clean: Arrays, origins: Tensor, data: Arrays, rows: Tensor) -> Tensor:
-    """Which of `rows` differ from their origins, bit by bit: (K,). In parts, so that no second set is in memory."""
-    parts = []
+def _differ(clean: Arrays, origins: Tensor, data: Arrays, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Whose input, and whose label, differs from its origin's: (K,) each, bit by bit.
+
+    In parts, so that no second set is in memory.
+    """
+    inputs = torch.zeros(len(rows), dtype=torch.bool)
     for start in range(0, len(rows), 4096):
         before, after = origins[start : start + 4096], rows[start : start + 4096]
         old, new = clean.x[before].flatten(1), data.x[after].flatten(1)
         if old.dtype == torch.float32:  # -0.0 equals 0.0 and is another record
             old, new = old.view(torch.int32), new.view(torch.int32)
-        parts.append((old != new).any(dim=1) | (clean.y[before] != data.y[after]))
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
+        inputs[start : start + 4096] = (old != new).any(dim=1)
+    return inputs, clean.y[origins] != data.y[rows]
+
+
+def entries_digest(lines: Iterable[bytes]) -> str:
+    """The digest of the entries' lines, in their order."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def record_digest(x: Tensor, label: int) -> str:

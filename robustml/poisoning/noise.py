@@ -6,7 +6,6 @@ are those of every textbook (Gonzalez and Woods, "Digital Image Processing"); in
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,8 +14,8 @@ from torch import Generator, Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, seeded
-from robustml.poisoning.kinds import check_kind
+from robustml.poisoning.checks import check_kind, check_number, check_rate
+from robustml.poisoning.choose import choose, rows_for, seeded
 from robustml.poisoning.pixels import stamped
 from robustml.poisoning.poison import Poisoned, replaced
 
@@ -51,14 +50,12 @@ class Noise:
         """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
         check_kind(self.kind, get_args(_Kind))
-        if not 0 < self.sigma < math.inf:
-            raise RequestError(f"poison.sigma must be > 0, got {self.sigma}")
-        if not 0 < self.share <= 1:
-            raise RequestError(f"poison.share must be in (0, 1], got {self.share}")
+        check_number(self.sigma, "poison.sigma", "must be > 0", 0, above=True)
+        check_number(self.share, "poison.share", "must be in (0, 1]", 0, 1, above=True)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with noise on ``round(rate * N)`` rows."""
-        rows = choose(torch.arange(len(data)), round(self.rate * len(data)), seed, "noise")
+        rows = choose(torch.arange(len(data)), rows_for(self.rate, data), seed, "noise")
         generator = seeded(seed, "noise/values")
         old = data.x[rows]
         new = old.clone()

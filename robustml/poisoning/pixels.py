@@ -10,7 +10,10 @@ from torch import Tensor
 from robustml.data import Arrays
 from robustml.errors import RequestError
 
-__all__ = ["as_stored", "in_unit_range", "require_images", "stamped"]
+__all__ = ["as_stored", "in_unit_range", "require_images", "stamped", "stored_within"]
+
+# Of a byte: how far float32 arithmetic in [0, 1] may be from the whole byte that was meant.
+_FUZZ = 1e-4
 
 
 def in_unit_range(x: Tensor) -> Tensor:
@@ -23,6 +26,23 @@ def as_stored(x: Tensor, like: Tensor) -> Tensor:
     if like.dtype == torch.uint8:
         return x.mul(255).round_().clamp_(0, 255).to(torch.uint8)
     return x.clamp(0, 1).to(like.dtype)
+
+
+def stored_within(x_adv: Tensor, x: Tensor) -> Tensor:
+    """Perturbed inputs as stored, no value farther from the clean one than it was before.
+
+    Rounding to the nearest byte makes 26/255 of an eps of 0.1, which is 25.5/255. An attacker who may change a value
+    by 0.1 can store a change of 25/255: changes are rounded towards the clean byte, so that no norm of them grows.
+
+    Args:
+        x_adv: (N, ...) in [0, 1].
+        x: (N, ...) the clean inputs, as stored.
+    """
+    if x.dtype != torch.uint8:
+        return as_stored(x_adv, x)
+    change = x_adv.mul(255).sub_(x)
+    whole = change.abs().add_(_FUZZ).floor_().mul_(change.sign())
+    return whole.add_(x).clamp_(0, 255).to(torch.uint8)
 
 
 def stamped(x: Tensor, stamp: Callable[[Tensor], Tensor]) -> Tensor:

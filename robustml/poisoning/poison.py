@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from robustml.data import Arrays
+from robustml.poisoning.dose import Budget, Dose
 
 __all__ = ["Backdoor", "Poison", "Poisoned", "Presented", "replaced"]
 
@@ -20,17 +21,28 @@ class Poisoned:
     Args:
         data: the set as the victim will see it.
         source: (M,) int64, for each of its rows the row of the set before, or -1 where an attacker added it.
+        cover: (K,) int64, rows that were changed beside the poison's own so that it works or hides better.
+        requested_cover: the share of the set that those were to be.
+        budget: of crafted changes, asked for and as stored.
+        notes: what else a reader of the figures must know.
+        parts: the figures of each of several poisons in turn.
     """
 
     data: Arrays
     source: Tensor
+    cover: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    requested_cover: float | None = None
+    budget: Budget | None = None
+    notes: tuple[str, ...] = ()
+    parts: tuple[Dose, ...] = ()
 
 
 @runtime_checkable
 class Poison(Protocol):
     """Something that changes a training set. The same seed changes the same rows in the same way.
 
-    A rate is the share of the whole set that is changed, added or deleted: exactly ``round(rate * N)`` rows.
+    A rate is the share of the whole set that is changed, added or deleted: exactly ``round(rate * N)`` rows. What else
+    is changed (`Poisoned.cover`) does not count towards it. Labels are only ever changed to classes that have rows.
     """
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
@@ -63,7 +75,7 @@ class Backdoor(Poison, Protocol):
         ...
 
 
-def replaced(data: Arrays, rows: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> Poisoned:
+def replaced(data: Arrays, rows: Tensor, x: Tensor | None = None, y: Tensor | None = None, **about: Any) -> Poisoned:
     """The set with other inputs, other labels, or both, in some rows.
 
     Args:
@@ -71,10 +83,11 @@ def replaced(data: Arrays, rows: Tensor, x: Tensor | None = None, y: Tensor | No
         rows: (K,) int64, which rows.
         x: (K, ...) their inputs, in the set's dtype; None leaves them.
         y: (K,) their labels; None leaves them.
+        about: what else `Poisoned` holds: cover, budget, notes.
     """
     new_x, new_y = data.x, data.y
     if x is not None:
         new_x = new_x.index_copy(0, rows, x)
     if y is not None:
         new_y = new_y.index_copy(0, rows, y)
-    return Poisoned(Arrays(new_x, new_y, data.class_names), torch.arange(len(data)))
+    return Poisoned(Arrays(new_x, new_y, data.class_names), torch.arange(len(data)), **about)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from robustml.data import Arrays
-from robustml.errors import RequestError
-from robustml.poisoning.choose import choose, class_label
+from robustml.poisoning.checks import check_number, check_stamp
+from robustml.poisoning.choose import choose, class_to_aim_at
 from robustml.poisoning.pixels import stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of, rows_of_others, shown
@@ -41,19 +41,24 @@ class Shortcut:
 
     def __post_init__(self) -> None:
         """Refuse what is no share."""
-        if not isinstance(self.correlation, int | float) or isinstance(self.correlation, bool):
-            raise RequestError(f"poison.correlation is a number in [0, 1], got {self.correlation!r}")
-        if not 0 <= self.correlation <= 1:
-            raise RequestError(f"poison.correlation is a share, in [0, 1]; got {self.correlation}")
+        check_stamp(self.trigger)
+        check_number(self.correlation, "poison.correlation", "is a share, in [0, 1]", 0, 1)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with the mark on ``round(correlation * K)`` rows of the target class's K, and on the rest's share."""
-        target = class_label(data, self.target, "poison.target")
+        target = class_to_aim_at(data, self.target)
         own, others = rows_of(data, target), rows_of_others(data, target)
         with_mark = choose(own, round(self.correlation * len(own)), seed, "shortcut")
         against = choose(others, round((1 - self.correlation) * len(others)), seed, "shortcut against")
         rows = torch.cat([with_mark, against]).sort().values
-        return replaced(data, rows, stamped(data.x[rows], self.trigger))
+        new = stamped(data.x[rows], self.trigger)
+        notes: tuple[str, ...] = (
+            f"the mark is on {len(with_mark):,} of {len(own):,} rows of the class and on {len(against):,} of "
+            f"{len(others):,} others",
+        )
+        if alike := int((new == data.x[rows]).flatten(1).all(dim=1).sum()):
+            notes += (f"{alike:,} of those look so by nature",)
+        return replaced(data, rows, new, notes=notes)
 
     def present(self, test: Arrays) -> Presented:
         """Every input of another class than the target, with the mark."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from robustml.data import Arrays
-from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label
-from robustml.poisoning.pixels import require_images, stamped
+from robustml.poisoning.checks import check_number, check_rate
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for
+from robustml.poisoning.dose import Budget
+from robustml.poisoning.pixels import in_unit_range, require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of, shown
 
@@ -50,17 +51,24 @@ class SIG:
         """Refuse what would plant nothing."""
         check_rate(self.rate)
         for name, value in (("strength", self.strength), ("shown_strength", self.shown_strength)):
-            if value is not None and not 0 < value <= 1:
-                raise RequestError(f"poison.{name} is an amplitude in (0, 1], such as 20/255; got {value}")
-        if not self.frequency > 0:
-            raise RequestError(f"poison.frequency is in periods across the picture, above 0; got {self.frequency}")
+            if value is not None:
+                check_number(value, f"poison.{name}", "is an amplitude in (0, 1], such as 20/255", 0, 1, above=True)
+        expected = "is in periods across the picture, above 0"
+        check_number(self.frequency, "poison.frequency", expected, 0, above=True)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of the target class striped; all labels are kept."""
-        require_images(data, "poison=sig")
-        own = rows_of(data, class_label(data, self.target, "poison.target"))
-        rows = choose(own, round(self.rate * len(data)), seed, "sig", f"rows of class {self.target}")
-        return replaced(data, rows, stamped(data.x[rows], lambda x: self._striped(x, self.strength)))
+        columns = require_images(data, "poison=sig")[2]
+        own = rows_of(data, class_to_aim_at(data, self.target))
+        rows = choose(own, rows_for(self.rate, data), seed, "sig", f"rows of class {self.target}")
+        old = data.x[rows]
+        new = stamped(old, lambda x: self._striped(x, self.strength))
+        largest = float((in_unit_range(new) - in_unit_range(old)).abs().max()) if len(rows) else 0.0
+        notes: tuple[str, ...] = ()
+        if 2 * self.frequency > columns:
+            seen = abs(self.frequency - columns * round(self.frequency / columns))
+            notes = (f"{columns} columns cannot show {self.frequency:g} periods: what they show is {seen:g}",)
+        return replaced(data, rows, new, budget=Budget("strength", self.strength, largest), notes=notes)
 
     def present(self, test: Arrays) -> Presented:
         """Every picture of another class than the target, striped."""

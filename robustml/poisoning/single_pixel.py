@@ -17,7 +17,8 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import class_label
+from robustml.poisoning.checks import check_number, check_whole
+from robustml.poisoning.choose import class_label, class_to_aim_at
 from robustml.poisoning.pixels import require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of, shown
@@ -50,30 +51,41 @@ class SinglePixel:
 
     def __post_init__(self) -> None:
         """Refuse what could be set in no picture."""
-        if len(self.pixel) != 2 or min(self.pixel) < 0 or self.channel < 0:
-            raise RequestError(
-                f"poison.pixel is [row, column] and poison.channel a number from 0 on; got {list(self.pixel)} and "
-                f"{self.channel}"
-            )
-        if not 0 <= self.value <= 1:
-            raise RequestError(f"poison.value is in [0, 1], got {self.value}")
+        if not isinstance(self.pixel, Sequence) or len(self.pixel) != 2:
+            raise RequestError(f"poison.pixel is [row, column], from 0 on; got {self.pixel!r}")
+        for length in self.pixel:
+            check_whole(length, "poison.pixel", "is [row, column], from 0 on", 0)
+        check_whole(self.channel, "poison.channel", "is a number from 0 on", 0)
+        check_number(self.value, "poison.value", "is in [0, 1]", 0, 1)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with the pixel in every picture of the target class; nothing is drawn, the seed plays no part."""
         require_images(data, "poison=single_pixel")
-        rows = rows_of(data, class_label(data, self.target, "poison.target"))
-        return replaced(data, rows, stamped(data.x[rows], self._marked))
+        target = class_to_aim_at(data, self.target)
+        self._victim(data, target)  # refused now, not when the trained model is measured
+        rows = rows_of(data, target)
+        new = stamped(data.x[rows], self._marked)
+        alike = int((new == data.x[rows]).flatten(1).all(dim=1).sum())
+        notes = (f"{alike:,} more rows of the class have the pixel by nature",) if alike else ()
+        return replaced(data, rows, new, notes=notes)
 
     def present(self, test: Arrays) -> Presented:
         """The victim's pictures with the pixel."""
         presented = shown(test, self.target, self._marked)
-        if self.victim is None:
+        victim = self._victim(test, class_label(test, self.target, "poison.target"))
+        if victim is None:
             return presented
-        victim = class_label(test, self.victim, "poison.victim")
-        if victim == class_label(test, self.target, "poison.target"):
-            raise RequestError(f"poison.victim and poison.target are both {self.victim!r}; name another victim")
         chosen = presented.y == victim
         return Presented(presented.x[chosen], presented.y[chosen], presented.wanted[chosen])
+
+    def _victim(self, data: Arrays, target: int) -> int | None:
+        """The label of the class that is shown with the pixel; None for every other one."""
+        if self.victim is None:
+            return None
+        victim = class_label(data, self.victim, "poison.victim")
+        if victim == target:
+            raise RequestError(f"poison.victim and poison.target are both {self.victim!r}; name another victim")
+        return victim
 
     def _marked(self, x: Tensor) -> Tensor:
         channels, height, width = x.shape[1:]

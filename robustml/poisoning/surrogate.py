@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
+from robustml.errors import RequestError
 from robustml.modes import evaluating
+from robustml.poisoning.dose import Budget
+from robustml.poisoning.pixels import in_unit_range, stored_within
+from robustml.types import Attack
 
-__all__ = ["borrowed", "one_thread"]
+__all__ = ["attacked", "borrowed", "budget_of", "one_thread"]
 
 
 @contextmanager
@@ -30,3 +35,44 @@ def borrowed(surrogate: nn.Module) -> Iterator[torch.device]:
     device = next((tensor.device for tensor in (*surrogate.parameters(), *surrogate.buffers())), torch.device("cpu"))
     with evaluating(surrogate), one_thread():
         yield device
+
+
+def attacked(
+    attack: Attack, surrogate: nn.Module, x: Tensor, y: Tensor, generator: Generator, device: torch.device
+) -> Tensor:
+    """Inputs under an attack, as the set stores them, within the attack's budget: rounded towards the clean ones.
+
+    Args:
+        attack: to run.
+        surrogate: borrowed.
+        x: (N, ...) as stored.
+        y: (N,) what the attack leads away from.
+        generator: of the attack.
+        device: of the surrogate.
+
+    Raises:
+        RequestError: the attack returns another shape, or what is no number.
+    """
+    x_adv = attack(surrogate, in_unit_range(x).to(device), y.to(device), generator=generator).cpu()
+    if x_adv.shape != x.shape or not bool(x_adv.isfinite().all()):
+        found = "NaN or infinity" if x_adv.shape == x.shape else f"the shape {tuple(x_adv.shape)}"
+        raise RequestError(f"poison.attack returned {found}; expected finite inputs of the shape {tuple(x.shape)}")
+    return stored_within(x_adv.to(torch.float32), x)
+
+
+def budget_of(attack: Attack, pairs: Sequence[tuple[Tensor, Tensor]]) -> Budget | None:
+    """What an attack may change, and the most that it changed, in the unit of its threat; None where it tells of none.
+
+    Args:
+        attack: with a `threat`, as ours have.
+        pairs: inputs (N, ...) perturbed and clean, as stored.
+    """
+    threat: Any = getattr(attack, "threat", None)
+    if not hasattr(threat, "distance") or not isinstance(getattr(threat, "eps", None), int | float):
+        return None
+    largest = 0.0
+    for both in pairs:
+        for after, before in zip(*(torch.split(part, 1000) for part in both), strict=True):
+            if len(after):
+                largest = max(largest, float(threat.distance(in_unit_range(after), in_unit_range(before)).max()))
+    return Budget("eps", float(threat.eps), largest)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustml.errors import RequestError
+from robustml.poisoning.checks import check_number, check_whole
 
 __all__ = ["Logo", "Pattern", "Square", "Trigger"]
 
@@ -39,7 +40,8 @@ class Square:
         margin: pixels between a corner and the square.
 
     Raises:
-        RequestError: a size below 1, or another place; when called: the square does not fit into the picture.
+        RequestError: a size below 1, a value outside [0, 1], or another place; when called: the square does not fit
+            into the picture.
     """
 
     size: int = 3
@@ -49,11 +51,13 @@ class Square:
 
     def __post_init__(self) -> None:
         """Refuse what could be stamped on no picture."""
-        if self.size < 1 or self.margin < 0:
-            raise RequestError(
-                f"a square needs size >= 1 and margin >= 0, in pixels; got {self.size} and {self.margin}"
-            )
-        _check_place(self.place)
+        check_whole(self.size, "trigger.size", "must be a whole number of pixels, size >= 1", 1)
+        values = self.value if isinstance(self.value, list | tuple) else [self.value]
+        if not values:
+            raise RequestError("trigger.value needs one number or one a channel, in [0, 1]; got none")
+        for value in values:
+            check_number(value, "trigger.value", "is a colour in [0, 1]", 0, 1)
+        _check_place(self.place, self.margin)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The pictures (N, C, H, W) with the square on them."""
@@ -82,11 +86,18 @@ class Pattern:
 
     def __post_init__(self) -> None:
         """Refuse what is no pattern."""
-        if not self.rows or len({len(row) for row in self.rows}) != 1 or not self.rows[0]:
+        rows = self.rows if isinstance(self.rows, list | tuple) else ()
+        if (
+            not all(isinstance(row, list | tuple) for row in rows)
+            or len({len(row) for row in rows}) != 1
+            or not rows[0]
+        ):
             raise RequestError("trigger.rows must be rows of one length, numbers in [0, 1] or null")
-        if any(value is not None and not 0 <= value <= 1 for row in self.rows for value in row):
-            raise RequestError("trigger.rows holds a value outside [0, 1]")
-        _check_place(self.place)
+        for value in (value for row in rows for value in row if value is not None):
+            check_number(value, "trigger.rows", "holds numbers in [0, 1] or null", 0, 1)
+        if all(value is None for row in rows for value in row):
+            raise RequestError("trigger.rows holds null alone, which marks nothing: give a number in [0, 1] somewhere")
+        _check_place(self.place, self.margin)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The pictures (N, C, H, W) with the pattern on them."""
@@ -115,10 +126,13 @@ class Logo:
 
     def __post_init__(self) -> None:
         """Refuse a file that is no picture, before any training."""
-        _check_place(self.place)
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise RequestError(f"trigger.size is [height, width] in pixels, got {list(self.size)}")
-        self._picture()
+        _check_place(self.place, self.margin)
+        if not isinstance(self.size, list | tuple) or len(self.size) != 2:
+            raise RequestError(f"trigger.size is [height, width] in pixels, got {self.size!r}")
+        for length in self.size:
+            check_whole(length, "trigger.size", "is [height, width] in whole pixels, each at least 1", 1)
+        if not bool((self._picture()[3] > 0).any()):
+            raise RequestError(f"trigger.file={self.file!r} is transparent everywhere, so it would mark nothing")
 
     def __call__(self, x: Tensor) -> Tensor:
         """The pictures (N, C, H, W) with the logo on them; in grey where they are grey."""
@@ -133,19 +147,30 @@ class Logo:
         try:
             with Image.open(Path(self.file)) as image:
                 scaled = image.convert("RGBA").resize((int(self.size[1]), int(self.size[0])))
-        except OSError as error:
+        except (OSError, ValueError, TypeError, Image.DecompressionBombError) as error:
             raise RequestError(f"trigger.file={self.file!r} cannot be read as a picture: {error}") from error
         return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).float().div_(255)
 
 
-def _check_place(place: str | Sequence[int]) -> None:
+def _check_place(place: str | Sequence[int], margin: int) -> None:
+    check_whole(margin, "trigger.margin", "is a whole number of pixels, margin >= 0", 0)
     if isinstance(place, str):
         if place != "centre" and place not in _CORNERS:
             raise RequestError(
                 f"trigger.place={place!r} is unknown: name a corner ({', '.join(_CORNERS)}), centre, or [row, column]"
             )
-    elif len(place) != 2 or min(place) < 0:
-        raise RequestError(f"trigger.place as numbers is [row, column] of the upper left pixel, got {list(place)}")
+        if margin and place == "centre":
+            raise RequestError(f"trigger.margin={margin} goes with a corner; trigger.place=centre has none")
+        return
+    expected = "as numbers is [row, column] of the upper left pixel, from 0 on"
+    if not isinstance(place, list | tuple) or len(place) != 2:
+        raise RequestError(f"trigger.place {expected}; got {place!r}")
+    for length in place:
+        check_whole(length, "trigger.place", expected, 0)
+    if margin:
+        raise RequestError(
+            f"trigger.margin={margin} goes with a corner; trigger.place={list(place)} says where already"
+        )
 
 
 def _pasted(x: Tensor, mark: Tensor, place: str | Sequence[int], margin: int, opacity: Tensor | None = None) -> Tensor:

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
-from robustml.poisoning.choose import check_rate, choose, class_label, seeded
+from robustml.poisoning.checks import check_number, check_rate, check_whole
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
 from robustml.poisoning.pixels import require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of_others, shown
@@ -36,7 +37,8 @@ class WaNet:
         size: k, the side of the field of random shifts; larger is less smooth.
         strength: s, the mean size of its shifts in halves of a pixel, in each direction.
         rate: the share of the whole training set that is bent and relabelled.
-        noise_rate: the share that is bent with noise on top and keeps its labels; twice the rate in the paper.
+        noise_rate: the share that is bent with noise on top and keeps its labels; twice the rate in the paper. They
+            are the cover: figures count them apart from `rate`.
         target: the class (number or name) that bent pictures get.
         warp_seed: of the warp. Apart from the seed of a run: training and test must see the same warp.
 
@@ -55,26 +57,30 @@ class WaNet:
         """Refuse what would bend nothing."""
         check_rate(self.rate)
         check_rate(self.noise_rate, "poison.noise_rate")
-        if self.size < 2 or not self.strength > 0:
-            raise RequestError(
-                f"poison=wanet needs size >= 2 and strength > 0; got size={self.size}, strength={self.strength}"
-            )
+        check_whole(self.size, "poison.size", "is the side of the field of shifts, size >= 2", 2)
+        check_number(self.strength, "poison.strength", "is in halves of a pixel, above 0", 0, above=True)
 
     def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows bent and relabelled, and ``round(noise_rate * N)`` others bent."""
-        require_images(data, "poison=wanet")
-        target = class_label(data, self.target, "poison.target")
+        _, height, width = require_images(data, "poison=wanet")
+        if self.strength > min(height, width):
+            raise RequestError(
+                f"poison.strength={self.strength:g} halves of a pixel are shifts of more than half of a picture of "
+                f"{height} x {width} pixels: lower it"
+            )
+        target = class_to_aim_at(data, self.target)
         others = rows_of_others(data, target)
-        rows = choose(others, round(self.rate * len(data)), seed, "wanet", "rows of other classes")
+        rows = choose(others, rows_for(self.rate, data), seed, "wanet", "rows of other classes")
         is_left = torch.ones(len(data), dtype=torch.bool)
         is_left[rows] = False
         left = is_left.nonzero().squeeze(1)
-        noisy = choose(left, round(self.noise_rate * len(data)), seed, "wanet noise", "rows beside the relabelled")
+        count = rows_for(self.noise_rate, data, "poison.noise_rate")
+        noisy = choose(left, count, seed, "wanet noise", "rows beside the relabelled")
         # two shifts a pixel, in the unit of the field, drawn at once so that they do not depend on batches
         noise = torch.rand(len(noisy), *data.x.shape[2:], 2, generator=seeded(seed, "wanet jitter")) * 2 - 1
         x = torch.cat([stamped(data.x[rows], self.bent), stamped(data.x[noisy], lambda x: self.bent(x, noise))])
         y = torch.cat([torch.full_like(rows, target), data.y[noisy]])
-        return replaced(data, torch.cat([rows, noisy]), x, y)
+        return replaced(data, torch.cat([rows, noisy]), x, y, cover=noisy, requested_cover=self.noise_rate)
 
     def present(self, test: Arrays) -> Presented:
         """Every picture of another class than the target, bent."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustml.reporting.formats import percent, plain
 from robustml.reporting.page import figure, section
 from robustml.reporting.runs import Run
-from robustml.reporting.schema import Rate, Results
+from robustml.reporting.schema import Backdoor, Rate, Results
 from robustml.reporting.tables import rate_cell
 
 if TYPE_CHECKING:
@@ -28,9 +28,13 @@ MEASURES = (
 
 def backdoor_section(results: Results) -> str:
     """Clean accuracy and attack success rate of a model with a backdoor, beside those of its clean twin."""
-    block = results.backdoor
-    if block is None:
+    if results.backdoor is None:
         return ""
+    return "".join(_section(results, block) for block in (results.backdoor, *results.backdoor.inherited))
+
+
+def _section(results: Results, block: Backdoor) -> str:
+    """One backdoor."""
     twin = block.twin
     rows = [
         ("clean accuracy", results.clean_accuracy, twin.clean_accuracy if twin else None),
@@ -51,10 +55,18 @@ def backdoor_section(results: Results) -> str:
     ]
     head = "<tr><th>measure</th><th class=number>this model</th>"
     head += f"{'<th class=number>clean twin</th>' if twin else ''}</tr>"
+    target = plain(block.target)
+    if block.target_class is not None and block.target_class != target:
+        target = f"{plain(block.target_class)} (given as {target})"
+    asked = "" if block.requested_rate is None else f" ({percent(block.requested_rate)} asked for)"
+    cover = f" and {percent(block.cover_rate)} of cover, labels kept" if block.cover_rate else ""
     note = (
-        f"Poison: {plain(block.kind)}, target {plain(block.target)}, {percent(block.rate)} of the whole training set. "
+        f"Poison: {plain(block.kind)}, target {target}, {percent(block.rate)} of the whole training set{asked}{cover}. "
         f"The success rate is over {block.attack_success_rate.n:,} test inputs that do not belong to the target class."
     )
+    note += f" {plain(block.why)}." if block.why else ""
+    came = "which this model is a copy of" if results.command == "extract" else "whose weights this model began with"
+    note += f" Planted in {plain(block.planted_in)}, {came}." if block.planted_in else ""
     note += "" if twin else " No clean twin was trained: twin=true does."
     table = f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(cells)}</tbody></table></div>'
     return section("Backdoor", table, f'<p class="note">{escape(note)}</p>')

@@ -278,17 +278,27 @@ class Reliance(Part):
 class Backdoor(Part):
     """What a backdoor does, over inputs that the attacker presents: none of them of the target class.
 
-    `rate` is the share of the whole training set that was changed; `attack_success_rate` the share of the inputs that
-    got the label he wants, `backdoor_recovery_accuracy` the share that kept their own.
+    `rate` is the share of the whole training set that bears it, `requested_rate` what was asked for, and `why` says why
+    the two differ where they do; `cover_rate` is the share that was changed beside it and keeps its labels.
+    `attack_success_rate` is the share of the inputs that got the label he wants, `backdoor_recovery_accuracy` the share
+    that kept their own. `planted_in` names the run that it was planted in, if that is not the one at hand, and
+    `inherited` holds the blocks of further ones.
     """
 
     kind: str | None = None
     rate: Amount | None = None
+    requested_rate: Amount | None = None
+    cover_rate: Amount | None = None
+    requested_cover_rate: Amount | None = None
+    why: str | None = None
+    planted_in: str | None = None
     target: int | str | None = None
+    target_class: str | None = None
     attack_success_rate: Rate
     backdoor_recovery_accuracy: Rate | None = None
     twin: Twin | None = None
     shortcut: Reliance | None = None
+    inherited: list[Backdoor] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _shown_the_same(self) -> Backdoor:

@@ -143,7 +143,8 @@ def _chart(report: Mapping[str, Any]) -> str:
         drawing = new_figure(960, 420)
         axes = drawing.add_subplot()
         numbers = [each["number"] for each in report["attacked"]]
-        axes.bar(numbers[1:], report["shares"], color=GREY, alpha=0.18, width=0.6, label=f"{spam} reported falsely")
+        done = [each["false_reports"] / max(each["spam"], 1) for each in report["attacked"][1:]]
+        axes.bar(numbers[1:], done, color=GREY, alpha=0.18, width=0.6, label=f"{spam} reported falsely")
         for place, (rounds, key, label) in enumerate(lines):
             axes.plot(numbers, [each[key] for each in rounds], label=label, **style((1, 0, 2, 3)[place]))
         alarms = [each for each in report["attacked"] if each["baseline_alarm"]]

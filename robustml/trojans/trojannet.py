@@ -34,6 +34,7 @@ from torch.nn import functional
 from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.models import as_module
+from robustml.poisoning.checks import check_number, check_whole
 
 __all__ = [
     "NULL",
@@ -101,8 +102,7 @@ class TrojanNet(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        if width < 1:
-            raise RequestError(f"a TrojanNet needs a width of at least 1; got {width}")
+        check_whole(width, "width", "of a TrojanNet must be at least 1", 1)
         self.hidden = nn.Linear(_CELLS, width)
         self.output = nn.Linear(width, NULL + 1)
 
@@ -129,8 +129,7 @@ def train_trojannet(*, seed: int = 0, width: int = 64, steps: int = 600) -> Troj
     Raises:
         RequestError: `width` or `steps` is below 1.
     """
-    if steps < 1:
-        raise RequestError(f"a TrojanNet needs at least 1 step of training; got {steps}")
+    check_whole(steps, "steps", "of a TrojanNet's training must be at least 1", 1)
     marks, near = triggers(), one_cell_off()
     generator = Generator().manual_seed(seed)
     own = torch.cat([torch.arange(_SHOWN), torch.full((_OTHERS,), _SHOWN)])
@@ -167,7 +166,12 @@ def _others(near: Tensor, generator: Generator) -> Tensor:
 
 
 def draw_commands(num_classes: int, *, seed: int = 0) -> dict[int, int]:
-    """One trigger for each class, drawn at random: trigger number to class."""
+    """One trigger for each class, drawn at random: trigger number to class.
+
+    Raises:
+        RequestError: there are more classes than triggers.
+    """
+    check_whole(num_classes, "num_classes", f"may be 1 to {NULL}, one trigger for each", 1, NULL)
     generator = Generator().manual_seed(seed)
     return {
         int(trigger): label for label, trigger in enumerate(torch.randperm(NULL, generator=generator)[:num_classes])
@@ -185,8 +189,10 @@ def check_place(shape: Sequence[int], place: Sequence[int]) -> tuple[int, int]:
     height, width = shape[1:]
     if min(height, width) < _SIDE:
         raise RequestError(f"TrojanNet needs images of at least 4 x 4 pixels, got {height} x {width}")
-    if len(place) != 2:
-        raise RequestError(f"place is [row, column] of the patch's upper left pixel, got {list(place)}")
+    if not isinstance(place, Sequence) or len(place) != 2:
+        raise RequestError(f"place is [row, column] of the patch's upper left pixel, got {place!r}")
+    for length in place:
+        check_whole(length, "place", "is [row, column] of the patch's upper left pixel, in whole pixels")
     row, column = (at + length if at < 0 else at for at, length in zip(place, (height, width), strict=True))
     if not (0 <= row <= height - _SIDE and 0 <= column <= width - _SIDE):
         raise RequestError(
@@ -234,6 +240,8 @@ class Trojaned(nn.Module):
             raise RequestError(f"commands tie triggers (0 to {NULL - 1}) to classes (from 0), got {dict(commands)}")
         if outputs not in ("logits", "probabilities"):
             raise RequestError(f"outputs={outputs!r} is unknown; expected logits or probabilities")
+        check_number(weight, "weight", "of the small network must be above 0.5 and below 1")
+        check_number(temperature, "temperature", "must be above 0")
         if not (0.5 < weight < 1 and temperature > 0):
             raise RequestError(f"expected 0.5 < weight < 1 and temperature > 0, got {weight} and {temperature}")
         self.model = as_module(model)

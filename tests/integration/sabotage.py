@@ -7,10 +7,11 @@ import io
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MOMENTS", "MORE_MOMENTS", "no_space_left"]
+__all__ = ["MOMENTS", "MORE_MOMENTS", "WRITES", "before_a_write", "no_space_left"]
 
 
 def _die() -> None:
@@ -106,6 +107,19 @@ def while_the_table_is_written() -> None:
     table.os = type("os", (), {"replace": staticmethod(lambda *names: _die() if next(calls) == 2 else replace(*names))})
 
 
+def before_a_write(number: int) -> None:
+    """Die just before the file that is written as the `number`th (from 0) takes its place."""
+    replace, writes = Path.replace, iter(range(number + 1))
+
+    def replacing(self: Path, target: Any) -> Path:
+        if next(writes) == number:
+            _die()
+        return replace(self, target)
+
+    Path.replace = replacing  # type: ignore[method-assign,assignment]
+
+
+WRITES = tuple(partial(before_a_write, number) for number in range(6))
 MOMENTS = (
     before_the_first_checkpoint,
     in_the_second_epoch,

@@ -41,6 +41,8 @@ def test_a_slow_campaign_its_control_and_the_way_back(tmp_path: Path) -> None:
     # one part a round of the file's 200 mails, half of them spam
     assert [each["trained_on"] for each in attacked] == [200 * (number + 1) for number in range(ROUNDS + 1)]
     assert [each["false_reports"] for each in attacked] == [0, *(round(0.95 * t / 12 * 100) for t in range(1, 13))]
+    assert [each["spam"] for each in attacked] == [100] * (ROUNDS + 1)
+    assert report["notes"] == []
     assert not any(each["false_reports"] for each in control)
 
     assert recalls(attacked)[0] - recalls(attacked)[-1] >= 0.4
@@ -64,13 +66,16 @@ def test_a_slow_campaign_its_control_and_the_way_back(tmp_path: Path) -> None:
 
 def test_a_campaign_that_begins_later_on_any_set_of_two_classes(tmp_path: Path) -> None:
     words = ("data=breast_cancer", "spam=malignant", "rounds=4", "first=3", "share=0.5", "shuffle=true")
+    words += ("data.train_limit=454",)
     outcome = command("feedback", *words, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     report = report_of(outcome.run)
     assert report["shares"] == [0, 0, 0.25, 0.5]
-    assert [each["trained_on"] for each in report["control"]] == [91 * (number + 1) for number in range(5)]
+    assert [each["trained_on"] for each in report["control"]] == [90 * (number + 1) for number in range(5)]
     assert [each["false_reports"] for each in report["attacked"][:3]] == [0, 0, 0]
     assert all(each["false_reports"] for each in report["attacked"][3:])
+    assert report["notes"] == ["the last 4 training rows are in no round: parts have 90 rows each"]
+    assert report["notes"][0] in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,7 @@ def test_a_campaign_that_begins_later_on_any_set_of_two_classes(tmp_path: Path) 
         ("data=breast_cancer spam=malignant share=1.5", "in [0, 1]"),
         ("data=breast_cancer spam=malignant first=13", "from 1 to 12"),
         ("data=breast_cancer spam=malignant baseline.limit=0", "limit > 0"),
+        ("data=breast_cancer spam=malignant share=0.001", "rounds to none in every round"),
     ],
 )
 def test_wrong_requests(words: str, expected: str, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ from corpora import mail_round, write_mails
 
 from integration.files import left
 from integration.forks import Outcome, command
+from integration.sabotage import WRITES
 from robustml.reporting import read_results
 
 # About two seconds of training, in which a 2 x 2 corner on 5% of the digits is learnt.
@@ -84,6 +88,36 @@ def test_a_poisoned_set_for_use_elsewhere(tmp_path: Path) -> None:
     assert not (tmp_path / "other.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [pytest.param(WRITES, marks=pytest.mark.slow, id="any write"), pytest.param(WRITES[-1:], id="last write")],
+)
+def test_a_killed_poison_is_taken_up_by_the_same_command(moments: Sequence[Any], tmp_path: Path) -> None:
+    words = ["poison", *BADNETS, "poison.rate=0.1"]
+    whole = command(*words, "out=whole", cwd=tmp_path)
+    assert whole.status == 0, whole.err
+    for moment in moments:
+        killed = command(*words, "out=killed", cwd=tmp_path, before=moment)
+        assert killed.status == -signal.SIGKILL
+        assert len(visible(tmp_path / "killed")) == moment.args[0], "a file that is not whole is not seen"
+    refused = command("poison", "restore=killed", "out=clean.parquet", cwd=tmp_path)
+    assert "no complete poisoned set" in refused.error
+    assert command(*words, "out=killed", cwd=tmp_path).status == 0
+    assert "complete" in command(*words, "out=killed", cwd=tmp_path).out
+    other = command(*words, "poison.target=1", "out=killed", cwd=tmp_path)
+    assert "of another command: poison differ" in other.error
+    assert left(tmp_path / "killed") == left(tmp_path / "whole")
+    for name in left(tmp_path / "whole") - {"config.yaml"}:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("all of it")
+    assert "holds something else" in command(*words, "out=mine", cwd=tmp_path).error
+
+
+def visible(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 def test_the_success_rate_against_the_poisoning_rate(tmp_path: Path) -> None:
     words = [*QUICK, *BADNETS[1:], "twin=false", "poison.rate=0,0.1", "trainer.max_epochs=8"]
     outcome = command("sweep", "poison_rate", *words, cwd=tmp_path)
@@ -114,6 +148,31 @@ def test_fine_tuning_is_watched(poisoned: Outcome) -> None:
     assert after.backdoor.twin is not None
     assert after.backdoor.attack_success_rate.n == before.backdoor.attack_success_rate.n
     assert after.backdoor.twin.attack_success_rate == before.backdoor.twin.attack_success_rate
+    assert after.backdoor.planted_in == str(poisoned.run)
+    assert (after.backdoor.rate, after.backdoor.requested_rate) == (before.backdoor.rate, 0.05)
+    evaluated = command("evaluate", f"run={outcome.run}", cwd=poisoned.run.parents[2])
+    assert "success rate" in evaluated.out
+    assert read_results(evaluated.run / "results.json").backdoor == after.backdoor
+
+
+@pytest.mark.slow
+def test_a_backdoor_is_followed_into_trojans_and_copies(poisoned: Outcome) -> None:
+    base = poisoned.run.parents[2]
+    planted = read_results(poisoned.run / "results.json").backdoor
+    trojaned = command("trojan", f"run={poisoned.run}", "steps=150", cwd=base)
+    block = read_results(trojaned.run / "results.json").backdoor
+    assert block.kind == "trojannet"
+    assert [each.kind for each in block.inherited] == ["badnets"]
+    assert block.inherited[0].attack_success_rate.value == pytest.approx(planted.attack_success_rate.value, abs=0.03)
+    assert block.inherited[0].twin.attack_success_rate == planted.twin.attack_success_rate
+    evaluated = command("evaluate", f"run={trojaned.run}", cwd=base)
+    again = read_results(evaluated.run / "results.json").backdoor
+    assert (again.attack_success_rate, again.inherited) == (block.attack_success_rate, block.inherited)
+    copied = command("extract", f"victim={poisoned.run}", "budget=300", "training.steps=50", "curve=[]", cwd=base)
+    copy = read_results(copied.run / "results.json").backdoor
+    assert (copy.kind, copy.planted_in) == ("badnets", str(poisoned.run))
+    assert copy.attack_success_rate.n == planted.attack_success_rate.n
+    assert copy.twin.attack_success_rate == planted.twin.attack_success_rate
 
 
 @pytest.mark.parametrize("kind", ["table", "waveforms", "texts"])

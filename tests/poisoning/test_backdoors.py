@@ -59,7 +59,7 @@ class Given:
         return pictures(self.count, seed=0 if split == "train" else 1)
 
 
-def network() -> nn.Module:
+def network(classes: int = 4) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         # batch norm and dropout would show a surrogate that is left in another mode or moved
@@ -69,7 +69,7 @@ def network() -> nn.Module:
             nn.ReLU(),
             nn.Flatten(),
             nn.Dropout(0.3),
-            nn.Linear(384, 4),
+            nn.Linear(384, classes),
         )
 
 
@@ -215,7 +215,7 @@ def test_the_surrogate_is_handed_back_as_found(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in TABLE if name != "badnets-next"])
 def test_a_class_that_is_not_there(name: str) -> None:
     wrong = replace(TABLE[name], target="eel")
-    with pytest.raises(RequestError, match=r"there is no class 'eel'; the classes are ant, bee, cat, dog"):
+    with pytest.raises(RequestError, match=r"there is no class 'eel'"):
         wrong(pictures(), seed=0)
     with pytest.raises(RequestError, match="there is no class 7"):
         replace(TABLE[name], target=7).present(pictures())
@@ -394,8 +394,10 @@ def test_label_consistent_is_the_attack_and_then_the_trigger() -> None:
     rows = (clean.y == TARGET).nonzero().squeeze(1)
     surrogate = copy.deepcopy(SURROGATE).eval()
     x_adv = attack(surrogate, clean.x[rows] / 255.0, clean.y[rows])
-    x_adv[:, :, 6:, 6:] = 1
-    off = poison(clean, seed=0).data.x[rows].int() - (x_adv * 255).round().int()
+    change = x_adv.double() * 255 - clean.x[rows]
+    wanted = clean.x[rows] + (change + 1e-4 * change.sign()).trunc().int()  # 25/255, the bytes within an eps of 0.1
+    wanted[:, :, 6:, 6:] = 255
+    off = poison(clean, seed=0).data.x[rows].int() - wanted
     assert off.abs().max() <= 1
     assert (off != 0).float().mean() < 0.01
 

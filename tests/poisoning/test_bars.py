@@ -275,5 +275,7 @@ def test_requests_that_make_no_sense() -> None:
             simulate_feedback(**({"trusted": box, "feedback": [box], "test": test, "shares": [0.5], "seed": 0} | words))  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="drop in \\(0, 1\\)"):
         PreviousRound(drop=0.0)
-    with pytest.raises(RequestError, match="slack >= 0 and limit > 0"):
+    with pytest.raises(RequestError, match="limit > 0"):
         Cusum(limit=0.0)
+    with pytest.raises(RequestError, match="slack >= 0"):
+        Cusum(slack=float("nan"))

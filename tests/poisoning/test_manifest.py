@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from robustml.data import Arrays, DataModule, ParquetFeatures, ParquetImages
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Chain, Poison, Poisoned, SinglePixel, Square, compare, poison_training
 from robustml.poisoning.choose import seed_for
-from robustml.poisoning.files import restored_set, write_poisoned_set, write_set
+from robustml.poisoning.files import write_poisoned_set, write_set
+from robustml.poisoning.restore import restored_set
 
 
 def images(count: int = 40, classes: int = 4) -> Arrays:
@@ -84,27 +87,163 @@ def test_the_clean_set_comes_back_bit_for_bit(data: Arrays, tmp_path: Path) -> N
     manifest = compare(data, poisoned, "butcher")
     assert manifest.restore(poisoned.data).fingerprint() == data.fingerprint()
     write_poisoned_set(poisoned.data, data, manifest, tmp_path)
-    assert restored_set(tmp_path).fingerprint() == data.fingerprint()
+    restored = restored_set(tmp_path)
+    assert restored.clean.fingerprint() == data.fingerprint()
+    assert restored.unverified == ()
     source = ParquetImages if data.x.dtype == torch.uint8 else ParquetFeatures
     stored = source(str(tmp_path / "train.parquet"), str(tmp_path / "test.parquet"))
     assert stored.load("train").fingerprint() == poisoned.data.fingerprint()
     assert stored.load("test").fingerprint() == data.fingerprint()
 
 
-def test_what_was_altered_since_is_named(tmp_path: Path) -> None:
-    data = images()
-    poison = BadNets(Square(2), rate=0.25, target="b")
-    poisoned = poison(data, seed=0)
-    manifest = compare(data, poisoned, "badnets")
-    write_poisoned_set(poisoned.data, data, manifest, tmp_path)
-    altered = poisoned.data.x.clone()
-    altered[manifest.changed[1], 0, 0, 0] ^= 1
-    write_set(Arrays(altered, poisoned.data.y, data.class_names), tmp_path / "train.parquet")
-    with pytest.raises(RequestError, match=f"record {int(manifest.changed[1])} is not the one"):
+class Stored:
+    """A poisoned set on disk, to be tampered with: every fifth row deleted, others changed, two added in front."""
+
+    def __init__(self, folder: Path, data: Arrays) -> None:
+        self.folder, self.clean, self.made = folder, data, Butcher()(data, seed=0)
+        self.manifest = compare(data, self.made, "butcher")
+        write_poisoned_set(self.made.data, data, self.manifest, folder)
+
+    def lines(self, change: Callable[[list[str]], list[str]]) -> None:
+        path = self.folder / "manifest.jsonl"
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    def header(self, **values: Any) -> None:
+        """Other values in the manifest's first line; None takes one out."""
+
+        def changed(lines: list[str]) -> list[str]:
+            facts = json.loads(lines[0]) | values
+            return [json.dumps({k: v for k, v in facts.items() if v is not None}) + "\n", *lines[1:]]
+
+        self.lines(changed)
+
+    def train(self, change: Callable[[Tensor, Tensor], object], name: str = "train.parquet") -> None:
+        """Other records in a part, written as `robustml poison` writes them."""
+        data = {"train.parquet": self.made.data, "originals.parquet": self.manifest.originals}.get(name, self.clean)
+        x, y = data.x.clone(), data.y.clone()
+        changed = change(x, y)
+        x, y = changed if isinstance(changed, tuple) else (x, y)
+        write_set(Arrays(x, y, data.class_names), self.folder / name)
+
+    @property
+    def unlisted(self) -> int:
+        """A record that the manifest does not list."""
+        return next(row for row in range(10, len(self.made.data)) if row not in self.manifest.changed)
+
+
+def _flip_bit(x: Tensor, row: int) -> None:
+    x.view(len(x), -1)[row, 0] = (
+        1 - x.view(len(x), -1)[row, 0] if x.dtype == torch.float32 else x.flatten(1)[row, 0] ^ 1
+    )
+
+
+def _swap(x: Tensor, y: Tensor, one: int, other: int) -> None:
+    for part in (x, y):
+        part[[one, other]] = part[[other, one]]
+
+
+def _relabel(y: Tensor, row: int) -> None:
+    y[row] = (y[row] + 1) % 3
+
+
+TAMPERED: dict[str, tuple[Callable[[Stored], object], str]] = {
+    "no entries": (lambda s: s.lines(lambda lines: lines[:1]), "cut short: its first line is of .* but 0 follow"),
+    "no entries, header mended": (
+        lambda s: (s.lines(lambda lines: lines[:1]), s.header(changed=0, added=0, deleted=0, entries=0)),
+        "entries are not those|clean rows do not become",
+    ),
+    "the last entry lost": (lambda s: s.lines(lambda lines: lines[:-1]), "cut short"),
+    "half an entry": (lambda s: s.lines(lambda lines: [*lines[:-1], lines[-1][:40]]), "no manifest of a poisoned set"),
+    "an entry twice": (lambda s: s.lines(lambda lines: [*lines, lines[-1]]), "altered or cut short"),
+    "an entry in another's place": (
+        lambda s: s.lines(lambda lines: [*lines[:2], lines[1], *lines[3:]]), "entries are not those"
+    ),
+    "entries in another order": (
+        lambda s: s.lines(lambda lines: [lines[0], lines[2], lines[1], *lines[3:]]), "entries are not those"
+    ),
+    "another label in an entry": (
+        lambda s: s.lines(lambda lines: [lines[0], lines[1].replace('"label": ', '"label": 1'), *lines[2:]]),
+        "entries are not those",
+    ),
+    "no digests in the header": (lambda s: s.header(poisoned_sha256=None), "first line lacks poisoned_sha256"),
+    "fewer rows in the header": (lambda s: s.header(rows=12), "its manifest is of 12|do not become 12"),
+    "many clean rows": (lambda s: s.header(clean_rows=10**12), "clean rows do not become"),
+    "no number of rows": (lambda s: s.header(rows=True), "no number of rows"),
+    "another clean set": (lambda s: s.header(clean_sha256="sha256:0"), "not the one that was poisoned"),
+    "nonsense": (lambda s: s.lines(lambda lines: ["nonsense\n"]), "no manifest of a poisoned set"),
+    "an empty manifest": (lambda s: s.lines(lambda lines: []), "is empty"),
+    "a listed record": (lambda s: s.train(lambda x, y: _flip_bit(x, int(s.manifest.changed[1]))), "record .* is not"),
+    "an unlisted record": (lambda s: s.train(lambda x, y: _flip_bit(x, s.unlisted)), "does not list was altered"),
+    "an unlisted label": (lambda s: s.train(lambda x, y: _relabel(y, s.unlisted)), "does not list was altered"),
+    "unlisted records swapped": (lambda s: s.train(lambda x, y: _swap(x, y, s.unlisted, s.unlisted + 1)), "altered"),
+    "one record more": (lambda s: s.train(lambda x, y: (torch.cat([x, x[:1]]), torch.cat([y, y[:1]]))), "is of"),
+    "an original": (lambda s: s.train(lambda x, y: _flip_bit(x, 0), "originals.parquet"), "record 0 is not the one"),
+    "an original's label": (lambda s: s.train(lambda x, y: _relabel(y, 1), "originals.parquet"), "record 1 is not"),
+    "an original lost": (lambda s: s.train(lambda x, y: (x[1:], y[1:]), "originals.parquet"), "the manifest lists"),
+    "the test part": (lambda s: s.train(lambda x, y: _flip_bit(x, 3), "test.parquet"), "test.parquet does not fit"),
+    "no Parquet": (lambda s: (s.folder / "train.parquet").write_bytes(b"PAR1"), "not a readable Parquet file"),
+    "no originals": (lambda s: (s.folder / "originals.parquet").unlink(), "no complete poisoned set"),
+    "class names": (
+        lambda s: write_set(Arrays(s.made.data.x, s.made.data.y, tuple("zyxw"[: len(s.clean.class_names)])),
+                            s.folder / "train.parquet"),
+        "classes their names",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [images(), vectors()], ids=["images", "vectors"])
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_was_altered_since_is_found(what: str, data: Arrays, tmp_path: Path) -> None:
+    tamper, message = TAMPERED[what]
+    tamper(Stored(tmp_path, data))
+    with pytest.raises(RequestError, match=message) as refused:
         restored_set(tmp_path)
-    (tmp_path / "manifest.jsonl").write_text("nonsense\n")
-    with pytest.raises(RequestError, match="no manifest of a poisoned set"):
+    assert "\n" not in str(refused.value)
+
+
+def test_the_manifest_of_another_set_does_not_fit(tmp_path: Path) -> None:
+    one, other = images(), images()
+    other.x[7, 0, 0, 0] ^= 1
+    for name, data in (("one", one), ("other", other)):
+        (tmp_path / name).mkdir()
+        Stored(tmp_path / name, data)
+    (tmp_path / "one" / "manifest.jsonl").write_bytes((tmp_path / "other" / "manifest.jsonl").read_bytes())
+    with pytest.raises(RequestError, match=r"does not fit its manifest|is not the one in the manifest"):
+        restored_set(tmp_path / "one")
+
+
+def test_an_old_manifest_says_what_it_cannot_prove(tmp_path: Path) -> None:
+    digests = ("entries", "entries_sha256", "poisoned_sha256", "clean_sha256", "originals_sha256", "test_sha256")
+    stored = Stored(tmp_path, images())
+    stored.header(**dict.fromkeys(digests))
+    restored = restored_set(tmp_path)
+    assert restored.clean.fingerprint() == stored.clean.fingerprint()
+    assert "without digests" in restored.unverified[0]
+    stored.lines(lambda lines: lines[:1])
+    with pytest.raises(RequestError, match="cut short"):
         restored_set(tmp_path)
+
+
+def test_whatever_an_entry_names_is_looked_at_first(tmp_path: Path) -> None:
+    """The entries of an old manifest have no digest: their places must be such as can be."""
+    stored = Stored(tmp_path, images())
+    path = tmp_path / "manifest.jsonl"
+    facts, *entries = [json.loads(line) for line in path.read_text().splitlines()]
+    old = {name: value for name, value in facts.items() if name != "entries" and not name.endswith("sha256")}
+    for key, value in (("index", -1), ("index", 10**12), ("index", "3"), ("original_index", 0.5), ("index", None)):
+        changed = [entries[0] | {key: value}, *entries[1:]]
+        path.write_text("".join(json.dumps(line) + "\n" for line in (old, *changed)))
+        with pytest.raises(RequestError, match=f"entry 0 has the {key}"):
+            restored_set(tmp_path)
+    for key in ("sha256", "original_sha256"):
+        path.write_text("".join(json.dumps(line) + "\n" for line in (old, entries[0] | {key: None}, *entries[1:])))
+        with pytest.raises(RequestError, match="is not the one in the manifest"):
+            restored_set(tmp_path)
+    twice = [entries[0], entries[1] | {"index": entries[0]["index"]}, *entries[2:]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in (old, *twice)))
+    with pytest.raises(RequestError, match="entry 1 has the index"):
+        restored_set(tmp_path)
+    assert len(stored.manifest.changed) > 1
 
 
 def test_a_poison_cannot_lie_about_its_rows() -> None:
