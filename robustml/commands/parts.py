@@ -49,7 +49,7 @@ def build_data(config: DictConfig, run: Path | None = None) -> DataModule:
     assert isinstance(settings, dict)
     known = read_settings(run).get("data") if run is not None else None
     if known and known.get("class_names") and "class_names" not in settings:  # other data, chosen as a group
-        settings |= {"class_names": known["class_names"], "num_classes": len(known["class_names"])}
+        settings["class_names"] = known["class_names"]
     data = build(settings)
     if not isinstance(data, DataModule):
         raise RequestError(f"data must be a robustml.data.DataModule, got {type(data).__name__}")

@@ -52,7 +52,7 @@ class Expected:
             numbers = tuple(str(number) for number in range(expected))
             names = numbers if set(found) <= set(numbers) else found
         if expected is not None and len(names) != expected:
-            whose = "the train part has" if names is found else "data.class_names names"
+            whose = "the train part has" if names is found else "data.class_names (or the run) names"
             raise RequestError(
                 f"{self.name}: expected {expected} classes, {whose} {len(names)}; "
                 "set data.num_classes, or null to take what is there"

@@ -210,7 +210,7 @@ def test_class_names_of_a_run_decide_on_the_labels(toy):
     for names, says in ((["even"], "'odd' is no training class"), (["a", "b", "c"], "'even', 'odd' are no")):
         with pytest.raises(RequestError, match=says):
             DataModule(Given(arrays, arrays), name="toy", val_size=0, class_names=names).setup()
-    with pytest.raises(RequestError, match=r"expected 2 classes, data\.class_names names 3"):
+    with pytest.raises(RequestError, match=r"expected 2 classes, data\.class_names \(or the run\) names 3"):
         DataModule(Given(arrays, arrays), name="toy", class_names=["a", "even", "odd"], num_classes=2).setup()
 
 
