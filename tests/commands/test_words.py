@@ -75,6 +75,7 @@ def test_what_exists_is_a_path_whatever_the_key(name: str, tmp_path: Path, monke
         "--config-dir=a b",
         "seed=1",
         "compile=true",
+        "twin=true",
     ],
 )
 def test_other_words_are_left_to_hydra(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
