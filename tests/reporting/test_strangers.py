@@ -196,7 +196,7 @@ DAMAGE: dict[str, tuple[str, bytes]] = {
     "a config that is not text": ("config.yaml", b"\xff\xfea: 1"),
     "a config of aliases": ("config.yaml", bomb().encode()),
     "a config that holds itself": ("config.yaml", b"a: &a [*a]"),
-    "a config nested without end": ("config.yaml", b"[" * 1500),
+    "a config nested without end": ("config.yaml", b"[" * 400),
     "a config with a day that is none": ("config.yaml", b"a: 2026-13-45"),
     "a config with a key that is a list": ("config.yaml", b"? [a]\n: 1"),
     "empty metrics": ("metrics.csv", b""),
@@ -222,7 +222,7 @@ def test_a_damaged_file_is_named_in_one_line(damage: str, make_run: MakeRun) -> 
 
 
 def test_one_broken_run_refuses_no_ranking(make_run: MakeRun, verb: Any, tmp_path: Path) -> None:
-    runs = [with_weights(make_run(f"out/{name}", experiment=name)) for name in ("one", "two", "three")]
+    runs = [with_weights(make_run(f"out/{name}", full=False, experiment=name)) for name in ("one", "two", "three")]
     (runs[1] / "results.json").write_text("")
     status, out, _ = verb(report_verb, "--table", tmp_path / "out")
     assert status == 1
@@ -244,20 +244,28 @@ def test_one_broken_run_refuses_no_ranking(make_run: MakeRun, verb: Any, tmp_pat
     assert "results.json is empty" in err
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", " =1", "\t=1", "\uff1d1"])
-def test_no_cell_is_a_formula(cell: str, make_run: MakeRun, verb: Any, tmp_path: Path) -> None:
+CELLS = ("=1+1", "+1", "-1", "@x", " =1", "\t=1", "\uff1d1")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_cell_is_a_formula(cell: str) -> None:
     frame = pd.DataFrame({cell: [cell, "a=b"], "number": [-0.5, None]})
     assert csv_text(frame).splitlines() == [f"'{cell},number", f"'{cell},-0.5", "a=b,"]
-    for place in (0, 1):
-        run = make_run(f"out/{place}", full=False, results=make_results(experiment=cell) | {"seed": place})
+
+
+def test_no_table_holds_a_formula(make_run: MakeRun, tmp_path: Path) -> None:
+    for place, cell in enumerate(CELLS):
+        content = outcome(experiment=cell, backdoor=backdoor(88, 1)) | {"seed": place}
+        content["model"] = content["model"] | {"name": cell, "sha256": f"sha256:{place}"}
+        run = make_run(f"out/{place}", full=False, results=content)
         (run / "config.yaml").write_text(json.dumps({"overrides": [f"k={cell.strip()}{place}"]}))
-    verb(report_verb, "--table", tmp_path / "out")
+    write_leaderboard(find_runs(tmp_path / "out")[0], tmp_path / "out")
     collect_sweep(tmp_path / "out", ["k"])
-    for name in ("leaderboard.csv", "sweep.csv"):
+    for name in ("leaderboard.csv", "sweep.csv", "backdoor.csv"):
         read = pd.read_csv(tmp_path / "out" / name, dtype=str)
-        texts = [str(value) for value in read.to_numpy().ravel()]
-        assert not [text for text in texts if text.lstrip().startswith(("=", "+", "@", "\uff1d"))]
-    assert list(pd.read_csv(tmp_path / "out" / "sweep.csv")["robust_accuracy"].notna())
+        assert not [text for text in map(str, read.to_numpy().ravel()) if text.lstrip().startswith(("=", "+", "@"))]
+    # Numbers are numbers still.
+    assert pd.read_csv(tmp_path / "out" / "leaderboard.csv")["worst_case"].tolist() == [0.6] * len(CELLS)
 
 
 def test_a_gate_judges_no_other_weights(make_run: MakeRun, verb: Any, tmp_path: Path) -> None:
