@@ -17,6 +17,7 @@ import pytest
 from robustml.commands import card as card_verb
 from robustml.commands import gate as gate_verb
 from robustml.commands import report as report_verb
+from robustml.commands.parts import say
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
 from robustml.reporting.html import write_report
@@ -70,6 +71,14 @@ def hostile_results() -> dict[str, Any]:
 )
 def test_what_a_terminal_would_obey_is_gone(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_what_verbs_say_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"\nclasses: {HOSTILE}, cat")
+    out = capsys.readouterr().out
+    assert obeyed(out) == []
+    assert out.startswith("\nclasses: abcd")
+    assert out.endswith("cat\n")
 
 
 def run_verb(verb: Any, *words: object, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[int, str, str]:
