@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import unicodedata
 import zipfile
@@ -17,6 +18,7 @@ import pytest
 from robustml.commands import card as card_verb
 from robustml.commands import gate as gate_verb
 from robustml.commands import report as report_verb
+from robustml.commands.backdoors import twin_of
 from robustml.commands.parts import say
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
@@ -408,3 +410,24 @@ def test_other_models_within_one_budget_are_a_contest(make_run: MakeRun, tmp_pat
     ranked, _ = find_runs(tmp_path / "sweep")
     write_leaderboard(ranked, tmp_path / "ranking")
     assert "class=leads" not in (tmp_path / "ranking" / "leaderboard.html").read_text()
+
+
+@pytest.mark.parametrize("named", ["outputs/twins/abc", "{}/outputs/twins/abc"])
+def test_a_twin_is_found_where_its_run_was_moved_to(
+    named: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planted = backdoor(88, 1)
+    planted["twin"]["run"] = named.format(tmp_path)
+    twin = make_run("outputs/twins/abc")
+    run = make_run("outputs/name/time", full=False, results=outcome(command="train", backdoor=planted))
+    assert twin_of(run) == Path(planted["twin"]["run"])
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    (tmp_path / "outputs").rename(moved)
+    assert twin_of(moved / "name" / "time") == moved / "twins" / "abc"
+    assert capsys.readouterr().out == ""
+    shutil.rmtree(moved / "twins")
+    assert twin_of(moved / "name" / "time") is None
+    assert "is not at" in capsys.readouterr().out
+    assert not twin.exists()
