@@ -131,12 +131,16 @@ def take_up_run() -> None:
 def take_up_evaluation() -> None:
     """Record the settings of `resume=<evaluation directory>`; batches that it has verdicts of are not run again."""
     from robustml.commands.settings import read_settings, record
+    from robustml.commands.trusted import trusted
 
     folder = Path(str(argument("resume")))
     settings = read_settings(folder)
+    if missing := [key for key in _RESTORED if key not in settings]:
+        raise RequestError(f"{folder}/config.yaml lacks {', '.join(missing)}: it is no config of robustml evaluate")
     if not (folder / "verdicts.jsonl").is_file():
         raise RequestError(f"{folder} is not the directory of an evaluation: it has no verdicts.jsonl")
-    settings.pop("overrides", None)
+    if "run" not in settings and settings["model"].get("pretrained") and trusted() is not True:
+        raise RequestError(f"{folder} would fetch weights (model.pretrained): trust=true allows it")
     record(settings)
 
 

@@ -180,12 +180,11 @@ def main() -> None:
         hydra_command(train, "train")
         return
     from robustml.commands.entry import report_failures
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.resumed import settings_to_resume
+    from robustml.commands.settings import record
 
     def take_up() -> None:
-        settings = read_settings(Path(resume))
-        settings.pop("overrides", None)
-        record(settings)
+        record(settings_to_resume(Path(resume)))
 
     report_failures(take_up)
     if any(word in ("-m", "--multirun") for word in sys.argv):

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from robustml.files import replacing
 from robustml.reporting.figures import GREY, INK, VERMILLION, new_figure, printable, styled
 
 __all__ = ["write_poison_grid"]
@@ -78,9 +79,9 @@ def write_poison_grid(
                     )
                     axes.set_title(text, fontsize=9, loc="center", color=VERMILLION if changed else INK)
             grid[row][0].set_ylabel(title, rotation=0, ha="right", va="center", labelpad=8, color=INK)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # without metadata, which holds matplotlib's version: the same records give the same file
-        figure.savefig(path, format="png", dpi=144, metadata={"Software": None})
+        with replacing(path) as file:
+            # without metadata, which holds matplotlib's version: the same records give the same file
+            figure.savefig(file, format="png", dpi=144, metadata={"Software": None})
     return path
 
 
