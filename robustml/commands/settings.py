@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from robustml.commands.strangers import check_recorded
+from robustml.commands.strangers import PATHS, check_recorded
 from robustml.commands.trusted import Trust
 from robustml.errors import RequestError
 from robustml.files import write_text
@@ -100,8 +100,14 @@ def record(settings: Settings, without: Sequence[str] = ()) -> None:
         without: groups that are chosen anew. Merged into the run's, they would keep its keys: the p of an Lp ball in a
             threat that has none.
     """
-    linked = {key: _follow(value, settings.get("threat")) for key, value in settings.items() if key not in without}
+    literal = {key: _escaped(value) if key in PATHS else value for key, value in settings.items()}
+    linked = {key: _follow(value, settings.get("threat")) for key, value in literal.items() if key not in without}
     ConfigStore.instance().store(name="recorded", node=linked, package="_global_")
+
+
+def _escaped(value: Any) -> Any:
+    """A path as OmegaConf has to be given it: where it holds ``${``, that is a name and no reference."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value) if isinstance(value, str) else value
 
 
 def _follow(node: Any, threat: Any) -> Any:

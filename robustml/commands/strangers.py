@@ -20,7 +20,7 @@ from typing import Any
 from robustml.commands.trusted import Trust, named, trusted
 from robustml.errors import RequestError
 
-__all__ = ["check_recorded"]
+__all__ = ["PATHS", "check_recorded"]
 
 # Of Lightning's, those that write nothing, or only into the run.
 _CALLBACKS = """DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateFinder LearningRateMonitor
@@ -55,12 +55,14 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
 }
 # Below these, the keys are names of the user's choice.
-_COLLECTIONS = frozenset({"attacks", "callbacks", "logger"})
+_COLLECTIONS = frozenset({"attacks", "callbacks", "logger", "poisons"})
 # Public, and yet: the first writes wherever it is told to, the second asks whatever address it is told.
 _NEVER = frozenset({"robustml.training.callbacks.table.EpochTable", "robustml.extraction.http_victim.HttpVictim"})
 # Hydra's own words, and what they may say. The others of them (`_args_`, `_recursive_`) no config of ours needs.
 _WORDS = {"_partial_": (True, False), "_convert_": ("none", "partial", "object", "all")}
 _GROUPS = ("data", "model", "threat", "evaluation", "objective", "optimizer", "trainer", "validation")
+PATHS = frozenset({"run", "resume", "victim", "checkpoint", "output", "backdoor_of"})
+"""Top-level keys whose values may hold any characters; to OmegaConf they are given with ``${`` escaped."""
 _OBJECT = "hydra.utils.get_object"
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ON_THE_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -87,7 +89,8 @@ def check_recorded(settings: dict[str, Any], source: Path, trust: Trust = None) 
     for place, room, node in _nodes(settings):
         here = f"{source} is refused: {'.'.join(map(_shown, place))}"
         if isinstance(node, str):
-            if "${" in node or node == "???":
+            is_path = len(place) == 1 and place[0] in PATHS
+            if ("${" in node and not is_path) or node == "???":
                 raise RequestError(f"{here}={_shown(node)} stands for something else, and a run records plain values")
         elif isinstance(node, dict) and trust is not True:
             for key, value in node.items():
@@ -106,7 +109,6 @@ def _nodes(
     yield place, room, node
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from (((*place, key), (), text) for text in (key,) if isinstance(text, str))
             inner = room if named and "_target_" not in node else _KEYS.get(str(key), ())
             yield from _nodes(value, (*place, key), inner, named=key in _COLLECTIONS)
     elif isinstance(node, list):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from robustml.errors import RequestError
+from robustml.errors import RequestError, RunFailed
 from robustml.reporting.schema import Rate, Results, rate, read_results, write_results
 
 from .conftest import counted, make_results
