@@ -19,7 +19,7 @@ from robustml.files import opened, read_text
 
 __all__ = ["own_files", "read_arrays", "read_yaml"]
 
-_LARGEST_CONFIG, _MOST_NODES, _DEEPEST = 2**20, 20_000, 40
+_LARGEST_CONFIG, _MOST_NODES, _DEEPEST = 2**20, 10_000, 40
 # Packed arrays may grow by so much, or up to so many bytes; pictures shrink to a tenth, emptiness to a thousandth.
 _UNPACKED, _SMALL = 100, 64 * 2**20
 
