@@ -89,7 +89,7 @@ def write_text(path: Path, text: str) -> Path:
 
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what processes of this machine that are gone left half written of `name`, or of any file, in `folder`."""
-    for leftover in Path(folder).iterdir():
+    for leftover in Path(folder).iterdir() if Path(folder).is_dir() else ():
         written, _, process = leftover.name.removesuffix(_SUFFIX).rpartition(f".{_HOST}-")
         target = written.removeprefix(".").rpartition(".")[0]
         if not (leftover.name.endswith(_SUFFIX) and process.isdigit()) or name not in (None, target):

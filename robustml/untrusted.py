@@ -5,6 +5,8 @@ Nothing here runs what a file names, makes room for what a file claims, or follo
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
 import struct
@@ -17,7 +19,7 @@ from typing import Any
 from robustml.errors import RequestError
 from robustml.files import opened, read_text
 
-__all__ = ["own_files", "read_arrays", "read_yaml"]
+__all__ = ["own_files", "read_arrays", "read_rows", "read_yaml"]
 
 _LARGEST_CONFIG, _MOST_NODES, _DEEPEST = 2**20, 10_000, 40
 # Packed arrays may grow by so much, or up to so many bytes; pictures shrink to a tenth, emptiness to a thousandth.
@@ -149,6 +151,33 @@ def _check_header(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         claimed, held = math.prod(map(int, shape)) * dtype.itemsize, member.file_size - file.tell()
         if claimed != held:
             raise ValueError(f"{member.filename} claims {claimed:,} bytes and holds {held:,}")
+
+
+def read_rows(path: Path, columns: Collection[str], texts: Collection[str] = ()) -> list[dict[str, str]]:
+    """The rows of a CSV file, as it stands there.
+
+    Args:
+        path: the file.
+        columns: those that each row must have something in.
+        texts: those that may hold text; whatever stands in another one is a number.
+
+    Raises:
+        RequestError: see `read_text`; or it is no such table, which names the line.
+    """
+    table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = []
+    try:
+        if lacking := [name for name in columns if name not in (table.fieldnames or ())]:
+            raise ValueError(f"there is no column {lacking[0]}")
+        for row in table:
+            wrong = [name for name in columns if not row.get(name)]
+            if wrong or None in row or None in row.values():
+                raise ValueError(f"{wrong[0]} is missing" if wrong else "it has another number of values than columns")
+            [float(value) for name, value in row.items() if value and name not in texts]
+            rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise RequestError(f"{path} is damaged in line {table.line_num}: {error}") from error
+    return rows
 
 
 def own_files(folder: Path) -> None:

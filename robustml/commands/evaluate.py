@@ -75,6 +75,8 @@ def _judge(
     from robustml.commands.poisoned import backdoor_figures
     from robustml.commands.runs import VERDICTS, describe_model
     from robustml.commands.settings import build, plain_target, write_settings
+    from robustml.files import sweep
+    from robustml.untrusted import own_files
 
     if settings["attack"] is not None:
         settings["evaluation"]["attacks"] = {_name(settings["attack"]): settings["attack"]}
@@ -85,6 +87,8 @@ def _judge(
     introduce(data, threat, named, model)
     out = Path(HydraConfig.get().runtime.output_dir)
     record = out / VERDICTS
+    own_files(out)
+    sweep(out)  # what an evaluation that was killed here had half written
     write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
     try:
         results, curve = evaluate_as_configured(model, data, threat, settings["evaluation"], device, record)

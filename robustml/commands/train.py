@@ -54,8 +54,12 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
     from robustml.commands.settings import build, write_settings
     from robustml.commands.twin import clean_twin
-    from robustml.files import write_bytes
+    from robustml.files import sweep, write_bytes
+    from robustml.untrusted import own_files
 
+    own_files(run)
+    for folder in (run, run / "checkpoints"):
+        sweep(folder)  # what a process that was killed here had half written
     module = build_module(settings)
     threat = build(settings["threat"])
     build_attacks(settings["evaluation"])
