@@ -10,6 +10,7 @@ figure, the card raises a flag of its own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robustml.errors import RequestError, RunFailed
-from robustml.files import sha256, write_text
+from robustml.files import write_text
 from robustml.reporting.card_schema import (
     SCHEMA,
     AttackFigure,
@@ -172,11 +173,16 @@ def _verify(run: Run) -> None:
         raise RequestError(f"{run.path} has no {WEIGHTS}: a card is about the weights of a finished run")
     if expected is None:
         raise RequestError(f"{run.path}/results.json names no digest of the weights, so that nothing can be verified")
-    found = sha256(weights)
+    found = _sha256(weights)
     if found != expected:
         raise RunFailed(
             f"{weights} was changed after the run: its digest is {found}, results.json says {expected}; no card is made"
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 Item = TypeVar("Item")
@@ -329,8 +335,8 @@ def _evidence(source: Source, folder: Path) -> Evidence:
     config = (folder / source.name).with_name("config.yaml")
     return Evidence(
         name=source.name,
-        sha256=sha256(folder / source.name),
-        config_sha256=sha256(config) if config.is_file() else None,
+        sha256=_sha256(folder / source.name),
+        config_sha256=_sha256(config) if config.is_file() else None,
         command_line=_command_line(results.command, read_config(config).get("overrides")),
         complete=results.complete,
         n=results.clean_accuracy.n,

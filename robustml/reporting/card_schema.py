@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,6 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from robustml.errors import RequestError
-from robustml.files import read_json
 from robustml.reporting.blocks import Part
 from robustml.reporting.schema import (
     AttackResult,
@@ -228,9 +228,12 @@ def read_cards(path: Path | str) -> list[Card]:
     path = Path(path)
     if path.is_dir():
         path = path / "card.json"
-    if not path.exists():
-        raise RequestError(f"cannot read {path}: there is no such file; robustml card <run> writes it")
-    content = read_json(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}; robustml card <run> writes it") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is not JSON: {error}") from error
     return [checked_card(one, str(path)) for one in (content if isinstance(content, list) else [content])]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from robustml.errors import RequestError
-from robustml.files import read_text, write_text
+from robustml.files import write_text
 from robustml.reporting.paper import Paper, PerEpoch, Published, Record, one_line
 
 __all__ = [
@@ -139,6 +139,8 @@ def read_reproduction(path: Path) -> Reproduction:
         RequestError: it is missing or does not pass the checks.
     """
     try:
-        return Reproduction.model_validate_json(read_text(path))
+        return Reproduction.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
         raise RequestError(f"{path} is not valid: {one_line(error)}") from error

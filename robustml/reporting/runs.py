@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustml.errors import RequestError
-from robustml.files import read_text
 from robustml.reporting.formats import parse_eps
 from robustml.reporting.schema import Results, read_results
-from robustml.untrusted import own_files, read_arrays, read_yaml
+from robustml.untrusted import own_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +112,7 @@ def read_run(path: Path | str) -> Run:
         path=path,
         results=results,
         metrics=_read_metrics(path / "metrics.csv"),
-        config_text=read_text(config_file) if config_file.is_file() else None,
+        config_text=config_file.read_text(encoding="utf-8") if config_file.is_file() else None,
         config=read_config(config_file),
         examples=_read_examples(path / "examples.npz"),
         health=_read_health(path / "health.csv"),
@@ -167,9 +166,14 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         RequestError: if the file is not a YAML mapping.
     """
-    if not os.path.lexists(path):
+    import yaml
+
+    if not path.is_file():
         return {}
-    content = read_yaml(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -180,13 +184,13 @@ def read_config(path: Path) -> dict[str, Any]:
 def _read_table(path: Path) -> pd.DataFrame | None:
     import pandas as pd
 
-    if not os.path.lexists(path):
+    if not path.is_file():
         return None
     try:
-        return pd.read_csv(io.StringIO(read_text(path)))
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is not a table of comma-separated values: {error}") from error
 
 
@@ -220,27 +224,28 @@ def _read_metrics(path: Path) -> pd.DataFrame | None:
 def _read_examples(path: Path) -> Examples | None:
     import numpy as np
 
-    if not os.path.lexists(path):
+    if not path.is_file():
         return None
-    arrays = read_arrays(path)
     try:
-        x, y = arrays["x"], arrays["y"]
-        count = len(x)
-        unknown = np.full(count, np.nan)
-        examples = Examples(
-            x=x,
-            x_adv=arrays["x_adv"],
-            y=y.astype(int),
-            prediction=arrays["prediction"].astype(int),
-            adversarial_prediction=arrays["adversarial_prediction"].astype(int),
-            confidence=arrays.get("confidence", unknown),
-            adversarial_confidence=arrays.get("adversarial_confidence", unknown),
-            class_names=tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else (),
-            attack=str(arrays["attack"]) if "attack" in arrays else "",
-        )
+        # allow_pickle=False: a report must not run what a file brings along.
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = arrays["x"], arrays["y"]
+            count = len(x)
+            unknown = np.full(count, np.nan)
+            examples = Examples(
+                x=x,
+                x_adv=arrays["x_adv"],
+                y=y.astype(int),
+                prediction=arrays["prediction"].astype(int),
+                adversarial_prediction=arrays["adversarial_prediction"].astype(int),
+                confidence=arrays.get("confidence", unknown),
+                adversarial_confidence=arrays.get("adversarial_confidence", unknown),
+                class_names=tuple(str(name) for name in arrays["class_names"]) if "class_names" in arrays else (),
+                attack=str(arrays["attack"]) if "attack" in arrays else "",
+            )
     except KeyError as error:
         raise RequestError(f"{path} lacks an array: {error.args[0]}") from error
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path} cannot be read as arrays: {error}") from error
     lengths = {len(examples.x_adv), len(y), len(examples.prediction), len(examples.adversarial_prediction)}
     lengths |= {len(examples.confidence), len(examples.adversarial_confidence)}

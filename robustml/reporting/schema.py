@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic import Field, ValidationError, model_validator
 
 from robustml.errors import RequestError
-from robustml.files import read_text, write_text
+from robustml.files import write_text
 from robustml.reporting.blocks import (
     AttackResult,
     Backdoor,
@@ -198,12 +197,11 @@ def read_results(path: Path | str) -> Results:
     path = Path(path)
     if path.is_dir():
         path = path / "results.json"
-    if not os.path.lexists(path):
-        raise RequestError(f"cannot read {path}: there is no such file; expected the directory of a finished run")
-    text = read_text(path)
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}; expected a run directory") from error
+    except ValueError as error:
         raise RequestError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise RequestError(f"{path} must hold a JSON object, got {type(content).__name__}")

@@ -19,7 +19,6 @@ from integration.writes import RECORD, WATCHED, watch
 from robustml.commands.finish import _epochs
 from robustml.commands.resumed import settings_to_resume
 from robustml.errors import RequestError
-from robustml.reporting import read_run
 from robustml.untrusted import read_arrays, read_rows, read_yaml
 
 TRAINED = ["best.ckpt", "config.yaml", "examples.npz", "last.ckpt", "metrics.csv", "model.safetensors"]
@@ -124,10 +123,10 @@ def test_a_damaged_file_is_named_in_one_line(name: str, damage: str, run_copy: P
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3 - 1] if damage == "cut" else DAMAGES[damage])
     readers = {
-        "config.yaml": (robustml.load_model, read_run, settings_to_resume),
-        "results.json": (robustml.load_model, read_run),
+        "config.yaml": (robustml.load_model, settings_to_resume),
+        "results.json": (robustml.load_model,),
         "metrics.csv": (_epochs,),
-        "examples.npz": (read_run,),
+        "examples.npz": (lambda run: read_arrays(run / "examples.npz"),),
         "model.safetensors": (robustml.load_model,),
     }[name]
     for reader in readers:
