@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from hydra.errors import HydraException
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -86,11 +88,26 @@ def _load(run: Path, which: str, trust: Trust, beside: tuple[Path, ...]) -> nn.M
         raise RequestError(f"which={which!r} is unknown; expected best or last")
     if not isinstance(settings.get("model"), dict):
         raise RequestError(f"{run}/config.yaml lacks model: it is no config of robustml train")
-    model = build(offline(settings["model"]))
-    if not isinstance(model, nn.Module):
-        raise RequestError(f"{run}/config.yaml: model makes a {type(model).__name__}, expected a torch.nn.Module")
+    model = _built(offline(settings["model"]), weights, path, run / "config.yaml")
     load_weights(model, weights, path)
     return model.eval()
+
+
+def _built(settings: dict[str, Any], weights: Mapping[str, Tensor], path: Path, source: Path) -> nn.Module:
+    """The model of the settings, for which no room is made before its weights are known to have its shapes."""
+    try:
+        outline = None
+        with suppress(Exception), torch.device("meta"):  # not every class of a user's can be made without numbers
+            outline = build(settings)
+        if isinstance(outline, nn.Module):
+            check_weights(outline, weights, path)
+        model = build(settings)
+    except HydraException as error:
+        cause = error.__cause__ or error
+        raise RequestError(f"{source}: model cannot be built: {' '.join(str(cause).split())}") from error
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"{source}: model makes a {type(model).__name__}, expected a torch.nn.Module")
+    return model
 
 
 def offline(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,6 +159,16 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
     Raises:
         RequestError: they belong to another architecture; names the first difference.
     """
+    check_weights(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that do not fit exactly.
+
+    Raises:
+        RequestError: see `load_weights`.
+    """
     for key, value in weights.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
             raise RequestError(f"{path} is damaged: {key} is no tensor of numbers")
@@ -159,7 +186,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
             f"{path} holds another architecture than {type(model).__name__}: {differences[0]}"
             + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
         )
-    model.load_state_dict(weights)
 
 
 def checkpoint_weights(path: Path) -> dict[str, Tensor]:

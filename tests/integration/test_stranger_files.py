@@ -75,6 +75,15 @@ def test_weights_that_are_none_are_one_line(run_copy: Path) -> None:
             robustml.load_model(run_copy, "last")
 
 
+@pytest.mark.parametrize("classes", [2**34, 2**40, 2**62, "ten", -1])
+def test_no_room_is_made_for_a_model_larger_than_its_weights(classes: object, run_copy: Path) -> None:
+    settings = yaml.safe_load((run_copy / "config.yaml").read_text())
+    settings["model"] = MODEL | {"num_classes": classes}
+    (run_copy / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(RequestError, match=r"another architecture|cannot be built|num_classes"):
+        robustml.load_model(run_copy)
+
+
 def test_a_checkpoint_cannot_choose_what_is_deleted(tmp_path: Path) -> None:
     state = best_and_last(tmp_path / "checkpoints", "val/clean").state_dict()
     for path in ("..", "/", "checkpoints/..", "", ".", "config.yaml", str(tmp_path / "mine.ckpt"), 3):
