@@ -123,7 +123,8 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, A
                 if unpacked > max(_SMALL, _UNPACKED * packed):
                     raise RequestError(f"{path} is refused: {packed:,} bytes that unpack to {unpacked:,}")
                 for member in members.infolist():
-                    _check_header(members, member)
+                    if names is None or member.filename.removesuffix(".npy") in names:
+                        _check_header(members, member)
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files if names is None or name in names}
@@ -148,7 +149,7 @@ def _check_header(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         if dtype.hasobject:
             raise ValueError(f"{member.filename} holds objects, which could run code")
         # In Python's integers: in numpy's, a product may come round to a small number again.
-        claimed, held = math.prod(map(int, shape)) * dtype.itemsize, member.file_size - file.tell()
+        claimed, held = math.prod(map(int, shape)) * max(1, dtype.itemsize), member.file_size - file.tell()
         if claimed != held:
             raise ValueError(f"{member.filename} claims {claimed:,} bytes and holds {held:,}")
 

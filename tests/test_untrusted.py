@@ -68,6 +68,7 @@ ARRAYS = {
     "negative": ({"x.npy": header("(-1,)")}, "cannot be read"),
     "objects": ({"x.npy": header("(1,)", "'|O'") + pickle.dumps(1)}, "objects"),
     "code": ({"x.npy": header("(__import__('os').mkdir('canary'),)")}, "cannot be read"),
+    "entries of no size": ({"x.npy": header("(10000000000,)", "'<U0'")}, "claims"),
     "zeros": ({"x.npy": header("(200000000,)") + bytes(200_000_000)}, "unpack"),
     "no array": ({"x.npy": b"text"}, "cannot be read"),
     "no header": ({"x.npy": b""}, "cannot be read"),
