@@ -34,7 +34,8 @@ def settings_to_resume(run: Path) -> dict[str, Any]:
     home = run.resolve()
     for callback in _entries(settings, "callbacks", run):
         if "folder" in callback:
-            callback["folder"] = str(home / Path(str(callback["folder"])).name)
+            name = Path(str(callback["folder"])).name
+            callback["folder"] = str(home / ("evaluation" if name in ("", "..") else name))
     for logger in _entries(settings, "logger", run):
         logger["save_dir"] = str(home)
         _check_logger(logger, run)
@@ -60,11 +61,12 @@ def _check_logger(logger: dict[str, Any], run: Path) -> None:
     if trusted() is True:
         return
     beyond = sorted(logger.keys() - _LOGGING)
-    names = [str(logger.get(key) or "") for key in ("name", "version")]
+    sends = "Wandb" in str(logger.get("_target_"))  # whose folders are named by no setting
+    names = [] if sends else [str(logger.get(key) or "") for key in ("name", "version")]
     if beyond or not all(_ONE_NAME.fullmatch(name) for name in names):
         raise RequestError(
             f"{run}/config.yaml: a logger is told {beyond[0] if beyond else 'a name that is a path'}, and could write "
             "elsewhere: trust=true allows it"
         )
-    if "Wandb" in logger["_target_"] and logger.get("offline") is not True:
+    if sends and logger.get("offline") is not True:
         raise RequestError(f"{run} would send what it logs to a server (logger offline=false): trust=true allows it")

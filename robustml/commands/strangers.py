@@ -61,7 +61,7 @@ _NEVER = frozenset({"robustml.training.callbacks.table.EpochTable", "robustml.ex
 # Hydra's own words, and what they may say. The others of them (`_args_`, `_recursive_`) no config of ours needs.
 _WORDS = {"_partial_": (True, False), "_convert_": ("none", "partial", "object", "all")}
 _GROUPS = ("data", "model", "threat", "evaluation", "objective", "optimizer", "trainer", "validation")
-PATHS = frozenset({"run", "resume", "victim", "checkpoint", "output", "backdoor_of"})
+PATHS = frozenset({"run", "resume", "victim", "checkpoint", "output", "backdoor_of", "surrogate"})
 """Top-level keys whose values may hold any characters; to OmegaConf they are given with ``${`` escaped."""
 _OBJECT = "hydra.utils.get_object"
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -109,6 +109,9 @@ def test_a_resumed_run_writes_below_itself(tmp_path: Path) -> None:
     assert {logger["save_dir"] for logger in settings["logger"].values()} == {str(run)}
     assert settings["output"] == str(tmp_path / "outputs")
     assert settings_to_resume(made(tmp_path / "own"))["output"] == "outputs"
+    for folder in ("..", "/", "a/..", "."):
+        settings = settings_to_resume(made(tmp_path / "run", put("callbacks.stop.folder", folder)))
+        assert settings["callbacks"]["stop"]["folder"] == str(tmp_path / "run" / "evaluation")
     for place, node, says in (
         ("logger.tensorboard.name", "../../..", "a name that is a path"),
         ("logger.tensorboard.version", "..", "a name that is a path"),
