@@ -22,14 +22,18 @@ def take_trust(words: list[str]) -> list[str]:
     """The command line without `trust=...`, which is kept for this process and those that it starts."""
     for word in words:
         if word.startswith("trust="):
-            os.environ[_VARIABLE] = word.partition("=")[2]
-            trusted()
+            _understood(said := word.partition("=")[2])
+            os.environ[_VARIABLE] = said
     return [word for word in words if not word.startswith("trust=")]
 
 
 def trusted() -> bool | tuple[str, ...]:
     """What the user said of whom he trusts: with `trust=` on the command line, or in `ROBUSTML_TRUST`."""
-    said = os.environ.get(_VARIABLE, "").strip()
+    return _understood(os.environ.get(_VARIABLE, ""))
+
+
+def _understood(said: str) -> bool | tuple[str, ...]:
+    said = said.strip()
     known = {"true": True, "false": False, "null": False, "": False}
     return known[said.lower()] if said.lower() in known else named(said)
 

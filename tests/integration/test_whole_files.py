@@ -22,7 +22,7 @@ from robustml.errors import RequestError
 from robustml.untrusted import read_arrays, read_rows, read_yaml
 
 TRAINED = ["best.ckpt", "config.yaml", "examples.npz", "last.ckpt", "metrics.csv", "model.safetensors"]
-TRAINED += ["report.html", "results.json"]
+TRAINED += ["records.safetensors", "report.html", "results.json"]
 # These grow line by line, each of them synced, or belong to the library that writes them.
 GROWING = ("verdicts.jsonl",)
 CHECKS: dict[str, Callable[[Path], object]] = {
