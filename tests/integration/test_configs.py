@@ -25,6 +25,7 @@ from robustml.attacks import FGSM
 from robustml.commands.parts import build_attacks
 from robustml.commands.secret import with_secret
 from robustml.commands.settings import build, plain, record
+from robustml.commands.strangers import check_recorded
 from robustml.config import config_dir
 from robustml.data import Arrays, DataModule, ExtraImages
 from robustml.extraction import Defence, Extraction
@@ -88,7 +89,10 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
         config = deepcopy(config)
         with open_dict(config):
             del config["hydra"]
-        return plain(config)
+        settings = plain(config)
+        # What we record ourselves names no code that a stranger's run would be refused for.
+        check_recorded(settings | {"resume": "", "run": ""}, Path("config.yaml"), trust=False)
+        return settings
 
     yield compose
     GlobalHydra.instance().clear()
