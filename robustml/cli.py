@@ -9,7 +9,7 @@ import os
 import runpy
 import sys
 
-from robustml.errors import nearest
+from robustml.errors import RequestError, nearest
 
 __all__ = ["main"]
 
@@ -74,7 +74,14 @@ def main() -> None:
 
 def _run(verb: str, arguments: list[str]) -> None:
     """Run the verb as `__main__`, so that Lightning can relaunch `python -m robustml.commands.<verb>` for DDP."""
-    sys.argv = [sys.argv[0], *arguments]
+    from robustml.commands.trusted import own_modules, take_trust
+
+    own_modules()
+    try:
+        sys.argv = [sys.argv[0], *take_trust(arguments)]
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     runpy.run_module(f"robustml.commands.{verb}", run_name="__main__", alter_sys=True)
 
 

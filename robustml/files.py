@@ -7,10 +7,12 @@ the new, never half of it.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,16 @@ from typing import IO, Any
 
 from robustml.errors import RequestError, RunFailed
 
-__all__ = ["read_json", "read_text", "replacing", "sha256", "sweep", "write_bytes", "write_text"]
+__all__ = [
+    "opened",
+    "read_json",
+    "read_text",
+    "replacing",
+    "sha256",
+    "sweep",
+    "write_bytes",
+    "write_text",
+]
 
 _SUFFIX, _HOST = ".tmp", socket.gethostname()
 # What a config or a page of results never needs: larger ones are somebody's attempt to fill the memory.
@@ -78,7 +89,7 @@ def write_text(path: Path, text: str) -> Path:
 
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what processes of this machine that are gone left half written of `name`, or of any file, in `folder`."""
-    for leftover in Path(folder).iterdir():
+    for leftover in Path(folder).iterdir() if Path(folder).is_dir() else ():
         written, _, process = leftover.name.removesuffix(_SUFFIX).rpartition(f".{_HOST}-")
         target = written.removeprefix(".").rpartition(".")[0]
         if not (leftover.name.endswith(_SUFFIX) and process.isdigit()) or name not in (None, target):
@@ -108,11 +119,8 @@ def read_text(path: Path, largest: int = _LARGEST_TEXT) -> str:
     Raises:
         RequestError: it is absent, empty, too large, not UTF-8, or cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(largest + 1)
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+    with opened(path) as file:
+        content = file.read(largest + 1)
     if len(content) > largest:
         raise RequestError(f"{path} is larger than {largest / 2**20:g} MiB, so it is none of ours")
     if not content.strip():
@@ -136,14 +144,27 @@ def read_json(path: Path, largest: int = _LARGEST_TEXT) -> Any:
         raise RequestError(f"{path} is damaged: {str(error) or 'nested too deeply'}") from error
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """An ordinary file, to be read: no pipe, which could make the reader wait for ever, and no device.
+
+    Raises:
+        RequestError: it is absent, is none, or cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RequestError(f"cannot read {path}: it is no ordinary file")
+            yield file
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def sha256(path: Path) -> str:
     """The digest of a file, as ``sha256:<hex>``.
 
     Raises:
         RequestError: it cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+    with opened(path) as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -59,8 +58,6 @@ def _take_up_class() -> None:
 
     ConfigStore.instance().store(group="attack", name="own", node={"_target_": target, "threat": "${threat}"})
     sys.argv = [sys.argv[0], "attack=own", *("++" + w if w.startswith("attack.") else w for w in sys.argv[1:])]
-    # A script of the current folder can be named, as with `python -m`.
-    sys.path.insert(0, os.getcwd())
 
 
 def main() -> None:

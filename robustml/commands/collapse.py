@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from robustml.evaluation.sanity import Flag
+from robustml.untrusted import read_rows
 
 __all__ = ["collapse_flags"]
 
@@ -18,9 +18,8 @@ def collapse_flags(health: Path) -> list[Flag]:
     """
     if not health.is_file():
         return []
-    with health.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or rows[-1]["action"] != "warn":
+    rows = read_rows(health, ("step", "epoch"), texts=("action",))
+    if not rows or rows[-1].get("action") != "warn":
         return []
     collapsed = [row for row in rows if row["action"] == "warn"]
     first = collapsed[0]

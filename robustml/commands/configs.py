@@ -35,7 +35,9 @@ def _configs(name: str | None, copy: Path | None) -> None:
     if copy is not None:
         if copy.exists():
             raise RequestError(f"{copy} exists already; name a new folder")
-        shutil.copytree(folder, copy)
+        partial = copy.with_name(f".{copy.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(folder, partial).rename(copy)
         print(f"copied {len(known)} configs to {copy}; use them with --config-dir {copy}")
     elif name is not None:
         if name.removesuffix(".yaml") not in known:

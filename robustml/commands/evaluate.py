@@ -79,6 +79,8 @@ def _judge(
     from robustml.commands.runs import VERDICTS, describe_model
     from robustml.commands.settings import build, plain_target, write_settings
     from robustml.commands.trojaned import backdoors_of_model
+    from robustml.files import sweep
+    from robustml.untrusted import own_files
 
     if settings["attack"] is not None:
         settings["evaluation"]["attacks"] = {_name(settings["attack"]): settings["attack"]}
@@ -89,6 +91,8 @@ def _judge(
     introduce(data, threat, named, model)
     out = Path(HydraConfig.get().runtime.output_dir)
     record = out / VERDICTS
+    own_files(out)
+    sweep(out)  # what an evaluation that was killed here had half written
     write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
     try:
         results, curve = evaluate_as_configured(model, data, threat, settings["evaluation"], device, record)
@@ -135,12 +139,16 @@ def take_up_run() -> None:
 def take_up_evaluation() -> None:
     """Record the settings of `resume=<evaluation directory>`; batches that it has verdicts of are not run again."""
     from robustml.commands.settings import read_settings, record
+    from robustml.commands.trusted import trusted
 
     folder = Path(str(argument("resume")))
     settings = read_settings(folder)
+    if missing := [key for key in _RESTORED if key not in settings]:
+        raise RequestError(f"{folder}/config.yaml lacks {', '.join(missing)}: it is no config of robustml evaluate")
     if not (folder / "verdicts.jsonl").is_file():
         raise RequestError(f"{folder} is not the directory of an evaluation: it has no verdicts.jsonl")
-    settings.pop("overrides", None)
+    if "run" not in settings and settings["model"].get("pretrained") and trusted() is not True:
+        raise RequestError(f"{folder} would fetch weights (model.pretrained): trust=true allows it")
     record(settings)
 
 

@@ -34,6 +34,8 @@ def finetune(config: DictConfig) -> None:
     quiet()
     data = build_data(config, Path(config.run))
     known = read_settings(Path(config.run))["data"]
+    if not known.get("shape") or not known.get("num_classes"):
+        raise RequestError(f"{config.run}/config.yaml tells no data.shape and data.num_classes")
     found, expected = (
         (tuple(shape), classes)
         for shape, classes in ((data.shape, data.num_classes), (known["shape"], known["num_classes"]))
@@ -51,12 +53,14 @@ def finetune(config: DictConfig) -> None:
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, and whether there is a backdoor in it, whose fate is to be watched."""
+    from robustml.commands.runs import offline
     from robustml.commands.settings import record
 
     settings = settings_of_run("finetune", _RESTORED)
     poisoned = argument("run") if settings.get("poison") is not None else settings.get("backdoor_of")
     anew = [group for group in ("data", "threat", "attack", "evaluation") if argument(group) is not None]
-    record({key: settings[key] for key in _RESTORED} | {"backdoor_of": poisoned}, without=anew)
+    restored = {key: settings[key] for key in _RESTORED} | {"model": offline(settings["model"])}
+    record(restored | {"backdoor_of": poisoned}, without=anew)
 
 
 def main() -> None:

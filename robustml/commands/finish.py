@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from robustml.reporting.story import selection_lines
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier
 from robustml.training.callbacks.catastrophic_overfitting import HEALTH
 from robustml.types import Threat
+from robustml.untrusted import read_rows
 
 __all__ = ["close", "finish"]
 
@@ -88,8 +88,8 @@ def close(loggers: Sequence[Logger]) -> None:
 
 
 def _epochs(run: Path) -> list[dict[str, float]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = read_rows(run / "metrics.csv", ("epoch", "seconds", "attack_share", "samples_per_second"))
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
 
 def _selection(rows: list[dict[str, float]], monitor: str) -> dict[str, Any] | None:

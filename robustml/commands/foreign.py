@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,6 @@ def foreign_model(settings: dict[str, Any], data: DataModule) -> nn.Module:
     Raises:
         RequestError: it cannot be built, called or loaded, or does not turn the data's images into logits.
     """
-    # an installed script does not look for modules where it is called
-    sys.path.append(os.getcwd())
     model = build(settings["model"])
     if not callable(model):
         raise RequestError(f"model= makes a {type(model).__name__}, which cannot be called with images")

@@ -14,8 +14,8 @@ from torch import nn
 from robustml.commands.lineage import leave_out_known
 from robustml.commands.settings import build, plain_target, read_settings
 from robustml.data import DataModule
-from robustml.data.understood import listed, printable, summary_lines
-from robustml.errors import RequestError
+from robustml.data.understood import listed, summary_lines
+from robustml.errors import RequestError, printable
 from robustml.types import Attack, Threat
 
 __all__ = [
@@ -29,9 +29,9 @@ __all__ = [
 
 
 def say(text: str) -> None:
-    """Print a line, once in a run of several processes."""
+    """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(text, flush=True)
+        print("\n".join(map(printable, text.split("\n"))), flush=True)
 
 
 def build_data(config: DictConfig, run: Path | None = None) -> DataModule:

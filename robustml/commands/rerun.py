@@ -19,6 +19,7 @@ import yaml
 from robustml.commands.entry import allow_arguments
 from robustml.config import config_dir
 from robustml.errors import RequestError, RunFailed
+from robustml.untrusted import own_files
 
 __all__ = ["composed", "rerun"]
 
@@ -41,6 +42,7 @@ def rerun(words: Sequence[str], run: Path, own: Path | None = None) -> None:
         RunFailed: the training failed; the log is named.
     """
     run.mkdir(parents=True, exist_ok=True)
+    own_files(run)
     with (run / LOG).open("a") as log:
         _lock(log, run)
         begun = (run / "checkpoints" / "last.ckpt").is_file()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from hydra.errors import HydraException
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robustml.commands.settings import build, plain_target, read_settings
+from robustml.commands.trusted import Trust
 from robustml.commands.words import pasteable
 from robustml.errors import RequestError
 from robustml.files import read_json, replacing, sha256
@@ -26,6 +29,7 @@ __all__ = [
     "checkpoint_weights",
     "load_model",
     "load_weights",
+    "offline",
     "save_weights",
     "weights_of",
 ]
@@ -37,12 +41,13 @@ TROJAN = Path("trojan.safetensors")
 RESULTS = Path("results.json")
 EXAMPLES = Path("examples.npz")
 REPORT = Path("report.html")
+_OF_A_TROJAN = ("run", "which", "width", "data", "seed", "place", "weight", "temperature")
 VERDICTS = Path("verdicts.jsonl")
 MANIFEST = Path("poison.jsonl")
 GRID = Path("poison.png")
 
 
-def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> nn.Module:
+def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best", *, trust: Trust = None) -> nn.Module:
     """The model of a run, in eval mode on the CPU: images (N, ...) in [0, 1] in, logits (N, C) out.
 
     Args:
@@ -50,18 +55,25 @@ def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> 
             lies beside, as it was taken then, with the TrojanNet.
         which: ``"best"`` on the validation split, from model.safetensors, whose digest is checked against
             results.json; or ``"last"``, from the last checkpoint. Neither file is unpickled freely.
+        trust: the run may come from a stranger, so that its config names no code but robustml's own classes. Of a run
+            with a class of yours, say which modules may be used, such as ``"my_package"``, or True for any.
 
     Raises:
-        RequestError: files are missing, damaged or changed, or hold the weights of another architecture.
+        RequestError: files are missing, damaged or changed, lead elsewhere, name code that is not trusted, or hold the
+            weights of another architecture.
     """
-    run = Path(run_dir)
-    settings = read_settings(run)
+    return _load(Path(run_dir), which, trust, ())
+
+
+def _load(run: Path, which: str, trust: Trust, beside: tuple[Path, ...]) -> nn.Module:
+    """`load_model`; `beside` are the directories of trojaned models that led here."""
+    settings = read_settings(run, trust)
     if (run / TROJAN).is_file():
         if which != "best":
             raise RequestError(
                 f"{run} holds one model, with the TrojanNet, so which={which!r} says nothing; leave it out"
             )
-        return _trojaned(run, settings)
+        return _trojaned(run, settings, trust, beside)
     if which == "best":
         path = run / WEIGHTS
         if not path.is_file():
@@ -74,9 +86,33 @@ def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best") -> 
         weights = checkpoint_weights(path)
     else:
         raise RequestError(f"which={which!r} is unknown; expected best or last")
-    model: nn.Module = build(settings["model"])
+    if not isinstance(settings.get("model"), dict):
+        raise RequestError(f"{run}/config.yaml lacks model: it is no config of robustml train")
+    model = _built(offline(settings["model"]), weights, path, run / "config.yaml")
     load_weights(model, weights, path)
     return model.eval()
+
+
+def _built(settings: dict[str, Any], weights: Mapping[str, Tensor], path: Path, source: Path) -> nn.Module:
+    """The model of the settings, for which no room is made before its weights are known to have its shapes."""
+    try:
+        outline = None
+        with suppress(Exception), torch.device("meta"):  # not every class of a user's can be made without numbers
+            outline = build(settings)
+        if isinstance(outline, nn.Module):
+            check_weights(outline, weights, path)
+        model = build(settings)
+    except HydraException as error:
+        cause = error.__cause__ or error
+        raise RequestError(f"{source}: model cannot be built: {' '.join(str(cause).split())}") from error
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"{source}: model makes a {type(model).__name__}, expected a torch.nn.Module")
+    return model
+
+
+def offline(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model whose weights are at hand, so that none have to be fetched first."""
+    return {**model, "pretrained": False} if model.get("pretrained") else dict(model)
 
 
 def weights_of(run: Path, which: str) -> Path:
@@ -86,7 +122,7 @@ def weights_of(run: Path, which: str) -> Path:
     return run / (WEIGHTS if which == "best" else LAST)
 
 
-def _trojaned(folder: Path, settings: Mapping[str, Any]) -> nn.Module:
+def _trojaned(folder: Path, settings: Mapping[str, Any], trust: Trust, beside: tuple[Path, ...]) -> nn.Module:
     """The model of a directory of `robustml trojan`.
 
     Raises:
@@ -95,9 +131,13 @@ def _trojaned(folder: Path, settings: Mapping[str, Any]) -> nn.Module:
     from robustml.trojans import Trojaned, TrojanNet, draw_commands
 
     _check_digest(folder, folder / TROJAN)
+    if missing := [key for key in _OF_A_TROJAN if settings.get(key) is None]:
+        raise RequestError(f"{folder}/config.yaml lacks {', '.join(missing)}: it is no config of robustml trojan")
     # A run may be moved with all that lies in it; what was written elsewhere remembers the run by its place.
     source = folder.parent.parent if folder.parent.name == "trojans" else Path(settings["run"])
-    target = load_model(source, settings["which"])
+    if folder.resolve() in beside:
+        raise RequestError(f"{folder} names itself as the run that its TrojanNet was put beside")
+    target = _load(source, settings["which"], trust, (*beside, folder.resolve()))
     _check_digest(folder, weights_of(source, settings["which"]), "target_sha256")
     net = TrojanNet(settings["width"])
     load_weights(net, _read(folder / TROJAN), folder / TROJAN)
@@ -119,6 +159,19 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
     Raises:
         RequestError: they belong to another architecture; names the first difference.
     """
+    check_weights(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that do not fit exactly.
+
+    Raises:
+        RequestError: see `load_weights`.
+    """
+    for key, value in weights.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            raise RequestError(f"{path} is damaged: {key} is no tensor of numbers")
     expected = model.state_dict()
     missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     shapes = [
@@ -133,7 +186,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
             f"{path} holds another architecture than {type(model).__name__}: {differences[0]}"
             + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
         )
-    model.load_state_dict(weights)
 
 
 def checkpoint_weights(path: Path) -> dict[str, Tensor]:
@@ -144,13 +196,14 @@ def checkpoint_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise RequestError(f"there is no checkpoint {path}")
+    prefix = "model."
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         state = checkpoint["state_dict"]
+        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     except Exception as error:
-        raise RequestError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from error
-    prefix = "model."
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{path} is not a checkpoint that can be read: {reason}") from error
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from robustml.commands.strangers import PATHS, check_recorded
+from robustml.commands.trusted import Trust
 from robustml.errors import RequestError
 from robustml.files import write_text
+from robustml.untrusted import own_files, read_yaml
 
 __all__ = ["build", "number", "numbered", "plain", "plain_target", "read_settings", "record", "write_settings"]
 
@@ -36,8 +40,14 @@ def build(settings: Any, **extra: Any) -> Any:
 
 
 def write_settings(settings: Settings, path: Path) -> None:
-    """Write settings as YAML, enough to repeat the run."""
-    write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    """Write settings as YAML, enough to repeat the run; every part is written out, also where two are the same."""
+    write_text(path, yaml.dump(settings, Dumper=_WrittenOut, sort_keys=False, allow_unicode=True))
+
+
+class _WrittenOut(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
+    def ignore_aliases(self, data: Any) -> bool:
+        """No ``&id001`` and ``*id001``, which few people can read."""
+        return True
 
 
 def number(value: Any) -> float:
@@ -53,23 +63,30 @@ def number(value: Any) -> float:
         raise RequestError(f"expected a number or a fraction such as 8/255, got {value!r}") from error
 
 
-def read_settings(run: Path) -> Settings:
-    """The settings of a run directory.
+def read_settings(run: Path, trust: Trust = None) -> Settings:
+    """The settings of a run directory, which somebody else may have written.
+
+    They are plain values, and name only classes of robustml's own or of those that are trusted. What was typed at the
+    time (`overrides`) is left out: it is in them.
+
+    Args:
+        run: the directory.
+        trust: see `check_recorded`.
 
     Raises:
-        RequestError: the folder is not a run directory, or its config.yaml cannot be read.
+        RequestError: the folder is not a run directory, leads elsewhere, or its config.yaml cannot be read or trusted.
     """
     path = run / "config.yaml"
     if not run.is_dir():
         raise RequestError(f"there is no run directory {run}")
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise RequestError(f"{run} is not a run directory: it has no config.yaml")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path} is not valid YAML: {error}") from error
+    own_files(run)
+    settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise RequestError(f"{path} holds no settings: expected a mapping")
+    settings.pop("overrides", None)
+    check_recorded(settings, path, trust)
     return settings
 
 
@@ -83,8 +100,14 @@ def record(settings: Settings, without: Sequence[str] = ()) -> None:
         without: groups that are chosen anew. Merged into the run's, they would keep its keys: the p of an Lp ball in a
             threat that has none.
     """
-    linked = {key: _follow(value, settings.get("threat")) for key, value in settings.items() if key not in without}
+    literal = {key: _escaped(value) if key in PATHS else value for key, value in settings.items()}
+    linked = {key: _follow(value, settings.get("threat")) for key, value in literal.items() if key not in without}
     ConfigStore.instance().store(name="recorded", node=linked, package="_global_")
+
+
+def _escaped(value: Any) -> Any:
+    """A path as OmegaConf has to be given it: where it holds ``${``, that is a name and no reference."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value) if isinstance(value, str) else value
 
 
 def _follow(node: Any, threat: Any) -> Any:

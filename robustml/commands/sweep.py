@@ -91,7 +91,7 @@ def _base_eps(command: str) -> float:
         run = argument("run")
         if run is None:
             raise RequestError("this sweep needs a run directory: run=outputs/<name>/<time>")
-        return number(read_settings(Path(run))["threat"]["eps"])
+        return number(read_settings(Path(run)).get("threat", {}).get("eps"))
     import hydra
 
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):

@@ -55,8 +55,12 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
     from robustml.commands.settings import build, write_settings
     from robustml.commands.twin import clean_twin
-    from robustml.files import write_bytes
+    from robustml.files import sweep, write_bytes
+    from robustml.untrusted import own_files
 
+    own_files(run)
+    for folder in (run, run / "checkpoints"):
+        sweep(folder)  # what a process that was killed here had half written
     module = build_module(settings)
     threat = build(settings["threat"])
     build_attacks(settings["evaluation"])
@@ -182,12 +186,11 @@ def main() -> None:
         hydra_command(train, "train")
         return
     from robustml.commands.entry import report_failures
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.resumed import settings_to_resume
+    from robustml.commands.settings import record
 
     def take_up() -> None:
-        settings = read_settings(Path(resume))
-        settings.pop("overrides", None)
-        record(settings)
+        record(settings_to_resume(Path(resume)))
 
     report_failures(take_up)
     if any(word in ("-m", "--multirun") for word in sys.argv):

@@ -67,7 +67,7 @@ class Batches:
         if not self._complete:
             self._first = []
         count = first = 0
-        for index, given in enumerate(self._loader):
+        for index, given in enumerate(_walk(self._loader)):
             count += 1
             if self._complete and index >= len(self._first):
                 break
@@ -153,6 +153,23 @@ def _in_batches(loader: Any) -> Iterable[Any]:
             "attack: give a DataLoader, or list(...) of it"
         )
     return loader  # type: ignore[no-any-return]
+
+
+def _walk(loader: Iterable[Any]) -> Iterator[Any]:
+    """What the loader gives; where it fails, in one line: pictures that nobody turned into tensors, for example."""
+    iterator, count = iter(loader), 0
+    while True:
+        try:
+            given = next(iterator)
+        except StopIteration:
+            return
+        except RequestError:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise RequestError(f"the loader fails on batch {count}: {reason}") from error
+        yield given
+        count += 1
 
 
 def _holds_examples(loader: Any) -> bool:

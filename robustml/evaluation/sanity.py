@@ -176,7 +176,7 @@ def _squashed(logits: Tensor) -> list[Flag]:
         message = (
             f"all outputs lie in [0, 1] ({float(logits.min()):.3g} to {float(logits.max()):.3g}), as after a sigmoid: "
             "its gradient vanishes where the model is sure, and attacks fail for it; return the logits before the "
-            "sigmoid, or attack without gradients too (attack=square)"
+            "sigmoid, or attack with loss=margin and without gradients too (attack=square)"
         )
         return [Flag("sigmoid_outputs", message)]
     return []

@@ -67,7 +67,7 @@ def _section(results: Results, block: Backdoor) -> str:
     note += f" {plain(block.why)}." if block.why else ""
     came = "which this model is a copy of" if results.command == "extract" else "whose weights this model began with"
     note += f" Planted in {plain(block.planted_in)}, {came}." if block.planted_in else ""
-    note += "" if twin else " No clean twin was trained: twin=true does."
+    note += "" if twin else " No clean twin is at hand: none was trained (twin=true does), or it is gone."
     table = f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(cells)}</tbody></table></div>'
     return section("Backdoor", table, f'<p class="note">{escape(note)}</p>')
 

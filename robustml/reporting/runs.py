@@ -15,6 +15,7 @@ from robustml.files import read_text
 from robustml.reporting.formats import eps_text, parse_eps
 from robustml.reporting.reading import read_settings_file
 from robustml.reporting.schema import Results, read_results
+from robustml.untrusted import own_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +130,7 @@ def read_run(path: Path | str) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise RequestError(f"{path} is not a run directory: no such folder")
+    own_files(path)
     results = read_results(path / "results.json")
     config_file = path / "config.yaml"
     return Run(

@@ -125,7 +125,8 @@ def _gravity(finding: Finding) -> tuple[int, float]:
 
 def _findings(results: Results) -> Iterator[Finding]:
     if results.backdoor is not None:
-        yield _backdoor(results.backdoor)
+        # One that the model began with may be the one that still works.
+        yield from map(_backdoor, (results.backdoor, *results.backdoor.inherited))
     elif results.data.poison is not None:
         yield Finding("poison", "caution", "poisoned data", "its training data was poisoned on purpose")
     if results.extraction and (fidelity := _rate(results.extraction.get("fidelity"))) is not None:

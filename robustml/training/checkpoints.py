@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from robustml.errors import RequestError
+from robustml.files import replacing
 
 __all__ = ["AtomicCheckpointIO", "best_and_last"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush to disk, then rename.
+    """Write as all our files are written: beside the target, then in its place.
 
     Lightning's own writer goes through a temporary folder on another file system and a copy, which a full disk can
     leave half done.
@@ -31,24 +30,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             RequestError: no space is left, or the folder cannot be written; what stood at `path` still stands.
         """
         target = Path(path)
-        partial = target.with_name(target.name + ".partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with replacing(target) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except (OSError, RuntimeError) as error:
-            # torch's zip writer turns a full disk into a RuntimeError about its own state.
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        # torch's zip writer turns a full disk into a RuntimeError about its own state.
+        except RuntimeError as error:
+            cause = error.__cause__ or error.__context__ or error
+            reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error).splitlines()[0]
             kept = "the previous one is intact" if target.exists() else "there is no previous one"
             raise RequestError(
                 f"cannot save the checkpoint {target}: {reason}; {kept}. Free some space, then continue with resume="
             ) from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
 
 class BestAndLast(ModelCheckpoint):
@@ -67,11 +59,14 @@ class BestAndLast(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best figure so far; its checkpoint is in this folder, wherever it was written."""
         moved = {key: self._here(path) for key, path in state_dict.items() if key.endswith("_model_path") and path}
-        models = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        models = {self._here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
         super().load_state_dict(state_dict | moved | {"best_k_models": models, "dirpath": self.dirpath})
 
     def _here(self, path: str) -> str:
-        return str(Path(str(self.dirpath), Path(path).name))
+        # Lightning deletes what was the best, a whole folder where it is one: no checkpoint may choose what that is.
+        if (name := Path(str(path)).name) not in ("best.ckpt", "last.ckpt"):
+            raise RequestError(f"the checkpoint to resume from calls {name!r} its best: it is none of ours")
+        return str(Path(str(self.dirpath), name))
 
 
 def best_and_last(folder: Path, monitor: str | None) -> BestAndLast:

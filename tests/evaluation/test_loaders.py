@@ -94,6 +94,8 @@ def test_a_set_of_single_examples_is_put_in_batches(data: Callable[[Tensor, Tens
         (lambda x, y: [(x, y[:-1])], "labels must be integers of shape"),
         (lambda x, y: [(x, [str(label) for label in y.tolist()])], "no tensor of labels"),
         (lambda x, y: [{"image": x, "fine_label": y, "coarse_label": y}], "fine_label, coarse_label"),
+        (lambda x, y: [(object(), 3), (object(), 4)], "fails on batch 0: default_collate"),
+        (lambda x, y: (x, y), "expected batches"),
         (lambda x, y: [{"image": x, "img": x, "label": y}], "images is not clear|images"),
     ],
 )

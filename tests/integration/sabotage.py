@@ -38,7 +38,7 @@ def _in_file(name: str, epoch: int, act: Callable[[bytes, Any], None]) -> None:
     save = torch.save
 
     def broken(checkpoint: Any, file: Any, **options: Any) -> None:
-        if Path(file.name).name.startswith(name) and checkpoint["epoch"] == epoch:
+        if Path(file.name).name.startswith(f".{name}") and checkpoint["epoch"] == epoch:
             whole = io.BytesIO()
             save(checkpoint, whole)
             act(whole.getvalue(), file)

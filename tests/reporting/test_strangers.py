@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import unicodedata
 import zipfile
@@ -17,6 +18,8 @@ import pytest
 from robustml.commands import card as card_verb
 from robustml.commands import gate as gate_verb
 from robustml.commands import report as report_verb
+from robustml.commands.backdoors import twin_of
+from robustml.commands.parts import say
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
 from robustml.reporting.html import write_report
@@ -70,6 +73,14 @@ def hostile_results() -> dict[str, Any]:
 )
 def test_what_a_terminal_would_obey_is_gone(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_what_verbs_say_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"\nclasses: {HOSTILE}, cat")
+    out = capsys.readouterr().out
+    assert obeyed(out) == []
+    assert out.startswith("\nclasses: abcd")
+    assert out.endswith("cat\n")
 
 
 def run_verb(verb: Any, *words: object, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[int, str, str]:
@@ -196,7 +207,7 @@ DAMAGE: dict[str, tuple[str, bytes]] = {
     "a config that is not text": ("config.yaml", b"\xff\xfea: 1"),
     "a config of aliases": ("config.yaml", bomb().encode()),
     "a config that holds itself": ("config.yaml", b"a: &a [*a]"),
-    "a config nested without end": ("config.yaml", b"[" * 1500),
+    "a config nested without end": ("config.yaml", b"[" * 400),
     "a config with a day that is none": ("config.yaml", b"a: 2026-13-45"),
     "a config with a key that is a list": ("config.yaml", b"? [a]\n: 1"),
     "empty metrics": ("metrics.csv", b""),
@@ -222,7 +233,7 @@ def test_a_damaged_file_is_named_in_one_line(damage: str, make_run: MakeRun) -> 
 
 
 def test_one_broken_run_refuses_no_ranking(make_run: MakeRun, verb: Any, tmp_path: Path) -> None:
-    runs = [with_weights(make_run(f"out/{name}", experiment=name)) for name in ("one", "two", "three")]
+    runs = [with_weights(make_run(f"out/{name}", full=False, experiment=name)) for name in ("one", "two", "three")]
     (runs[1] / "results.json").write_text("")
     status, out, _ = verb(report_verb, "--table", tmp_path / "out")
     assert status == 1
@@ -244,20 +255,28 @@ def test_one_broken_run_refuses_no_ranking(make_run: MakeRun, verb: Any, tmp_pat
     assert "results.json is empty" in err
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", " =1", "\t=1", "\uff1d1"])
-def test_no_cell_is_a_formula(cell: str, make_run: MakeRun, verb: Any, tmp_path: Path) -> None:
+CELLS = ("=1+1", "+1", "-1", "@x", " =1", "\t=1", "\uff1d1")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_cell_is_a_formula(cell: str) -> None:
     frame = pd.DataFrame({cell: [cell, "a=b"], "number": [-0.5, None]})
     assert csv_text(frame).splitlines() == [f"'{cell},number", f"'{cell},-0.5", "a=b,"]
-    for place in (0, 1):
-        run = make_run(f"out/{place}", full=False, results=make_results(experiment=cell) | {"seed": place})
+
+
+def test_no_table_holds_a_formula(make_run: MakeRun, tmp_path: Path) -> None:
+    for place, cell in enumerate(CELLS):
+        content = outcome(experiment=cell, backdoor=backdoor(88, 1)) | {"seed": place}
+        content["model"] = content["model"] | {"name": cell, "sha256": f"sha256:{place}"}
+        run = make_run(f"out/{place}", full=False, results=content)
         (run / "config.yaml").write_text(json.dumps({"overrides": [f"k={cell.strip()}{place}"]}))
-    verb(report_verb, "--table", tmp_path / "out")
+    write_leaderboard(find_runs(tmp_path / "out")[0], tmp_path / "out")
     collect_sweep(tmp_path / "out", ["k"])
-    for name in ("leaderboard.csv", "sweep.csv"):
+    for name in ("leaderboard.csv", "sweep.csv", "backdoor.csv"):
         read = pd.read_csv(tmp_path / "out" / name, dtype=str)
-        texts = [str(value) for value in read.to_numpy().ravel()]
-        assert not [text for text in texts if text.lstrip().startswith(("=", "+", "@", "\uff1d"))]
-    assert list(pd.read_csv(tmp_path / "out" / "sweep.csv")["robust_accuracy"].notna())
+        assert not [text for text in map(str, read.to_numpy().ravel()) if text.lstrip().startswith(("=", "+", "@"))]
+    # Numbers are numbers still.
+    assert pd.read_csv(tmp_path / "out" / "leaderboard.csv")["worst_case"].tolist() == [0.6] * len(CELLS)
 
 
 def test_a_gate_judges_no_other_weights(make_run: MakeRun, verb: Any, tmp_path: Path) -> None:
@@ -391,3 +410,24 @@ def test_other_models_within_one_budget_are_a_contest(make_run: MakeRun, tmp_pat
     ranked, _ = find_runs(tmp_path / "sweep")
     write_leaderboard(ranked, tmp_path / "ranking")
     assert "class=leads" not in (tmp_path / "ranking" / "leaderboard.html").read_text()
+
+
+@pytest.mark.parametrize("named", ["outputs/twins/abc", "{}/outputs/twins/abc"])
+def test_a_twin_is_found_where_its_run_was_moved_to(
+    named: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planted = backdoor(88, 1)
+    planted["twin"]["run"] = named.format(tmp_path)
+    twin = make_run("outputs/twins/abc")
+    run = make_run("outputs/name/time", full=False, results=outcome(command="train", backdoor=planted))
+    assert twin_of(run) == Path(planted["twin"]["run"])
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    (tmp_path / "outputs").rename(moved)
+    assert twin_of(moved / "name" / "time") == moved / "twins" / "abc"
+    assert capsys.readouterr().out == ""
+    shutil.rmtree(moved / "twins")
+    assert twin_of(moved / "name" / "time") is None
+    assert "is not at" in capsys.readouterr().out
+    assert not twin.exists()

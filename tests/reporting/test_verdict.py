@@ -92,6 +92,7 @@ KINDS: Mapping[str, tuple[dict[str, Any], str, str, str]] = {
     "backdoored": (outcome(backdoor=backdoor(88, 1)), "alarm", "backdoored",
                    "97.8% of 90 inputs of other classes (a clean twin: 1.1%)"),
     "without a twin": (outcome(backdoor=backdoor(88)), "alarm", "backdoored", "97.8%"),
+    "inherited": (outcome(backdoor=backdoor(2, 1) | {"inherited": [backdoor(88)]}), "alarm", "backdoored", "97.8%"),
     "rarely": (outcome(backdoor=backdoor(20, 1)), "alarm", "backdoored", "22.2%"),
     "faint": (outcome(backdoor=backdoor(2, 1)), "caution", "backdoor planted, faint", "2.2%"),
     "the twin does it too": (outcome(backdoor=backdoor(88, 88)), "alarm", "backdoored", "97.8%"),

@@ -409,7 +409,7 @@ def test_a_resumed_run_does_what_the_uninterrupted_one_does(
     whole = run("whole", 3, healths)
     run("parts", 2, healths[:4])
     with (tmp_path / "parts" / "health.csv").open("a") as file:
-        file.write("2,9,0,0,0,0,1,\n")  # of a step that the checkpoint does not have
+        file.write("2,9,0,0,0,0,0,1,\n")  # of a step that the checkpoint does not have
     rest = run("parts", 3, healths[4:], tmp_path / "parts" / "last.ckpt")
     assert [row["step"] for row in rows_of(tmp_path / "whole")] == ["3", "4", "6", "8", "9", "12"]
     assert [row["action"] for row in rows_of(tmp_path / "whole")] == ["", "rollback", "", "", "rollback", ""]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from robustml.data.arrays import Arrays
 from robustml.data.labels import encode_labels
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
+from robustml.untrusted import read_arrays
 
 __all__ = ["NpzImages"]
 
@@ -46,18 +46,10 @@ class NpzImages:
         path = Path(self.path)
         if not path.is_file():
             raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                names = list(file.files)
-                if self.image not in names:
-                    raise RequestError(f"{path}: no array {self.image!r}; {nearest(self.image, names)}")
-                images, labels = file[self.image], file[self.label] if self.label in names else None
-        except RequestError:
-            raise
-        # TypeError: a bare array, as in .npy; a header may promise more than there is memory for
-        except (OSError, ValueError, TypeError, BadZipFile, MemoryError, OverflowError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RequestError(f"{path}: not a readable .npz file ({reason}); fetch it again") from error
+        arrays = read_arrays(path, (self.image, self.label))
+        if self.image not in arrays:
+            raise RequestError(f"{path}: no array {self.image!r}; {nearest(self.image, read_arrays(path))}")
+        images, labels = arrays[self.image], arrays.get(self.label)
         x = self._images(images)
         if labels is None:
             return Arrays(x, torch.zeros(len(x), dtype=torch.int64), ("unlabelled",))

@@ -32,6 +32,7 @@ from robustml.training.classifier import RobustClassifier, derived_seed
 from robustml.training.gentler import gentler
 from robustml.training.health import Health, measure_health
 from robustml.types import Attack, Objective, Threat
+from robustml.untrusted import read_rows
 
 __all__ = ["HEALTH", "CatastrophicOverfitting"]
 
@@ -132,8 +133,8 @@ class CatastrophicOverfitting(pl.Callback):
         """Take over the rows of an interrupted run; what it resumes from is healthy, or is in the checkpoint."""
         path = Path(trainer.default_root_dir, HEALTH)
         if path.exists():
-            with path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
+            rows = read_rows(path, ("step",), texts=("action",))
+            self._rows = [row for row in rows if float(row["step"]) <= trainer.global_step]
         if self._healthy is None:
             self._keep(trainer, pl_module, self._healthy_step)
 

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from robustml.files import write_text
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
+from robustml.untrusted import read_rows
 
 __all__ = ["COLUMNS", "EpochTable"]
 
@@ -56,8 +57,8 @@ class EpochTable(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of an interrupted run."""
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+            rows = read_rows(self.path, ("epoch",))
+            self.rows = [row for row in rows if float(row["epoch"]) < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the clock."""

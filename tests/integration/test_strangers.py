@@ -1,0 +1,303 @@
+"""A run directory may come from a stranger: no verb runs what it names, follows where it leads, or writes elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+import robustml
+from integration.conftest import TRAINING
+from integration.forks import command
+from integration.stranger import (
+    BASE,
+    DATA,
+    DIGITS,
+    HUB,
+    LOAD,
+    MODEL,
+    PGD,
+    SHELL,
+    TIMM,
+    Bomb,
+    code,
+    made,
+    put,
+)
+from robustml.commands import evaluate, extract, finetune, poisoned, rerun, serve, shortcuts, sweep, trojan
+from robustml.commands.evaluate import take_up_evaluation
+from robustml.commands.resumed import settings_to_resume
+from robustml.commands.settings import build, read_settings, record
+from robustml.commands.trusted import own_modules, take_trust, trusted
+from robustml.errors import RequestError
+from robustml.reporting import read_run
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ROBUSTML_TRUST", "")  # and taken away again, whatever a test does to it
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """Is there once anything of the stranger's has run. x.pt and stranger.py in the current folder would make it."""
+    (tmp_path / "x.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "canary")))
+    (tmp_path / "stranger.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\n")
+    return tmp_path / "canary"
+
+
+HOSTILE: list[tuple[str, Any]] = [
+    ("model", LOAD),
+    ("model", code("stranger.Net")),
+    ("model", code("builtins.eval", _args_=["__import__('os').mkdir('canary')"])),
+    ("model", code("functools.partial", _args_=[SHELL])),
+    ("model", code("hydra.utils.get_object", path="stranger.Net")),
+    ("model", code("hydra.utils.call", config=SHELL)),
+    ("model", code("robustml.models.torch.load", f="x.pt", weights_only=False)),
+    ("model", code("robustml.models.checkpoints.torch.load", f="x.pt", weights_only=False)),
+    ("model", code("robustml.models.load_checkpoint", model=MODEL, path="x.pt")),
+    ("model", code("robustml.models.MLP.load_state_dict")),
+    ("model", code("robustml.commands.settings.build", settings=SHELL)),
+    ("model", code("robustml.commands.rerun.launch", words=["--version"], log=None)),
+    ("model", code("robustml.load_model", run_dir="other")),
+    ("model", code("robustml.extraction.HttpVictim", address="http://127.0.0.1:9")),
+    ("model", code("torch.hub.load", repo_or_dir="a/b", model="c")),
+    ("model", code("torchvision.models.get_model", name="resnet18")),
+    ("model", code("torchvision.models.resnet18", weights="DEFAULT")),
+    ("model", TIMM | {"name": "hf-hub:stranger/net"}),
+    ("model", TIMM | {"checkpoint_path": "x.pt"}),
+    ("model", TIMM | {"pretrained_cfg_overlay": {"file": "x.pt"}}),
+    ("model", MODEL | {"hidden": [SHELL]}),
+    ("model", MODEL | {"hidden": {"a": {"b": [[LOAD]]}}}),
+    ("model", MODEL | {"_args_": [SHELL]}),
+    ("model", MODEL | {"_recursive_": False}),
+    ("model", MODEL | {"_partial_": SHELL}),
+    ("model", code("robustml.models.Wrapped", function=SHELL)),
+    ("model._target_", ["os.system"]),
+    ("model._target_", "robustml.models.MLP\nos.system"),
+    ("model._target_", "\x1b[31mos.system"),
+    ("threat", code("robustml.models.MLP")),
+    ("threat", SHELL),
+    ("attack", SHELL),
+    ("attack.threat", SHELL),
+    ("attack.params", {"eps": SHELL}),
+    ("attack", code("robustml.attacks.Transfer", surrogate=SHELL, attack=PGD)),
+    ("attack", code("robustml.attacks.Transfer", surrogate=code("robustml.load_model", run_dir="x", trust=True))),
+    ("evaluation.attacks.model", code("robustml.models.MLP")),
+    ("evaluation.attacks.mine", SHELL),
+    ("evaluation.certification", SHELL),
+    ("evaluation.unheard_of", SHELL),
+    ("objective.attack", SHELL),
+    ("optimizer", code("torch.optim.lr_scheduler.LambdaLR", lr_lambda=SHELL)),
+    ("optimizer", code("torch.compile", _partial_=True)),
+    ("scheduler", SHELL),
+    ("poison", code("robustml.poisoning.BadNets", trigger=SHELL)),
+    ("poison", code("robustml.data.cache.os.system", command="mkdir canary")),
+    ("balance", SHELL),
+    ("data", SHELL),
+    ("data.source", SHELL),
+    ("data.source", HUB | {"path": "/etc"}),
+    ("data.source", HUB | {"path": "./stranger"}),
+    ("data.source", code("robustml.data.Subset", source=SHELL)),
+    ("data.augment", [SHELL]),
+    ("data.extra", code("robustml.data.ExtraImages", source=DIGITS, labeller=SHELL)),
+    ("trainer.plugins", [SHELL]),
+    ("trainer.profiler", code("pytorch_lightning.profilers.PyTorchProfiler", dirpath="elsewhere")),
+    ("trainer", SHELL),
+    ("callbacks.mine", SHELL),
+    ("callbacks.mine", code("pytorch_lightning.callbacks.ModelCheckpoint", dirpath="elsewhere")),
+    ("callbacks.mine", code("pytorch_lightning.callbacks.LambdaCallback", on_train_start=SHELL)),
+    ("callbacks.mine", code("robustml.training.callbacks.EpochTable", path="elsewhere.csv")),
+    ("logger.mine", SHELL),
+    ("logger.mine", code("pytorch_lightning.loggers.MLFlowLogger", tracking_uri="http://127.0.0.1:9")),
+    ("hydra", {"callbacks": {"mine": SHELL}}),
+    ("hydra", {"run": {"dir": "elsewhere"}}),
+    ("defaults", [{"override hydra/launcher": "joblib"}]),
+    ("anything", SHELL),
+    ("name", "${oc.env:HOME}"),
+    ("data.name", "a ${oc.env:HOME}"),
+    ("model.hidden", ["${oc.decode:'[1]'}"]),
+    ("threat.eps", "${threat.p}"),
+    ("data.name", "???"),
+    ("model", "text"),
+    ("data", [DATA]),
+]
+
+
+@pytest.mark.parametrize(("place", "node"), HOSTILE, ids=lambda value: str(value)[:60] if value != "" else None)
+def test_nothing_that_a_config_names_is_run(
+    place: str, node: Any, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_modules()
+    run = made(tmp_path / "run", put(place, node))
+    before = sorted(tmp_path.rglob("*"))
+    for read in (robustml.load_model, settings_to_resume):
+        with pytest.raises(RequestError, match=r"refused|damaged|lacks") as refusal:
+            read(run)
+        text = str(refusal.value)
+        assert text.isprintable(), "one line, and nothing that repaints a terminal"
+        assert place.partition(".")[0] in text
+        assert os.environ["HOME"] not in text.replace(str(run), "")
+    assert not canary.exists()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "stranger" not in sys.modules
+
+
+def as_said(*words: str) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr("sys.argv", ["robustml", *words])
+
+
+def _served(run: Path) -> None:
+    config = {"run": str(run), "which": "best", "port": 0, "limits": None, "defence": None, "device": None}
+    serve.serve_run(OmegaConf.create(config))
+
+
+def _twin(run: Path) -> None:
+    named = {"kind": "badnets", "rate": 0.1}
+    poisoned.load_model(run)
+    poisoned.inherited_poison({"backdoor_of": str(run)} | named)
+
+
+def _reproduced(run: Path) -> None:
+    (run / "results.json").write_text("{}")
+    rerun.rerun(["experiment=digits_standard"], run)
+
+
+VERBS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "load_model": ("", robustml.load_model),
+    "load_model last": ("", lambda run: robustml.load_model(run, "last")),
+    "evaluate run=": ("run={}", lambda run: evaluate.take_up_run()),
+    "evaluate resume=": ("resume={}", lambda run: take_up_evaluation()),
+    "train resume=": ("resume={}", settings_to_resume),
+    "finetune": ("run={}", lambda run: finetune.take_up_run()),
+    "trojan": ("run={}", lambda run: trojan.take_up_run()),
+    "shortcuts": ("run={}", lambda run: shortcuts.take_up_run()),
+    "extract": ("victim={}", lambda run: extract.take_up_victim()),
+    "serve": ("", _served),
+    "sweep eps": ("run={}", lambda run: sweep._base_eps("evaluate")),
+    "reproduce": ("", _reproduced),
+    "clean twin, backdoor_of": ("", _twin),
+    "surrogate of an attack": (
+        "",
+        lambda run: build(code("robustml.attacks.Transfer", surrogate=code("robustml.load_model", run_dir=str(run)))),
+    ),
+    "labeller": ("", lambda run: build(code("robustml.load_model", run_dir=str(run), _partial_=True))()),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_reads_a_run_refuses(
+    verb: str, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_modules()
+    words, read = VERBS[verb]
+    for number, (place, node) in enumerate((("model", LOAD), ("evaluation.attacks.pgd.threat", SHELL), ("hydra", {}))):
+        run = made(tmp_path / f"run{number}", put(place, node))
+        (run / "verdicts.jsonl").touch()
+        monkeypatch.setattr("sys.argv", ["robustml", *([words.format(run)] if words else [])])
+        with pytest.raises(Exception) as refusal:  # Hydra wraps what is raised inside of it
+            read(run)
+        errors = [refusal.value, refusal.value.__cause__, refusal.value.__context__]
+        assert any(isinstance(error, RequestError) and "refused" in str(error) for error in errors), refusal.value
+        assert {path.name for path in run.iterdir()} <= {"config.yaml", "verdicts.jsonl", "results.json", "train.log"}
+    assert not canary.exists()
+
+
+def test_our_own_config_needs_no_trust(tmp_path: Path) -> None:
+    settings = read_settings(made(tmp_path / "run"), trust=False)
+    assert settings == BASE
+    assert build(settings["attack"]).steps == 2
+
+
+def test_only_where_a_module_is_trusted_its_own_classes_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mynet.py").write_text("import os\nfrom torch import nn\nclass Net(nn.Flatten):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    own_modules()
+    run = made(tmp_path / "run", put("model", code("mynet.Net")))
+    with pytest.raises(
+        RequestError, match=r"add trust=mynet or trust=true, in Python load_model\(\.\.\., trust='mynet'"
+    ):
+        read_settings(run)
+    with pytest.raises(RequestError, match="trust=mynet"):
+        read_settings(run, trust="other,mynetwork")
+    for trust in (True, "mynet", ["other", "mynet"], "[other, mynet]"):
+        assert read_settings(run, trust=trust)["model"] == {"_target_": "mynet.Net"}
+    # what the module happens to import is none of its own
+    with pytest.raises(RequestError, match="add trust=posix"):
+        read_settings(made(tmp_path / "other", put("model", code("mynet.os.system"))), trust="mynet")
+    callables = made(tmp_path / "third", put("model", code("hydra.utils.get_object", path="mynet.Net")))
+    with pytest.raises(RequestError, match=r"model\.path=mynet\.Net .* add trust=mynet"):
+        read_settings(callables)
+    assert read_settings(callables, trust="mynet")
+    with pytest.raises(RequestError, match="hydra"):
+        read_settings(made(tmp_path / "fourth", put("hydra", {})), trust=True)
+
+
+def test_trust_is_taken_from_the_command_line_and_kept_for_other_processes() -> None:
+    assert trusted() is False
+    assert take_trust(["run=a", "trust=mynet, others.net", "b=c"]) == ["run=a", "b=c"]
+    assert trusted() == ("mynet", "others.net")
+    assert take_trust(["trust=True"]) == []
+    assert trusted() is True
+    with pytest.raises(RequestError, match="expected true, or modules"):
+        take_trust(["trust=os; rm"])
+
+
+def test_modules_of_the_current_folder_never_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for before in ([str(tmp_path), "/usr/lib"], ["/bin", "/usr/lib"], ["", "/usr/lib"]):
+        monkeypatch.setattr("sys.path", list(before))
+        own_modules()
+        assert sys.path[-1] == str(tmp_path)
+        assert str(tmp_path) not in sys.path[:-1]
+        assert "" not in sys.path
+
+
+def test_a_reference_in_a_path_stays_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("${oc.env:HOME}", "a\\${b}", "a\\\\${b", "${"):
+        record({"run": path})
+        config = OmegaConf.create(ConfigStore.instance().load("recorded.yaml").node)
+        assert config.run == path
+
+
+OWN = """
+from torch import nn
+from robustml.models import MLP
+class Net(MLP):
+    pass
+"""
+
+
+def test_a_users_own_module_serves_every_verb(tmp_path: Path) -> None:
+    (tmp_path / "mynet.py").write_text(OWN)
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('not the one of Python')")
+    words = ["model=custom", "model._target_=mynet.Net", "+model.shape=[1,8,8]", "+model.num_classes=10"]
+    run = command("train", "experiment=digits_standard", *TRAINING, "evaluation=clean", *words, cwd=tmp_path).run
+    said = command("evaluate", f"run={run}", cwd=tmp_path)
+    assert said.status == 2
+    assert "model._target_=mynet.Net is code that the run names, and none of robustml's: if you trust it, add " in (
+        said.error
+    )
+    assert "add trust=mynet or trust=true" in said.error
+    evaluated = command("evaluate", f"run={run}", "trust=mynet", cwd=tmp_path)
+    assert read_run(evaluated.run).results.clean_accuracy == read_run(run).results.clean_accuracy
+    assert "trust" not in yaml.safe_load((evaluated.run / "config.yaml").read_text())
+    tuned = ["trust=mynet", "+trainer.limit_train_batches=1"]
+    assert command("finetune", f"run={run}", *tuned, cwd=tmp_path).run
+    assert command("train", f"resume={run}", "trust=mynet", cwd=tmp_path).run == run
+    assert "add trust=mynet" in command("train", f"resume={run}", cwd=tmp_path).error
