@@ -28,7 +28,8 @@ from robustml.errors import RequestError, RunFailed, nearest, printable
 
 __all__ = ["allow_arguments", "argument", "hydra_command", "report_failures"]
 
-_PARAMS = re.compile(r"[\w.]+\.params\.\w+=")
+# Keys that no config has: arguments of other libraries, and class names, which a set mostly brings itself.
+_PARAMS = re.compile(r"([\w.]+\.params\.\w+|data\.class_names)=")
 
 
 def argument(name: str) -> str | None:

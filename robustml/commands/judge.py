@@ -124,6 +124,10 @@ def write_outcome(
     figures = results.to_dict()
     raised = [] if curve is None else [vars(flag) for flag in curve.flags]
     figures["flags"] += [flag for flag in raised if flag not in figures["flags"]]
+    if data.left_out:
+        left_out = f"{data.left_out} of {data.left_out + len(data.test)} test records"
+        message = f"the set has changed: {left_out} were trained or selected on by this model, and are left out"
+        figures["flags"].append({"name": "changed_data", "attack": None, "message": message})
     identity = {"schema": 1, "experiment": settings["name"], "seed": settings["seed"], "data": data.summary()}
     other_kinds = {"backdoor": None, "extraction": None}
     extras = {"curve": None if curve is None else curve.to_dict(), "environment": _environment(device)}

@@ -12,6 +12,7 @@ from robustml.errors import RequestError, RunFailed
     ("word", "expected"),
     [
         ("attack.params.c=1", "++attack.params.c=1"),
+        ("data.class_names=[b,a]", "++data.class_names=[b,a]"),
         ("evaluation.attacks.cw.params.steps=3,4", "++evaluation.attacks.cw.params.steps=3,4"),
         ("+attack.params.c=1", "+attack.params.c=1"),
         ("~attack.params.c", "~attack.params.c"),

@@ -68,7 +68,9 @@ def draw(folder: Path, first: int, count: int) -> None:
 
 def data_of(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "results.json").read_text())
-    return content["data"] | {"n": content["clean_accuracy"]["n"], "accuracy": content["clean_accuracy"]["value"]}
+    flags = {flag["name"]: flag["message"] for flag in content["flags"]}
+    accuracy = content["clean_accuracy"]
+    return content["data"] | {"n": accuracy["n"], "accuracy": accuracy["value"], "flags": flags}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,7 @@ def test_a_folder_that_has_grown_is_not_judged_on_what_was_trained_on(
     outcome = command("evaluate", f"run={run}", f"data.source.train={grown}", cwd=tmp_path)
     facts = data_of(outcome.run)
     assert (facts["n"], facts["test"], facts["left_out"]) == (len(fresh), len(fresh), len(drawn) - len(fresh))
+    assert f"{facts['left_out']} of 72 test records were trained" in facts["flags"]["changed_data"]
     new = len(set(fresh) - judged)
     assert f"{facts['left_out']} of 72 test records were trained or selected on, and are left out" in outcome.out
     assert f"of the rest, {new} are new" in outcome.out
