@@ -33,6 +33,7 @@ def extract(config: DictConfig) -> None:
     from robustml.commands.parts import build_data, introduce, pick_device, say
     from robustml.commands.quiet import quiet
     from robustml.commands.runs import describe_model, load_model, save_weights
+    from robustml.commands.secret import without_secret, words_without_secret
     from robustml.commands.settings import build, plain, write_settings
     from robustml.commands.theft import loot, prepare
     from robustml.commands.trojaned import backdoors_of_model
@@ -52,7 +53,7 @@ def extract(config: DictConfig) -> None:
     planted = [] if victim is None else shown_on(planted_in(Path(config.victim)), data)
     heist = prepare(settings, data, open_interface, device)
     undefended = heist.rob(None, with_curve=settings["defence"] is None)
-    defended = None if settings["defence"] is None else heist.rob(build(settings["defence"]), with_curve=True)
+    defended = None if heist.defence is None else heist.rob(heist.defence, with_curve=True)
     copy = (undefended if defended is None else defended).copy
     block = Extraction.model_validate(loot(heist, defended, undefended))
     named = {"_target_": f"{type(copy).__module__}.{type(copy).__name__}"}
@@ -61,14 +62,15 @@ def extract(config: DictConfig) -> None:
     results = evaluate(copy, loader, {}, threat, class_names=data.class_names, device=device, examples=0)
 
     out = Path(HydraConfig.get().runtime.output_dir)
-    write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
+    words = words_without_secret(HydraConfig.get().overrides.task)
+    write_settings(without_secret(settings) | {"overrides": words}, out / "config.yaml")
     save_weights(copy, out / COPY)
     write_outcome(
         out,
         results,
         None,
         data,
-        settings | {"name": f"copy of {settings['name']}"},
+        without_secret(settings) | {"name": f"copy of {settings['name']}"},
         device,
         command="extract",
         model=describe_model(named, copy, out / COPY),
@@ -130,6 +132,14 @@ def take_up_victim() -> None:
     record(restored | {"output": f"{victim.rstrip('/')}/extractions"}, without=anew)
 
 
+def _quoted(word: str) -> str:
+    """``victim=http://[::1]:8000`` as Hydra can read it, to whom brackets mean a list."""
+    name, _, value = word.partition("=")
+    if name != "victim" or not _is_address(value) or value[:1] in "'\"":
+        return word
+    return "victim='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def _is_address(victim: str) -> bool:
     return "://" in str(victim)
 
@@ -142,6 +152,7 @@ def main() -> None:
         record({})  # help and completion need no victim, but a config that composes
     else:
         report_failures(take_up_victim)
+        sys.argv = [sys.argv[0], *map(_quoted, sys.argv[1:])]
     hydra_command(extract, "extract")
 
 

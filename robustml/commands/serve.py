@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ def serve_run(config: DictConfig) -> None:
     from robustml.commands.parts import pick_device, say
     from robustml.commands.quiet import quiet
     from robustml.commands.runs import load_model
+    from robustml.commands.secret import with_secret, without_secret
     from robustml.commands.settings import build, plain, read_settings, write_settings
 
     try:
@@ -51,18 +53,19 @@ def serve_run(config: DictConfig) -> None:
         )
     model = load_model(source, settings["which"]).to(pick_device(settings["device"]))
     limits = build(settings["limits"])
-    build(settings["defence"])  # refused now, not at the first request
+    defence = with_secret(settings["defence"], secrets.token_hex())
+    build(defence)  # refused now, not at the first request
     out = Path(HydraConfig.get().runtime.output_dir)
     service = Service(
         model,
         data["shape"],
         data["num_classes"],
         log=out / QUERIES,
-        make_defence=lambda: build(settings["defence"]),
+        make_defence=lambda: build(defence),
         limits=limits,
     )
     bound = listen(settings["host"], settings["port"])
-    write_settings(settings, out / "config.yaml")
+    write_settings(without_secret(settings), out / "config.yaml")
     (out / QUERIES).touch()
     host, port = bound.getsockname()[:2]
     say(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.commands.parts import say
+from robustml.commands.secret import noise_secret, with_secret
 from robustml.commands.settings import build, plain_target
 from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
@@ -19,6 +20,7 @@ from robustml.extraction import (
     Defended,
     EquationSolving,
     Extraction,
+    HttpVictim,
     Pool,
     QueriesRefused,
     Victim,
@@ -61,6 +63,8 @@ class Robbed:
     points: list[Point]
     transfer_success: Rate
     alarm_after: int | None
+    queries: int
+    """How many inputs the method asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,20 +79,22 @@ class Heist:
         attack: makes adversarial examples of the copy.
         test: what copies are measured on.
         settings: of the command: budget, curve, transfer_limit, seed.
+        defence: of the interface, with its secret.
     """
 
-    open_interface: Callable[[int | None], Victim]
+    open_interface: Counted
     method: Extraction
     pool: Pool
     make_student: Callable[[], nn.Module]
     attack: Attack
     test: TestPart
     settings: Settings
+    defence: Defence | None = None
 
     def rob(self, defence: Defence | None, *, with_curve: bool) -> Robbed:
         """Spend one budget, make the copies of the curve, and attack the victim through the last."""
         seed = self.settings["seed"]
-        victim = self.open_interface(self.settings["budget"])
+        asked = victim = self.open_interface(self.settings["budget"])
         if defence is not None:
             victim = Defended(victim, defence)
         heard = self.method.ask(victim, self.pool, self.make_student, generator=attack_generator(seed, "queries", _CPU))
@@ -105,7 +111,7 @@ class Heist:
             seed=seed,
         )
         alarm = victim.alarm_after if isinstance(victim, Defended) else None
-        return Robbed(copy, points, self._sabotage(copy), alarm)
+        return Robbed(copy, points, self._sabotage(copy), alarm, asked.queries)
 
     def _sabotage(self, copy: nn.Module) -> Rate:
         """Transfer success on test images that the victim gets right; none where it answers no longer."""
@@ -128,6 +134,40 @@ class Heist:
             return rate(0, 0)
 
 
+class Counted:
+    """Gives the victim anew, and adds up what all of them were asked.
+
+    Args:
+        open_interface: gives the victim with that many queries to spend.
+    """
+
+    def __init__(self, open_interface: Callable[[int | None], Victim]) -> None:
+        self._open_interface = open_interface
+        self._opened: list[Victim] = []
+        self._before = self._told()
+
+    def __call__(self, budget: int | None) -> Victim:
+        """The victim, with a budget of its own."""
+        victim = self._open_interface(budget)
+        self._opened.append(victim)
+        return victim
+
+    @property
+    def queries(self) -> int:
+        """How many inputs were asked in all."""
+        return sum(victim.queries for victim in self._opened)
+
+    @property
+    def counted(self) -> int | None:
+        """How many inputs the victim itself says that it answered meanwhile; None where an endpoint does not tell."""
+        told = self._told()
+        return None if told is None or self._before is None or told < self._before else told - self._before
+
+    def _told(self) -> int | None:
+        victim = self._open_interface(None)
+        return victim.counted() if isinstance(victim, HttpVictim) else self.queries
+
+
 def prepare(
     settings: Settings, data: DataModule, open_interface: Callable[[int | None], Victim], device: torch.device
 ) -> Heist:
@@ -137,7 +177,8 @@ def prepare(
         RequestError: a setting that cannot be, or a victim, student and data that do not fit each other.
         RunFailed: the victim refuses already here.
     """
-    open_interface(settings["budget"])  # refuses an impossible budget
+    interface = Counted(open_interface)
+    interface(settings["budget"])  # refuses an impossible budget
     shares = settings["curve"]
     if not isinstance(shares, list) or not all(isinstance(s, (int, float)) and 0 < s <= 1 for s in shares):
         raise RequestError(f"curve must list shares of the budget above 0 and up to 1, such as [0.1,0.5]; got {shares}")
@@ -149,7 +190,7 @@ def prepare(
     if not isinstance(method, Extraction):
         raise RequestError(f"method must be an extraction, which asks and fits; got a {type(method).__name__}")
 
-    defence = build(settings["defence"])
+    defence = build(with_secret(settings["defence"], noise_secret(settings["seed"])))
     if defence is not None and not isinstance(defence, Defence):
         raise RequestError(f"defence must change answers or watch them; got a {type(defence).__name__}")
 
@@ -161,11 +202,11 @@ def prepare(
     x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     if not isinstance(method, EquationSolving):
         _try(make_student, x[:1], data)
-    test = TestPart(x, y, _answers(open_interface(None), x, data))
+    test = TestPart(x, y, _answers(interface(None), x, data))
     pool = build(settings["pool"])(data, settings["budget"], generator=attack_generator(settings["seed"], "pool", _CPU))
     if len(pool.x) < settings["budget"]:
         say(f"the pool holds {len(pool.x):,} inputs, fewer than the budget of {settings['budget']:,}")
-    return Heist(open_interface, method, pool.to(device), make_student, attack, test, settings)
+    return Heist(interface, method, pool.to(device), make_student, attack, test, settings, defence)
 
 
 def _answers(victim: Victim, x: Tensor, data: DataModule) -> Tensor:
@@ -205,34 +246,35 @@ def loot(heist: Heist, defended: Robbed | None, undefended: Robbed) -> dict[str,
     params["training"].pop("_target_")
     if isinstance(heist.method, EquationSolving):
         del params["training"]
-    block = {
+    report = None if defended is None else _defence_report(heist, defended, undefended)
+    by_method = undefended.queries + (0 if defended is None else defended.queries)
+    return {
         "method": _name(params.pop("_target_")),
         "params": params,
         "pool": _name(settings["pool"]["_target_"]),
         "queries": last.queries,
         "budget": settings["budget"],
+        "measuring": heist.open_interface.queries - by_method,
+        "counted": heist.open_interface.counted,
         "fidelity": last.figures.fidelity.model_dump(),
         "baseline_fidelity": rate(int((test.labels == most_frequent).sum()), count).model_dump(),
         "accuracy": last.figures.accuracy.model_dump(),
         "victim_accuracy": rate(int((test.labels == test.y).sum()), count).model_dump(),
         "transfer_success": robbed.transfer_success.model_dump(),
         "curve": [point.to_dict() for point in robbed.points] if settings["curve"] else [],
-        "defence": None,
+        "defence": report,
     }
-    if defended is not None:
-        block["defence"] = _defence_report(heist, defended, undefended)
-    return block
 
 
 def _defence_report(heist: Heist, defended: Robbed, undefended: Robbed) -> dict[str, Any]:
     """What the defence cost the thief, and honest users: they ask the test inputs, of an interface of their own."""
     settings, test = heist.settings["defence"], heist.test
-    interface = Defended(heist.open_interface(None), build(settings))
+    interface = Defended(heist.open_interface(None), build(with_secret(settings, noise_secret(heist.settings["seed"]))))
     # one request, so that a false alarm does not cut short what honest users are told
     honest = honest_use(test.answers, interface(test.x), test.y)
     return {
         "name": plain_target(settings),
-        "params": {name: value for name, value in settings.items() if name != "_target_"},
+        "params": {name: value for name, value in settings.items() if name not in ("_target_", "secret")},
         "undefended": undefended.points[-1].to_dict(),
         "undefended_transfer_success": undefended.transfer_success.model_dump(),
         "watches": isinstance(interface.defence, Watch),

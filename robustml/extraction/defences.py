@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.extraction.copycat import hard_labels
 from robustml.extraction.victim import QueriesRefused, Victim
 
-__all__ = ["Defence", "Defended", "OutputNoise", "Rounding", "TopLabel", "Watch"]
+__all__ = ["Defence", "Defended", "Remembering", "Rounding", "TopLabel", "Watch"]
 
 
 @runtime_checkable
@@ -32,6 +31,16 @@ class Watch(Defence, Protocol):
     @property
     def alarm_after(self) -> int | None:
         """How many queries it had seen when it did; None if it has not."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A defence that keeps something of the queries it has seen."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes that takes."""
         ...
 
 
@@ -92,7 +101,8 @@ class TopLabel:
 class Rounding:
     """Rounds probabilities to `digits` decimals, and scales each row to a sum of 1 again.
 
-    A row in which nothing is left gets its label alone.
+    A row in which nothing is left gets its label alone. Rounding hides nothing from whoever may ask about many inputs:
+    along a path of inputs, the places where an answer jumps tell the probability there as exactly as one likes.
 
     Args:
         digits: decimals, 1 or more.
@@ -114,34 +124,3 @@ class Rounding:
         rounded = probabilities.double().round(decimals=self.digits)
         total = rounded.sum(dim=1, keepdim=True)
         return torch.where(total > 0, rounded / total.clamp_min(10**-self.digits), hard_labels(probabilities.double()))
-
-
-@dataclass(frozen=True)
-class OutputNoise:
-    """Adds Gaussian noise to probabilities, and makes probabilities of the sum again.
-
-    The noise belongs to the input: asked again, the interface answers alike, and averaging takes nothing off it.
-
-    Args:
-        scale: standard deviation of the noise.
-        seed: what the noise is made of, besides the input; a thief must not know it.
-
-    Raises:
-        RequestError: a scale that is not above 0.
-    """
-
-    scale: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse noise of no size."""
-        if not self.scale > 0:
-            raise RequestError(f"defence.scale must be above 0, got {self.scale}")
-
-    def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """Noisy rows (N, C)."""
-        noise = Draws.of(x, Generator().manual_seed(self.seed)).normal(probabilities.shape[1]).to(probabilities)
-        noisy = (probabilities + self.scale * noise).clamp_min(0)
-        total = noisy.sum(dim=1, keepdim=True)
-        # noise may leave nothing of a row
-        return torch.where(total > 0, noisy / total.clamp_min(1e-12), hard_labels(probabilities))

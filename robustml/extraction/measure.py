@@ -17,7 +17,16 @@ from robustml.modes import evaluating
 from robustml.reporting.schema import Rate, rate
 from robustml.types import Attack
 
-__all__ = ["CopyFigures", "HonestUse", "Point", "budget_curve", "honest_use", "judge_copy", "labels_of", "sabotage"]
+__all__ = [
+    "CopyFigures",
+    "HonestUse",
+    "Point",
+    "budget_curve",
+    "honest_use",
+    "judge_copy",
+    "labels_of",
+    "sabotage",
+]
 
 _BATCH = 500
 

@@ -3,11 +3,17 @@
 Juuti, Szyller, Marchal, Asokan, "PRADA: Protecting against DNN model stealing attacks", EuroS&P 2019, arXiv:1805.02628,
 algorithm 3. For each query, the distance to the nearest one that got the same label and stood out before it is noted;
 what people send makes these distances nearly normal, what a program makes does not. An alarm is raised once
-Shapiro-Wilk's W falls below `threshold`. Deviations: W is computed of at most the last 5,000 distances, as far as its
-approximation holds; distances that are all equal count as W = 0.
+Shapiro-Wilk's W falls below `threshold`. Deviations, which bound memory and time: W is computed of at most the last
+5,000 distances, as far as its approximation holds, and distances are taken to the last 1,000 queries of a label that
+stood out; distances that are all equal count as W = 0.
+
+What it cannot see: a thief whose queries are natural, or lie as far apart as natural ones do, and one who asks from so
+many addresses that none of them reaches `minimum`.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 import torch
 from torch import Tensor
@@ -17,6 +23,7 @@ from robustml.errors import RequestError
 __all__ = ["Prada"]
 
 _MOST = 5000
+_MOST_QUERIES = 1000
 
 
 class Prada:
@@ -43,7 +50,13 @@ class Prada:
         """The smallest W so far; None before there were enough distances."""
         self._alarm_after: int | None = None
         self._classes: dict[int, _Growing] = {}
-        self._distances: list[float] = []
+        self._noted = 0
+        self._distances: deque[float] = deque(maxlen=_MOST)
+
+    @property
+    def held(self) -> int:
+        """How many bytes of queries are remembered."""
+        return sum(growing.held for growing in self._classes.values())
 
     @property
     def alarm_after(self) -> int | None:
@@ -59,8 +72,9 @@ class Prada:
             if distance is None:
                 continue
             self._distances.append(distance)
-            if len(self._distances) > self.minimum and self._alarm_after is None:
-                found = _normality(torch.tensor(self._distances[-_MOST:], dtype=torch.float64))
+            self._noted += 1
+            if self._noted > self.minimum and self._alarm_after is None:
+                found = _normality(torch.tensor(self._distances, dtype=torch.float64))
                 self.lowest = found if self.lowest is None else min(self.lowest, found)
                 if found < self.threshold:
                     self._alarm_after = self.seen
@@ -71,22 +85,42 @@ class _Growing:
     """The queries of one label that were further from their nearest predecessor than most (G_c in the paper)."""
 
     def __init__(self) -> None:
-        self._queries: list[Tensor] = []
-        self._distances: list[float] = []
+        self._queries: Tensor | None = None
+        self._count = 0
+        self._noted, self._mean, self._squares = 0, 0.0, 0.0
         self._threshold = 0.0
+
+    @property
+    def held(self) -> int:
+        return 0 if self._queries is None else self._queries.numel() * self._queries.element_size()
 
     def add(self, query: Tensor) -> float | None:
         """The distance of a query (D,) to the nearest of the set, which it may join; None for the first."""
-        if not self._queries:
-            self._queries.append(query)
+        if self._queries is None:
+            self._join(query)
             return None
-        distance = float((torch.stack(self._queries) - query).norm(dim=1).min())
+        distance = float((self._queries[: min(self._count, _MOST_QUERIES)] - query).norm(dim=1).min())
         if distance >= self._threshold:
-            self._queries.append(query)
-            self._distances.append(distance)
-            noted = torch.tensor(self._distances, dtype=torch.float64)
-            self._threshold = max(self._threshold, float(noted.mean() - noted.std(correction=0)))
+            self._join(query)
+            # mean and variance of all that were noted, without keeping them (Welford)
+            self._noted += 1
+            step = distance - self._mean
+            self._mean += step / self._noted
+            self._squares += step * (distance - self._mean)
+            self._threshold = max(self._threshold, self._mean - (self._squares / self._noted) ** 0.5)
         return distance
+
+    def _join(self, query: Tensor) -> None:
+        """Put a query into its place: a new one at first, then that of the oldest."""
+        room = 0 if self._queries is None else len(self._queries)
+        if self._count == room < _MOST_QUERIES:
+            more = query.new_empty(min(max(2 * room, 16), _MOST_QUERIES), len(query))
+            if self._queries is not None:
+                more[:room] = self._queries
+            self._queries = more
+        assert self._queries is not None
+        self._queries[self._count % _MOST_QUERIES] = query
+        self._count += 1
 
 
 def _normality(distances: Tensor) -> float:

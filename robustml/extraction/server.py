@@ -1,227 +1,145 @@
-"""Serve a model over HTTP: ``POST /predict`` and ``GET /about``, checked, limited and logged.
+"""Serve a model over HTTP: ``POST /predict``, ``GET /about`` and ``GET /health``, checked, limited and logged.
 
-Needs FastAPI and uvicorn, the extra `serve`. Nothing that a client sends is unpickled, evaluated or written to the log:
-of inputs, it holds a digest.
+Needs FastAPI and uvicorn, the extra `serve`. Nothing that a client sends is unpickled, evaluated or written to the log.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hashlib
-import json
+import gc
 import logging
-import math
 import signal
 import socket
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
-import torch
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from torch import Tensor
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException as NoSuchPage
+from starlette.requests import ClientDisconnect
 
 from robustml.errors import RequestError
-from robustml.extraction.defences import Defence, Defended
-from robustml.extraction.victim import ModelVictim, QueriesRefused, Victim
+from robustml.extraction.connections import Board, Watched
+from robustml.extraction.limits import Limits
+from robustml.extraction.query_log import warn
+from robustml.extraction.service import Refusal, Service
+from robustml.extraction.turns import Crowded, Stay, Turns
 
-__all__ = ["Limits", "Refusal", "Service", "listen", "serve"]
+__all__ = ["Limits", "Refusal", "Service", "application", "listen", "serve"]
 
-# A watching defence keeps a record a client: of more clients than this, the one not seen for longest is forgotten.
-_MOST_CLIENTS = 1000
+# While the model works on one request, the body of the next is read.
+_AT_ONCE = 2
+# As many as may be taken on in one turn of the loop, and as many as may wait for it in a flood.
+_ACCEPTED, _BACKLOG = 64, 512
+# Open files that are not connections: the log, modules, devices.
+_OTHER_FILES = 128
+# Not an answer that anybody gets: what is noted of a client that has hung up.
+_HUNG_UP, _TOO_SLOW = 499, 408
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How much one request may hold.
+def application(service: Service, board: Board | None = None) -> FastAPI:
+    """The endpoints; no page of documentation, which would load scripts from elsewhere.
 
     Args:
-        inputs: how many inputs.
-        megabytes: how long the body, in MiB.
-
-    Raises:
-        RequestError: a limit that lets nothing through.
+        service: what answers.
+        board: the connections, if they are watched, for ``/health`` to tell how many were dropped.
     """
+    app = FastAPI(title="robustml serve", docs_url=None, redoc_url=None, openapi_url=None)
+    limits = service.limits
+    turns = Turns(_AT_ONCE, limits.held_bytes)
+    workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="predict")
 
-    inputs: int = 256
-    megabytes: float = 16.0
+    @app.get("/about")
+    async def about() -> dict[str, Any]:
+        return service.about()
 
-    def __post_init__(self) -> None:
-        """Refuse what would refuse everything."""
-        if self.inputs < 1 or not self.megabytes > 0:
-            raise RequestError(
-                f"limits.inputs must be at least 1 and limits.megabytes above 0, got {self.inputs} and {self.megabytes}"
-            )
+    @app.get("/health")
+    async def health(request: Request) -> dict[str, Any]:
+        return service.health(_client(request)) | {"dropped": 0 if board is None else board.dropped}
+
+    @app.post("/predict")
+    async def predict(request: Request) -> Response:
+        client = _client(request)
+        try:
+            async with turns.stay(client) as stay:
+                body = await _body(request, stay, limits)
+                async with turns.turn(stay, limits.wait_seconds):
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
+                    work = partial(_answer, service, body, client)
+                    content = await asyncio.get_running_loop().run_in_executor(workers, work)
+            return Response(content, media_type="application/json")
+        except Refusal as refusal:  # noted where it was found
+            return JSONResponse({"error": str(refusal)}, refusal.status)
+        except ClientDisconnect:
+            return _refused(_HUNG_UP, "the client has hung up", client)
+        except _Unread as unread:
+            return _refused(unread.status, str(unread), client)
+        except Crowded as crowded:
+            return _refused(503, str(crowded), client)
+        except Exception as error:  # one line, and the server goes on
+            warn(f"a request failed: {type(error).__name__}: {error}")
+            return _refused(500, "the endpoint failed", client)
+
+    @app.exception_handler(NoSuchPage)
+    async def no_such_page(request: Request, error: Exception) -> Response:
+        assert isinstance(error, NoSuchPage)
+        return _refused(error.status_code, error.detail, _client(request))
+
+    def _refused(status: int, reason: str, client: str) -> Response:
+        service.note(client, status)
+        # whoever has not sent a body in time is not waited for
+        return JSONResponse({"error": reason}, status, {"connection": "close"} if status == _TOO_SLOW else None)
+
+    return app
 
 
-class Refusal(Exception):
-    """A request that is not answered: the HTTP status, and what was wrong with it."""
+class _Unread(Exception):
+    """A request whose body was not read to its end."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
 
 
-class Service:
-    """What the endpoints do, apart from HTTP.
+async def _body(request: Request, stay: Stay, limits: Limits) -> bytes:
+    """The body of a request: its header may lie about the length.
 
-    Args:
-        model: images (N, *shape) in [0, 1] to logits (N, classes), in eval mode.
-        shape: of one input.
-        classes: how many there are.
-        log: the file that queries are noted in, a JSON object a line: time, client, n, status, digest.
-        make_defence: gives what stands in front of the model, for each client its own; None for nothing.
-        limits: how much one request may hold.
+    Raises:
+        _Unread: it is too long, too slow, or packed.
     """
-
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        shape: Sequence[int],
-        classes: int,
-        *,
-        log: Path,
-        make_defence: Callable[[], Defence | None],
-        limits: Limits,
-    ) -> None:
-        self.shape = tuple(shape)
-        self.classes = classes
-        self.limits = limits
-        self._model = model
-        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        self._log = log
-        self._make_defence = make_defence
-        self._clients: OrderedDict[str, Victim] = OrderedDict()
-        # requests run on several threads, a watch's record and the log line belong to one at a time
-        self._lock = threading.Lock()
-
-    def about(self) -> dict[str, Any]:
-        """What a client has to know."""
-        return {"shape": list(self.shape), "classes": self.classes, "max_inputs": self.limits.inputs}
-
-    def predict(self, body: bytes, client: str) -> list[list[float]]:
-        """The probabilities for the inputs in a request's body.
-
-        Raises:
-            Refusal: the body is no request, or the defence refuses this client.
-        """
-        with self._lock:
-            x, status = torch.empty(0), 500
-            try:
-                x = self.parse(body)
-                answer = self._interface(client)(x.to(self._device))
-                status = 200
-            except QueriesRefused as error:
-                status = 429
-                raise Refusal(status, str(error)) from error
-            except RequestError as error:  # such as a model that turns some input into NaN
-                raise Refusal(status, str(error)) from error
-            except Refusal as refusal:
-                status = refusal.status
-                raise
-            finally:
-                self._note(client, status, x)
-        return answer.tolist()
-
-    def too_long(self, client: str) -> Refusal:
-        """A request whose body is cut off unread; noted like any other."""
-        with self._lock:
-            self._note(client, 413, torch.empty(0))
-        return Refusal(413, f"the body is longer than {self.limits.megabytes:g} MiB")
-
-    def parse(self, body: bytes) -> Tensor:
-        """The inputs (N, *shape), float32 in [0, 1], of a body ``{"inputs": [...]}``.
-
-        Raises:
-            Refusal: 400 what is no JSON; 413 too many inputs; 422 anything else than finite numbers of that shape and
-                range.
-        """
-        try:
-            content = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise Refusal(400, "the body is not JSON") from error
-        inputs = content.get("inputs") if isinstance(content, dict) else None
-        if not isinstance(inputs, list) or not inputs:
-            raise Refusal(422, 'expected {"inputs": [...]} with at least one input')
-        if len(inputs) > self.limits.inputs:
-            raise Refusal(413, f"{len(inputs)} inputs in one request, at most {self.limits.inputs} are allowed")
-        try:
-            values = np.asarray(inputs)
-        except ValueError as error:
-            raise Refusal(422, f"the inputs are not all of shape {list(self.shape)}") from error
-        if values.dtype.kind not in "fi" or values.shape[1:] != self.shape:
-            raise Refusal(422, f"expected numbers of shape {list(self.shape)} for each input")
-        if not np.isfinite(values).all():
-            raise Refusal(422, "expected finite numbers, got NaN or infinity")
-        if values.min() < 0 or values.max() > 1:
-            raise Refusal(422, f"expected values in [0, 1], got {values.min():.4g} to {values.max():.4g}")
-        return torch.from_numpy(values.astype(np.float32))
-
-    def _interface(self, client: str) -> Victim:
-        """What this client talks to."""
-        interface = self._clients.pop(client, None)
-        if interface is None:
-            defence = self._make_defence()
-            victim = ModelVictim(self._model)
-            interface = victim if defence is None else Defended(victim, defence)
-        self._clients[client] = interface
-        if len(self._clients) > _MOST_CLIENTS:
-            self._clients.popitem(last=False)
-        return interface
-
-    def _note(self, client: str, status: int, x: Tensor) -> None:
-        digest = hashlib.sha256(x.numpy().tobytes()).hexdigest()
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "client": client,
-            "n": len(x),
-            "status": status,
-            "digest": f"sha256:{digest}",
-        }
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def application(service: Service) -> FastAPI:
-    """The endpoints; no page of documentation, which would load scripts from elsewhere."""
-    app = FastAPI(title="robustml serve", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get("/about")
-    def about() -> dict[str, Any]:
-        return service.about()
-
-    @app.post("/predict")
-    async def predict(request: Request) -> JSONResponse:
-        client = request.client.host if request.client is not None else "unknown"
-        try:
-            body = await _body(request, math.floor(service.limits.megabytes * 2**20))
-            if body is None:
-                raise service.too_long(client)
-            probabilities = await run_in_threadpool(service.predict, body, client)
-        except Refusal as refusal:
-            return JSONResponse({"error": str(refusal)}, refusal.status)
-        return JSONResponse({"probabilities": probabilities})
-
-    return app
-
-
-async def _body(request: Request, most: int) -> bytes | None:
-    """The body of a request, None where it is longer than `most` bytes: its header may lie about that."""
+    too_long = _Unread(413, f"the body is longer than {limits.megabytes:g} MiB")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise _Unread(415, "a body that is packed is not read: leave out Content-Encoding")
+    if (length := request.headers.get("content-length", "")).isdecimal() and int(length) > limits.body_bytes:
+        raise too_long
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            return None
+    try:
+        async with stay.within(limits.body_seconds):
+            async for part in request.stream():
+                body += part
+                if len(body) > limits.body_bytes:
+                    raise too_long
+                stay.hold(len(body))
+    except TimeoutError as error:
+        raise _Unread(_TOO_SLOW, f"the body did not arrive within {limits.body_seconds:g} s") from error
     return bytes(body)
+
+
+def _answer(service: Service, body: bytes, client: str) -> bytes:
+    return to_json({"probabilities": service.predict(body, client)})
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client is not None else "unknown"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -240,8 +158,8 @@ def listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen()
-    except (OSError, OverflowError) as error:
+        bound.listen(_BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
         if bound is not None:
             bound.close()
         raise RequestError(f"cannot serve on {host}:{port}: {error}; choose another port=... or host=...") from error
@@ -250,11 +168,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(service: Service, bound: socket.socket) -> None:
     """Answer until SIGINT (Ctrl-C) or SIGTERM; requests under way are finished first."""
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    # what clients do is counted and noted; on a terminal it would be theirs to fill
+    for name in ("uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    board = Board(within_the_system(service.limits))
     config = uvicorn.Config(
-        application(service),
+        application(service, board),
         loop="asyncio",
-        http="h11",
+        http=cast(Any, partial(Watched, board=board)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -262,16 +183,69 @@ def serve(service: Service, bound: socket.socket) -> None:
         server_header=False,
         # behind no proxy of ours: what a client says of its address is not believed
         proxy_headers=False,
+        backlog=_ACCEPTED,
         timeout_graceful_shutdown=5,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.should_exit = True
+
+    # thousands of connections a second are garbage, and looking for it would go through the model and torch each time
+    gc.collect()
+    gc.freeze()
+
+    async def until_told() -> None:
+        asyncio.get_running_loop().set_exception_handler(Complaints())
+        await server.serve(sockets=[bound])
 
     # uvicorn catches the signals while it runs and raises them once more when it has ended: then they find this
     with contextlib.ExitStack() as before:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 before.callback(signal.signal, number, signal.signal(number, stop))
-        server.run(sockets=[bound])
+        asyncio.run(until_told())
+    gc.unfreeze()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with a longer queue of connections: asyncio takes its length for the number to accept at once."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for bound in sockets or []:
+            bound.listen(_BACKLOG)
+
+
+def within_the_system(limits: Limits) -> Limits:
+    """As many connections as there may be open files: accepting one more would fail, again and again."""
+    try:
+        import resource
+    except ImportError:  # no such thing on Windows
+        return limits
+    wanted = limits.connections + _ACCEPTED + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return limits
+    most = max(1, soft // 2, soft - _ACCEPTED - _OTHER_FILES)
+    warn(f"limits.connections is {most}, not {limits.connections}: only {soft} files may be open (ulimit -n)")
+    return replace(limits, connections=most)
+
+
+class Complaints:
+    """What the event loop cannot tell anybody else, such as a connection that cannot be accepted: a line a minute."""
+
+    def __init__(self) -> None:
+        self._last, self._unsaid = -60.0, 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._unsaid += 1
+        if time.monotonic() - self._last >= 60:
+            what = f"{context.get('message')}: {context.get('exception')}"
+            warn(what if self._unsaid == 1 else f"{what} ({self._unsaid:,} times since the last such line)")
+            self._last, self._unsaid = time.monotonic(), 0

@@ -53,7 +53,9 @@ class DefenceReport(Part):
 class Extraction(Part):
     """The `extraction` block: rates are over the test set; `transfer_success` over what the victim gets right.
 
-    `baseline_fidelity` is that of always giving the victim's most frequent label.
+    `baseline_fidelity` is that of always giving the victim's most frequent label. `queries` is what the copy is made
+    of, within the `budget`; `measuring` is what the victim was asked besides, to measure the copy, and `counted` is how
+    many inputs the victim itself says that it has answered in all. None where it is not known.
     """
 
     method: str
@@ -61,6 +63,8 @@ class Extraction(Part):
     pool: str
     queries: Count
     budget: Count
+    measuring: Count | None = None
+    counted: Count | None = None
     fidelity: Rate
     baseline_fidelity: Rate
     accuracy: Rate
@@ -86,6 +90,9 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
         ("accuracy of the victim", block.victim_accuracy, ""),
         ("transfer success", block.transfer_success, "adversarial examples made on the copy"),
     ]
+    if block.measuring is not None:
+        told = "" if block.counted is None else f"; the victim counted {block.counted:,}"
+        lines.append(("asked besides, to measure", None, f"{block.measuring:,} inputs{told}"))
     if block.defence is None:
         return lines
     report, honest = block.defence, block.defence.honest

@@ -7,7 +7,7 @@ from statistics import fmean, pstdev
 
 import pytest
 import torch
-from scipy.stats import shapiro
+from scipy.stats import kurtosis, shapiro
 from torch import Tensor
 
 from extraction.victims import Owned, seeded
@@ -28,16 +28,18 @@ from robustml.extraction import (
     Victim,
     honest_use,
     judge_copy,
+    prada,
     sabotage,
 )
 from robustml.extraction.defences import Watch
 
 ROWS = torch.tensor([[0.9, 0.06, 0.04], [0.333, 0.334, 0.333], [1.0, 0.0, 0.0]])
+SECRET = "a secret of this test"
 DEFENCES = {
     "top1": TopLabel(),
     "rounding": Rounding(1),
     "reverse sigmoid": ReverseSigmoid(),
-    "noise": OutputNoise(0.2),
+    "noise": OutputNoise(0.2, SECRET),
     "prada": Prada(),
 }
 
@@ -86,14 +88,62 @@ def test_reverse_sigmoid_by_the_papers_formula() -> None:
     assert ReverseSigmoid()(ROWS, ROWS).isfinite().all()
 
 
-def test_noise_belongs_to_the_input() -> None:
-    x = torch.rand(200, 5, generator=seeded(1))
-    rows = torch.full((200, 4), 0.25)
-    noisy = OutputNoise(0.05)(x, rows)
-    assert torch.equal(noisy, OutputNoise(0.05)(x, rows)), "averaging repeated questions takes nothing off"
-    assert not torch.equal(noisy, OutputNoise(0.05, seed=1)(x, rows))
-    # the sum is made 1 again: of four deviations s, one part in four of the variance goes
-    assert float((noisy - rows).std()) == pytest.approx(0.05 * math.sqrt(0.75), rel=0.1)
+def test_noise_is_normal_at_every_answer_and_drawn_by_the_secret() -> None:
+    """Of four deviations s, one part in four of the variance goes, as the sum is made 1 again."""
+    x, rows = torch.zeros(1, 5), torch.full((1, 4), 0.25, dtype=torch.float64)
+    noise = torch.cat([OutputNoise(0.05, f"secret {number}")(x, rows) - rows for number in range(300)])
+    assert float(noise.std()) == pytest.approx(0.05 * math.sqrt(0.75), rel=0.1)
+    assert float(noise.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(kurtosis(noise[:, 0])) == pytest.approx(0, abs=0.6)
+    assert torch.equal(OutputNoise(0.05, "a")(x, rows), OutputNoise(0.05, "a")(x, rows))
+
+
+def test_averaging_over_inputs_that_are_answered_alike_takes_nothing_off_the_noise() -> None:
+    """The linear victim looks at 20 of 64 values: changes of any size to the others, and tiny ones to all."""
+    weights = torch.randn(20, 5, generator=seeded(1), dtype=torch.float64)
+    noise = OutputNoise(0.1, SECRET)
+
+    def answers(x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = (x[:, :20] @ weights / 4).softmax(dim=1)
+        return rows, noise(x, rows)
+
+    places = torch.rand(8, 64, generator=seeded(2), dtype=torch.float64)
+    true, single = answers(places)
+    once = float((single - true).pow(2).mean().sqrt())
+    assert once > 0.05
+    for size, columns in ((0.0, 64), (1e-6, 64), (1e-4, 64), (1 / 255, 64), (1.0, 44)):
+        change = torch.zeros(1000, 1, 64, dtype=torch.float64)
+        change[:, :, -columns:] = (2 * torch.rand(1000, 1, columns, generator=seeded(3)) - 1) * size
+        heard = answers((places + change).clamp(0, 1).flatten(0, 1))[1].unflatten(0, (1000, 8)).mean(dim=0)
+        averaged = float((heard - true).pow(2).mean().sqrt())
+        assert averaged == pytest.approx(once, rel=0.02), (size, averaged, once)
+
+
+def test_what_the_docstring_says_that_averaging_over_a_neighbourhood_leaves() -> None:
+    """Answers that lie r = scale apart share exp(-1/8) of the noise's variance, far ones none."""
+    near, scale = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64), 0.1
+    step = torch.tensor([[1.0, -1.0, 0.0]], dtype=torch.float64) / math.sqrt(2)
+    for distance, expected in ((scale, math.exp(-1 / 8)), (2 * scale, math.exp(-1 / 2)), (1.5, 0.0)):
+        rows = torch.cat([near, near + distance * step])
+        draws = torch.stack([OutputNoise(scale, str(number))._noise(rows) for number in range(500)])
+        assert float((draws[:, 0] * draws[:, 1]).mean()) == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize("secret", [None, "", "  ", True])
+def test_noise_needs_a_secret_and_does_not_show_it(secret: str | None) -> None:
+    with pytest.raises(RequestError, match=r"defence\.secret"):
+        OutputNoise(0.1, secret)
+    assert SECRET not in repr(OutputNoise(0.1, SECRET))
+
+
+def test_rounding_can_be_undone_along_a_path_as_its_docstring_says() -> None:
+    """Bisecting for the place where the answer jumps tells the probability there to nine digits."""
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        row = torch.tensor([[middle, 1 - middle]], dtype=torch.float64)
+        low, high = (middle, high) if float(Rounding(1)(row, row)[0, 0]) < 0.7 else (low, middle)
+    assert low == pytest.approx(0.65, abs=1e-6)
 
 
 def naive_prada(x: Tensor, labels: list[int], minimum: int) -> list[float]:
@@ -136,6 +186,15 @@ def test_prada_against_a_second_implementation() -> None:
     judged = len(x) - len(expected)
     first = next(place for place, value in enumerate(expected) if value < threshold)
     assert alarmed.alarm_after == judged + first + 1
+
+
+def test_prada_remembers_a_bounded_number_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prada, "_MOST_QUERIES", 40)
+    watch, x = Prada(threshold=1e-6, minimum=3), torch.rand(3, 50, 6, generator=seeded(3))
+    for part in x:
+        watch(part * torch.arange(1, 51).view(-1, 1), torch.full((50, 2), 0.5))
+        assert watch.held <= 40 * 6 * 4
+    assert watch.seen == 150
 
 
 def test_prada_tells_a_lattice_from_honest_digits(owned: Owned, digits: DataModule) -> None:
@@ -210,7 +269,7 @@ def test_sabotage_by_hand() -> None:
     ("make", "expected"),
     [
         (lambda: Rounding(0), "defence.digits"),
-        (lambda: OutputNoise(0), "defence.scale"),
+        (lambda: OutputNoise(0, SECRET), "defence.scale"),
         (lambda: ReverseSigmoid(beta=0), "defence.beta"),
         (lambda: Prada(threshold=1), "defence.threshold"),
         (lambda: Prada(minimum=2), "minimum"),

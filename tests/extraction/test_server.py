@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+import resource
 import socket
 import threading
 import urllib.error
@@ -17,22 +20,22 @@ import uvicorn
 from torch import nn
 
 from robustml.errors import RequestError
-from robustml.extraction import Defence, HttpVictim, ModelVictim, Prada, QueriesRefused, Rounding
+from robustml.extraction import Defence, HttpVictim, ModelVictim, Prada, QueriesRefused, Rounding, server
 from robustml.extraction.server import Limits, Refusal, Service, application, listen
 
 
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     bound = listen("127.0.0.1", 0)
-    server = uvicorn.Server(
+    running = uvicorn.Server(
         uvicorn.Config(application(service), http="h11", ws="none", lifespan="off", log_config=None)
     )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        running.should_exit = True
         thread.join()
 
 
@@ -142,7 +145,37 @@ def test_a_port_that_is_taken() -> None:
         listen("127.0.0.1", taken.getsockname()[1])
 
 
-@pytest.mark.parametrize("limits", [(0, 1.0), (1, 0.0)])
-def test_limits_that_let_nothing_through(limits: tuple[int, float]) -> None:
-    with pytest.raises(RequestError, match="limits"):
-        Limits(*limits)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("inputs", 0), ("inputs", 1.5), ("inputs", True), ("megabytes", 0.0), ("megabytes", math.nan),
+        ("connections", 0), ("header_seconds", -1), ("body_seconds", math.inf), ("wait_seconds", "long"),
+    ],
+)  # fmt: skip
+def test_limits_that_let_nothing_through(name: str, value: object) -> None:
+    with pytest.raises(RequestError, match=rf"limits\.{name} must be"):
+        Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_no_more_connections_than_open_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Accepting one that the system has no room for fails, and is tried again for ever."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 1024))
+    raised: list[object] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: raised.append(pair))
+    assert server.within_the_system(Limits()) == Limits(), "512 connections and some files fit into 1,024"
+    assert raised == [(704, 1024)]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 256))
+    assert server.within_the_system(Limits()) == Limits(connections=128)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_loop_complains_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(server.Complaints())
+    for _ in range(1000):
+        loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": OSError(24)})
+    loop.close()
+    assert capsys.readouterr().err.count("\n") == 1

@@ -23,6 +23,7 @@ from torch.optim import SGD, Optimizer
 from integration.forks import command
 from robustml.attacks import FGSM
 from robustml.commands.parts import build_attacks
+from robustml.commands.secret import with_secret
 from robustml.commands.settings import build, plain, record
 from robustml.config import config_dir
 from robustml.data import Arrays, DataModule, ExtraImages
@@ -242,9 +243,39 @@ def test_pool(name: str, compose_extraction: Callable[..., dict[str, Any]], tmp_
     assert pool(data, 3).x.shape == (3, 1, 8, 8)
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "expected"),
+    [
+        (["pool.data.root=there"], "root", "there"),
+        (["data@pool.data=svhn", "pool.data.root=there"], "root", "there"),
+        (["data@pool.data=mnist", "data.root=elsewhere"], "root", None),
+        (["data@pool.data=hub", "pool.data.source.path=a/b", "pool.data.root=there"], "root", "there"),
+        (["pool.data.source.root=there"], "root", "there"),
+        (["data@pool.data=tones", "pool.data.source.length=77"], "length", 77),
+    ],
+)
+def test_a_pools_data_follow_their_own_settings(
+    words: list[str], key: str, expected: object, compose_extraction: Callable[..., dict[str, Any]]
+) -> None:
+    """And not those of the victim's data, MNIST here."""
+    data = compose_extraction("data=mnist", "pool=another", *words)["pool"]["data"]
+    assert data["source"][key] == expected
+    if "data@pool.data=hub" in words:
+        assert data["name"] == "a/b"
+    if key == "length":
+        assert data["shape"] == [1, 77]
+
+
+def test_the_root_of_nested_data_is_their_own(compose: Callable[..., dict[str, Any]]) -> None:
+    settings = compose("data=cats_dogs", "data.root=there", "poison=gradient_matching", "poison.surrogate.run_dir=x")
+    assert settings["data"]["source"]["source"]["root"] == "there"
+    assert settings["poison"]["source"]["source"]["root"] == "there"
+
+
 @pytest.mark.parametrize("name", options("defence"))
 def test_defence(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
-    defence = build(compose_extraction(f"defence={name}")["defence"])
+    settings = compose_extraction(f"defence={name}")["defence"]
+    defence = build(with_secret(settings, "hidden"))
     assert defence is None if name == "none" else isinstance(defence, Defence)
 
 

@@ -98,6 +98,8 @@ def test_every_defence(defence: str, name: str, run_copy: Path, tmp_path: Path) 
         assert report.honest.label_accuracy_change == pytest.approx(0, abs=0.04)
     assert (report.honest.mean_l1_change > 0) == (defence != "prada")
     assert "honest users: accuracy" in outcome.out
+    assert "secret" not in report.params
+    assert "secret: null" in (outcome.run / "config.yaml").read_text() or defence != "noise"
 
 
 def test_an_alarm_ends_the_theft(run_copy: Path, tmp_path: Path) -> None:
@@ -163,16 +165,22 @@ def test_a_model_behind_a_server_is_stolen_as_one_at_hand(run_copy: Path, tmp_pa
     assert block(far) == block(near)
     lines = [json.loads(line) for line in (served / "queries.jsonl").read_text().splitlines()]
     found = block(far)
-    assert sum(line["n"] for line in lines) == 90 + found.queries + found.transfer_success.n
+    assert found.measuring == 90 + found.transfer_success.n
+    assert found.counted == sum(line["n"] for line in lines) == found.queries + found.measuring
+    asked = f"{found.measuring} inputs; the victim counted {found.counted}"
+    assert asked in far.out
+    assert asked in (far.run / "report.html").read_text()
     assert {line["status"] for line in lines} == {200}
 
 
 def test_a_server_with_a_defence_ends_on_sigterm(run_copy: Path, tmp_path: Path) -> None:
-    with serving(run_copy, tmp_path, "defence=top1") as server:
+    with serving(run_copy, tmp_path, "defence=noise", "defence.secret=hidden") as server:
         words = ["data=digits", "data.test_limit=20", "method=copycat", "budget=20", *QUICK]
         assert command("extract", f"victim={server.url}", *words, cwd=tmp_path).status == 0
         ended = server.end(signal.SIGTERM)
     assert (ended.status, ended.err) == (0, "")
+    served = Path(ended.out.splitlines()[-1].removeprefix("run: "))
+    assert not any("hidden" in path.read_text() for path in served.iterdir()), "the secret is written down"
 
 
 REFUSED = {
@@ -189,6 +197,8 @@ REFUSED = {
     "a student that does not fit": ("victim={run} student.num_classes=7", "(1, 7)"),
     "other data": ("victim={run} data=digits data.num_classes=9", "9 classes"),
     "an endpoint without data": ("victim=http://127.0.0.1:{port}", "data="),
+    "an IPv6 endpoint that is down": ("victim=http://[::1]:{port}/ data=digits", "http://[::1]:{port}/about cannot be"),
+    "a password": ("victim=http://me:hidden@127.0.0.1:{port} data=digits", "no user and password"),
     "an endpoint that is down": ("victim=http://127.0.0.1:{port} data=digits", "cannot be reached"),
     "a file as an endpoint": ("victim=file:///etc/passwd data=digits", "no address"),
     "a defence of an endpoint": ("victim=http://127.0.0.1:{port} data=digits defence=top1", "robustml serve"),
@@ -208,7 +218,7 @@ def test_extract_refuses(case: str, run_copy: Path, free_port: int, tmp_path: Pa
     before = left(tmp_path)
     outcome = command("extract", *words.format(run=run_copy, port=free_port).split(), cwd=tmp_path)
     assert outcome.status == 2, outcome.out + outcome.err
-    assert expected in outcome.error
+    assert expected.format(port=free_port) in outcome.error
     assert left(tmp_path) == before
     assert not (run_copy / "extractions").exists()
 
