@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 import robustml
-from integration.conftest import TRAINING
-from integration.forks import command
 from integration.stranger import (
     BASE,
     DATA,
@@ -38,7 +35,6 @@ from robustml.commands.resumed import settings_to_resume
 from robustml.commands.settings import build, read_settings, record
 from robustml.commands.trusted import own_modules, take_trust, trusted
 from robustml.errors import RequestError
-from robustml.reporting import read_run
 
 
 @pytest.fixture(autouse=True)
@@ -273,31 +269,3 @@ def test_a_reference_in_a_path_stays_a_name(monkeypatch: pytest.MonkeyPatch) -> 
         record({"run": path})
         config = OmegaConf.create(ConfigStore.instance().load("recorded.yaml").node)
         assert config.run == path
-
-
-OWN = """
-from torch import nn
-from robustml.models import MLP
-class Net(MLP):
-    pass
-"""
-
-
-def test_a_users_own_module_serves_every_verb(tmp_path: Path) -> None:
-    (tmp_path / "mynet.py").write_text(OWN)
-    (tmp_path / "colorsys.py").write_text("raise SystemExit('not the one of Python')")
-    words = ["model=custom", "model._target_=mynet.Net", "+model.shape=[1,8,8]", "+model.num_classes=10"]
-    run = command("train", "experiment=digits_standard", *TRAINING, "evaluation=clean", *words, cwd=tmp_path).run
-    said = command("evaluate", f"run={run}", cwd=tmp_path)
-    assert said.status == 2
-    assert "model._target_=mynet.Net is code that the run names, and none of robustml's: if you trust it, add " in (
-        said.error
-    )
-    assert "add trust=mynet or trust=true" in said.error
-    evaluated = command("evaluate", f"run={run}", "trust=mynet", cwd=tmp_path)
-    assert read_run(evaluated.run).results.clean_accuracy == read_run(run).results.clean_accuracy
-    assert "trust" not in yaml.safe_load((evaluated.run / "config.yaml").read_text())
-    tuned = ["trust=mynet", "+trainer.limit_train_batches=1"]
-    assert command("finetune", f"run={run}", *tuned, cwd=tmp_path).run
-    assert command("train", f"resume={run}", "trust=mynet", cwd=tmp_path).run == run
-    assert "add trust=mynet" in command("train", f"resume={run}", cwd=tmp_path).error
