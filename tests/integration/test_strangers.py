@@ -29,7 +29,7 @@ from integration.stranger import (
     made,
     put,
 )
-from robustml.commands import evaluate, extract, finetune, poisoned, rerun, serve, shortcuts, sweep, trojan
+from robustml.commands import backdoors, evaluate, extract, finetune, rerun, serve, shortcuts, sweep, trojan
 from robustml.commands.evaluate import take_up_evaluation
 from robustml.commands.resumed import settings_to_resume
 from robustml.commands.settings import build, read_settings, record
@@ -160,10 +160,8 @@ def _served(run: Path) -> None:
     serve.serve_run(OmegaConf.create(config))
 
 
-def _twin(run: Path) -> None:
-    named = {"kind": "badnets", "rate": 0.1}
-    poisoned.load_model(run)
-    poisoned.inherited_poison({"backdoor_of": str(run)} | named)
+def _tuned(run: Path) -> None:
+    backdoors.inherited({"backdoor_of": str(run)}, run.parent)
 
 
 def _reproduced(run: Path) -> None:
@@ -184,7 +182,7 @@ VERBS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "serve": ("", _served),
     "sweep eps": ("run={}", lambda run: sweep._base_eps("evaluate")),
     "reproduce": ("", _reproduced),
-    "clean twin, backdoor_of": ("", _twin),
+    "backdoor_of": ("", _tuned),
     "surrogate of an attack": (
         "",
         lambda run: build(code("robustml.attacks.Transfer", surrogate=code("robustml.load_model", run_dir=str(run)))),
