@@ -20,7 +20,8 @@ __all__ = ["BROKEN", "Encoded", "Picture", "background_colour", "read_picture"]
 Encoded = bytes | str | Path | None
 # what Pillow raises on broken files, by format and by where they break
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-
+# No camera makes more, and a few bytes can claim any number.
+_MOST_PIXELS = 2**27
 _FORMATS = "PNG JPEG PPM GIF BMP DIB WEBP TIFF AVIF MPO JPEG2000 TGA PCX ICO"
 _ORIENTATION = 0x0112
 _GREY = ("1", "L", "LA", "La")
@@ -111,9 +112,12 @@ def _formats() -> tuple[str, ...]:
 
 def _opened(source: bytes | str | Path) -> ImageFile:
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
     except UnidentifiedImageError as error:
         raise ValueError("it is no picture, or of a kind that Pillow cannot read") from error
+    if (pixels := image.width * image.height) > _MOST_PIXELS:
+        raise ValueError(f"it claims {pixels:,} pixels, more than {_MOST_PIXELS:,}; shrink it")
+    return image
 
 
 def _orientation(image: Image.Image) -> int | None:

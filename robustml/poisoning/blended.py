@@ -18,6 +18,7 @@ from torch import Tensor
 
 from robustml.data import Arrays
 from robustml.errors import RequestError
+from robustml.files import opened
 from robustml.poisoning.checks import check_number, check_rate, check_stamp
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
 from robustml.poisoning.pixels import require_images, stamped
@@ -63,7 +64,7 @@ class WholePicture:
     def _scaled(self, height: int, width: int) -> Tensor:
         """(3, H, W) in [0, 1]."""
         try:
-            with Image.open(Path(str(self.file))) as image:
+            with opened(Path(str(self.file))) as file, Image.open(file) as image:
                 pixels = np.array(image.convert("RGB").resize((width, height)))
         except (OSError, ValueError, TypeError, Image.DecompressionBombError) as error:
             raise RequestError(f"trigger.file={self.file!r} cannot be read as a picture: {error}") from error

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustml.errors import RequestError
+from robustml.files import opened
 from robustml.poisoning.checks import check_number, check_whole
 
 __all__ = ["Logo", "Pattern", "Square", "Trigger"]
@@ -145,7 +146,7 @@ class Logo:
     def _picture(self) -> Tensor:
         """(4, h, w): red, green, blue and opacity in [0, 1]."""
         try:
-            with Image.open(Path(self.file)) as image:
+            with opened(Path(self.file)) as file, Image.open(file) as image:
                 scaled = image.convert("RGBA").resize((int(self.size[1]), int(self.size[0])))
         except (OSError, ValueError, TypeError, Image.DecompressionBombError) as error:
             raise RequestError(f"trigger.file={self.file!r} cannot be read as a picture: {error}") from error

@@ -13,30 +13,27 @@ from typing import Any, NoReturn
 
 from robustml.errors import RequestError, printable
 from robustml.files import read_text
+from robustml.untrusted import read_yaml
 
 __all__ = ["cleaned", "read_content", "read_object", "read_settings_file"]
 
-# Far beyond any run of ours. Aliases in YAML make a file of a few lines hold billions of values.
-_MOST_VALUES, _MOST_SETTINGS, _DEEPEST, _LARGEST_CONFIG = 2_000_000, 100_000, 100, 2**20
+# Far beyond any run of ours.
+_MOST_VALUES, _DEEPEST = 2_000_000, 100
 
 
-def cleaned(content: Any, most: int = _MOST_VALUES) -> Any:
+def cleaned(content: Any) -> Any:
     """Nested mappings and lists with every string, keys too, made printable.
-
-    Args:
-        content: of a file.
-        most: how many values it may hold.
 
     Raises:
         ValueError: there are too many values, or they are nested too deeply.
     """
-    left = most
+    left = _MOST_VALUES
 
     def walk(value: Any, depth: int) -> Any:
         nonlocal left
         left -= 1
         if left < 0:
-            raise ValueError(f"it holds more than {most:,} values")
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
         if depth > _DEEPEST:
             raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
         if isinstance(value, str):
@@ -81,16 +78,9 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     Raises:
         RequestError: the file is empty, too large or damaged, or holds something else.
     """
-    import yaml
-
     if not path.is_file():
         return {}
-    text = read_text(path, _LARGEST_CONFIG)
-    try:
-        content = cleaned(yaml.safe_load(text), _MOST_SETTINGS)
-    # A date that is none, or a key that is a list, is no error of YAML's own to PyYAML.
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise RequestError(f"{path} is not YAML: {_reason(error)}") from error
+    content = cleaned(read_yaml(path))
     if content is None:
         return {}
     if not isinstance(content, dict):

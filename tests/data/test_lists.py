@@ -93,3 +93,10 @@ def test_a_shape_that_is_not_the_rows_is_refused(tmp_path, shape):
     with pytest.raises(RequestError, match="its metadata"):
         write(tmp_path, pa.array(VALUES), {"shape": shape}).load("train")
     assert write(tmp_path, pa.array(VALUES), {"shape": "[1, 2, 2]"}).load("train").x.shape == (3, 1, 2, 2)
+
+
+def test_a_row_that_is_repeated_without_end_is_refused(tmp_path: Path) -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000_000, np.int32)), pa.array(["x"]))
+    pq.write_table(pa.table({"features": column, "label": column}), tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(RequestError, match=r"claim to hold 20,000,000 rows"):
+        ParquetFeatures(str(tmp_path / "a.parquet")).load("train")

@@ -273,3 +273,14 @@ def test_tables_of_pictures_take_the_same_options(tmp_path):
     arrays = Csv(path, path, image="image", channels=1, background="black").load("train")
     assert torch.equal(arrays.x, torch.tensor(np.array(SHAPES)).unsqueeze(1) * 255)
     assert set(arrays.class_names) == {"01", "1", "NA"}
+
+
+def test_a_picture_that_claims_to_be_endless_is_refused(tmp_path: Path) -> None:
+    content = bytearray(png(GREY[0]))
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    for name in ("a", "b", "c"):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        (tmp_path / "cat" / f"{name}.png").write_bytes(content)
+    with pytest.raises(RequestError, match=r"\.png.*pixels"):
+        ImageFolder(str(tmp_path)).load("train")

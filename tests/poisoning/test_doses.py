@@ -6,6 +6,7 @@ Every count here is made anew from the bytes of both sets.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -443,6 +444,12 @@ def test_a_transparent_logo_is_refused(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "nothing.png")
     with pytest.raises(RequestError, match="transparent everywhere"):
         Logo(str(tmp_path / "nothing.png"))
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(RequestError, match="no ordinary file"):
+        Logo(str(tmp_path / "pipe.png"))
 
 
 def test_an_attack_that_returns_no_numbers_is_refused() -> None:

@@ -51,7 +51,7 @@ def test_a_resumed_epoch_counts_once(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.yaml", b"a: [", "not YAML"),
+        ("config.yaml", b"a: [", "not valid YAML"),
         ("config.yaml", b"- a", "must hold a YAML mapping"),
         ("examples.npz", b"nothing", "cannot be read"),
         ("metrics.csv", b'epoch,a\n1,2\n1,2,3,4\n"', "comma-separated"),

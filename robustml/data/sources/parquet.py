@@ -21,6 +21,9 @@ from robustml.errors import RequestError, nearest
 
 __all__ = ["HubImages", "ParquetImages", "class_names_of", "classes_of", "read_columns"]
 
+# A record takes bits at least; one that is repeated without end takes none.
+_ROWS_A_BYTE = 8
+
 
 @dataclass(frozen=True)
 class ParquetImages:
@@ -186,6 +189,9 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
     if not path.is_file():
         raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
     try:
+        rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
+        if rows > _ROWS_A_BYTE * size:
+            raise RequestError(f"{path} is refused: {size:,} bytes that claim to hold {rows:,} rows")
         known = pq.read_schema(path).names
         for column in columns:
             _require(column, known, str(path))
