@@ -75,7 +75,7 @@ class AWP(nn.Module):
             y: labels, as the wrapped objective takes them.
         """
         done = int(self.step) if self._done is None else self._done
-        if not self.gamma or done <= self.warmup_steps:
+        if not self.gamma or (self.warmup_steps and done <= self.warmup_steps):
             return self.objective.loss(model, x, x_adv, y)
         whole = _LossOfModel(self.objective, model)
         weights = {

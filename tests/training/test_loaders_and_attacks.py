@@ -136,5 +136,5 @@ def test_what_is_no_tensor_of_logits_is_refused_by_every_objective(change: Any, 
 
     for objective in objectives(LpBall("inf", 0.1)).values():
         classifier = RobustClassifier(Returns(change), objective, partial(SGD, lr=0.1))
-        with pytest.raises(RequestError, match=r"the model returned a .*wrap the model"):
+        with pytest.raises(RequestError, match=r"the model returned a .*logits_key"):
             classifier.training_step(pairs[0], 0)
