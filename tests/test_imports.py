@@ -35,6 +35,7 @@ FLOORS = {
     "config": 1,
     "integrity": 1,
     "errors": 1,
+    "ranks": 1,
     "files": 1,
 }
 # A leaf that anyone may import; the others are the same on the ground floor, for the neighbours there need them.

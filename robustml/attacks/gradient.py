@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.thin_convolution import ThinConvolutions
+from robustml.attacks.thin_convolution import thin_convolutions
 from robustml.errors import RequestError
 from robustml.modes import frozen
 
@@ -55,7 +55,7 @@ def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]
     """
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        with ThinConvolutions():
+        with thin_convolutions(model, leaf):
             logits = logits_of(model, leaf)
         # Examples do not mix, so the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(loss(logits).sum(), leaf)

@@ -8,17 +8,41 @@ gradients back into an image does the same sum, several times as fast where ther
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["ThinConvolutions"]
+__all__ = ["ThinConvolutions", "thin_convolutions"]
 
 _MOST_CHANNELS = 3
 _FILTERS_A_CHANNEL = 8
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
+
+# Models are looked through once: a mode that has nothing to do still costs every operation of the forward pass.
+_known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def thin_convolutions(model: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
+    """`ThinConvolutions` where it has something to do: on a CPU, images (N, C, H, W), a model with thin layers."""
+    if x.device.type != "cpu" or x.ndim != 4:
+        return _NOTHING
+    found = _known.get(model)
+    if found is None:
+        found = _known[model] = any(
+            isinstance(layer, nn.Conv2d) and layer.groups == 1 and _is_thin(*layer.weight.shape[:2])
+            for layer in model.modules()
+        )
+    return ThinConvolutions() if found else _NOTHING
+
+
+def _is_thin(filters: int, channels: int) -> bool:
+    return channels <= _MOST_CHANNELS and filters >= _FILTERS_A_CHANNEL * channels
 
 
 class ThinConvolutions(TorchFunctionMode):
@@ -58,8 +82,7 @@ def _pays(
         and x.ndim == 4
         and groups == 1
         and not isinstance(padding, str)
-        and channels <= _MOST_CHANNELS
-        and filters >= _FILTERS_A_CHANNEL * channels
+        and _is_thin(filters, channels)
     )
 
 

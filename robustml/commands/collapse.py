@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustml.evaluation.sanity import Flag
-from robustml.untrusted import read_rows
+from robustml.training.callbacks.table import read_table
 
 __all__ = ["collapse_flags"]
 
@@ -18,7 +18,7 @@ def collapse_flags(health: Path) -> list[Flag]:
     """
     if not health.is_file():
         return []
-    rows = read_rows(health, ("step", "epoch"), texts=("action",))
+    rows = read_table(health, ("step", "epoch"), texts=("action",))
     if not rows or rows[-1].get("action") != "warn":
         return []
     collapsed = [row for row in rows if row["action"] == "warn"]

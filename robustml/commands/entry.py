@@ -22,9 +22,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from robustml.commands.arguments import check_arguments
 from robustml.commands.collect import collect_runs
 from robustml.commands.settings import numbered
+from robustml.commands.signals import Stopped, command_for, stoppable, stopped_by, way_to_go_on
 from robustml.commands.words import literal_paths
 from robustml.config import config_dir
 from robustml.errors import RequestError, RunFailed, nearest, printable
+from robustml.ranks import is_first_process
 
 __all__ = ["allow_arguments", "argument", "hydra_command", "report_failures"]
 
@@ -51,11 +53,11 @@ def allow_arguments(words: list[str]) -> list[str]:
     return ["++" + word if _PARAMS.match(word) else word for word in literal_paths(words, sweeping=sweeping)]
 
 
-def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+def hydra_command(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Compose `config_name`, run `task` once, or once a job of a multirun, and exit.
 
     Args:
-        task: gets the composed config.
+        task: gets the composed config; what it returns is what an optimising sweeper of Hydra gets of the job.
         config_name: the entry point in the config folder, without `.yaml`.
     """
     sys.argv = [sys.argv[0], *allow_arguments(sys.argv[1:])]
@@ -65,15 +67,21 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
     failures: list[Exception] = []
 
-    def cleaning(config: DictConfig) -> None:
+    def cleaning(config: DictConfig) -> object:
+        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             check_arguments(numbered(OmegaConf.to_container(config, resolve=True)))
-            task(config)
+            with way_to_go_on(lambda: _to_go_on(folder)):
+                return task(config)
+        except Stopped:
+            _remove_if_empty(folder)
+            raise
         except Exception as error:
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            _remove_if_empty(folder)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra then says which job it was, and goes on with the next
             failures.append(error)
+            return None
 
     def run() -> None:
         try:
@@ -93,10 +101,13 @@ def report_failures(main: Callable[[], object], config_name: str | None = None) 
     traceback is printed.
     """
     try:
-        main()
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        with stoppable():
+            main()
+            sys.stdout.flush()
+    except (Stopped, KeyboardInterrupt, SystemExit) as error:
+        if (stopped := stopped_by(error)) is None:
+            raise
+        _fail(str(stopped), stopped.status)
     except BrokenPipeError:
         # Whoever read the output (head, a pager) has left; Python must not flush into the pipe on its way out.
         _drop_output()
@@ -135,7 +146,7 @@ def _drop_output() -> None:
 
 def _fail(message: str, status: int) -> None:
     # The other processes of a DDP run fail for the same reason: one line is enough.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_first_process():
         with suppress(OSError):  # nowhere is left to say it; the status does
             print("error: " + " ".join(printable(message).split()), file=sys.stderr)
     try:
@@ -150,6 +161,13 @@ def _find(error: BaseException | None, kind: type[Exception]) -> BaseException |
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _to_go_on(folder: Path) -> str:
+    """How the job that was writing `folder` can be taken up again."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return command_for(folder)
+    return f"{command_for(folder)}; this was job {HydraConfig.get().job.num}, and those after it were not begun"
 
 
 def _remove_if_empty(folder: Path) -> None:

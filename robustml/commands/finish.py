@@ -26,12 +26,14 @@ from robustml.commands.runs import (
 from robustml.data import DataModule
 from robustml.reporting.schema import read_results
 from robustml.reporting.story import selection_lines
-from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier
+from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, measured_on, read_checkpoint
 from robustml.training.callbacks.catastrophic_overfitting import HEALTH
+from robustml.training.callbacks.table import read_table
 from robustml.types import Threat
-from robustml.untrusted import read_rows
 
 __all__ = ["close", "finish"]
+
+_FIGURES = {CLEAN_ACCURACY: "clean_accuracy", ADVERSARIAL_ACCURACY: "adversarial_accuracy"}
 
 
 def finish(
@@ -42,19 +44,26 @@ def finish(
     settings: dict[str, Any],
     run: Path,
     planted: Sequence[Planted] = (),
-) -> None:
-    """Load the best weights, evaluate them as configured, and write weights, results, examples and report."""
+) -> float | None:
+    """Load the best weights, evaluate them as configured, and write weights, results, examples and report.
+
+    Returns:
+        The validation figure that the weights were chosen on; None without one, and in all processes but the first.
+    """
     best = run / BEST if (run / BEST).is_file() else run / LAST
+    if data.val is not None and best == run / LAST:
+        say("no validation took place, so that the last weights are the ones that are evaluated")
     trainer.strategy.barrier()
     load_weights(module.model, checkpoint_weights(best), best)
     device = trainer.strategy.root_device
     results, curve = evaluate_as_configured(module.model, data, threat, settings["evaluation"], device)
     if not trainer.is_global_zero:
-        return
+        return None
     save_weights(module.model, run / WEIGHTS)
     rows = _epochs(run)
     results.flags += collapse_flags(run / HEALTH)
     worst = results.worst_case.value if results.verdicts.attacks else None
+    selection = None if data.val is None else _selection(rows, settings["validation"]["monitor"], run / BEST)
     write_outcome(
         run,
         results,
@@ -65,7 +74,7 @@ def finish(
         command="train",
         model=describe_model(settings["model"], module.model, run / WEIGHTS),
         backdoor=backdoor_figures(planted, module.model, data, settings["evaluation"], device),
-        selection=_selection(rows, settings["validation"]["monitor"]) if data.val is not None else None,
+        selection=selection,
         cost=_cost(rows, device, worst),
     )
     for logger in trainer.loggers:
@@ -77,6 +86,7 @@ def finish(
     for line in selection_lines(read_results(run)):
         say(line)
     tell(run)
+    return None if selection is None else selection["best"][_FIGURES[selection["monitor"]]]
 
 
 def close(loggers: Sequence[Logger]) -> None:
@@ -88,26 +98,31 @@ def close(loggers: Sequence[Logger]) -> None:
 
 
 def _epochs(run: Path) -> list[dict[str, float]]:
-    rows = read_rows(run / "metrics.csv", ("epoch", "seconds", "attack_share", "samples_per_second"))
-    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+    rows = read_table(run / "metrics.csv", ("epoch", "step", "seconds", "attack_share", "samples_per_second"))
+    return [{key: float(value) for key, value in row.items() if value != ""} for row in rows]
 
 
-def _selection(rows: list[dict[str, float]], monitor: str) -> dict[str, Any] | None:
-    """What the validation split said of the selected epoch and of the last one."""
+def _selection(rows: list[dict[str, float]], monitor: str, best: Path) -> dict[str, Any] | None:
+    """What the validation split said of the selected weights, and when the run last asked it."""
     key = {"adversarial": ADVERSARIAL_ACCURACY, "clean": CLEAN_ACCURACY}[monitor]
-    rows = [row for row in rows if key in row]
-    if not rows:
+    asked = [row for row in rows if key in row]
+    # Written with the weights, right after they were measured: this may have been in the middle of an epoch.
+    kept = measured_on(read_checkpoint(best)) if best.is_file() else None
+    if kept is None and asked:  # of a version that noted nothing, and measured at the ends of epochs
+        kept = max(asked, key=lambda row: row[key])
+    if kept is None:
         return None
 
     def figures(row: dict[str, float]) -> dict[str, Any]:
+        after = next((other for other in rows if other["step"] == row["step"]), {})
         return {
             "epoch": int(row["epoch"]),
-            "clean_accuracy": row.get(CLEAN_ACCURACY),
-            "adversarial_accuracy": row.get(ADVERSARIAL_ACCURACY),
-            "train_adversarial_accuracy": row.get("train/adversarial_accuracy"),
+            "step": int(row["step"]),
+            **{name: row.get(figure) for figure, name in _FIGURES.items()},
+            "train_adversarial_accuracy": after.get("train/adversarial_accuracy"),
         }
 
-    return {"monitor": key, "best": figures(max(rows, key=lambda row: row[key])), "last": figures(rows[-1])}
+    return {"monitor": key, "best": figures(kept), "last": figures(asked[-1] if asked else kept)}
 
 
 def _cost(rows: list[dict[str, float]], device: torch.device, worst_case: float | None) -> dict[str, float | None]:

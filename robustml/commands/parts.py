@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from robustml.commands.settings import build, plain_target, read_settings
 from robustml.data import DataModule
 from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError, printable
+from robustml.ranks import is_first_process
 from robustml.types import Attack, Threat
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 
 def say(text: str) -> None:
     """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_first_process():
         print("\n".join(map(printable, text.split("\n"))), flush=True)
 
 

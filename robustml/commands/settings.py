@@ -123,7 +123,8 @@ def _follow(node: Any, threat: Any) -> Any:
 def numbered(node: Any) -> Any:
     """The node with every fraction such as ``8/255`` in it as a number."""
     if isinstance(node, dict):
-        return {str(key): numbered(value) for key, value in node.items()}
+        # Keys of dicts may be numbers: the epochs of Lightning's GradientAccumulationScheduler are.
+        return {key: numbered(value) for key, value in node.items()}
     if isinstance(node, list):
         return [numbered(value) for value in node]
     return number(node) if isinstance(node, str) and _FRACTION.fullmatch(node.strip()) else node

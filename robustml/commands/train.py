@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from robustml.commands.entry import argument, hydra_command
 from robustml.commands.words import pasteable
 from robustml.errors import RequestError
+from robustml.ranks import is_first_process
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["main", "run_training", "train"]
 
 
-def train(config: DictConfig) -> None:
-    """Train as the config says, into Hydra's output directory."""
+def train(config: DictConfig) -> float | None:
+    """Train as the config says, into Hydra's output directory; the validation figure of the weights that are kept."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.parts import build_data
@@ -34,10 +34,10 @@ def train(config: DictConfig) -> None:
     begun_with = config.get("run")  # of a finetuning that is resumed
     data = build_data(config, None if begun_with is None else Path(begun_with))
     settings = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}
-    run_training(settings, data, Path(HydraConfig.get().runtime.output_dir), resume="resume" in config)
+    return run_training(settings, data, Path(HydraConfig.get().runtime.output_dir), resume="resume" in config)
 
 
-def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> None:
+def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> float | None:
     """Train, evaluate the selected model on the test split, write the run directory and its report.
 
     Args:
@@ -45,6 +45,10 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
         data: set up, and clean; poisoned here where the settings say so.
         run: the run directory.
         resume: go on with what is in `run`; without it a run that is there already is an error.
+
+    Returns:
+        What the validation split said of the weights that are kept, by `validation.monitor`; None without one, and in
+        all processes but the first.
     """
     from robustml.commands.backdoors import check_shown, inherited, planted_by
     from robustml.commands.certified import build_certification
@@ -52,10 +56,12 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     from robustml.commands.lineage import RECORDS, records_to_train_on
     from robustml.commands.parts import build_attacks, introduce, say
     from robustml.commands.poisoned import poison_as_configured, write_grid
+    from robustml.commands.resume import check_resume
     from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
-    from robustml.commands.settings import build, write_settings
+    from robustml.commands.settings import build, read_settings, write_settings
     from robustml.commands.twin import clean_twin
     from robustml.files import sweep, write_bytes
+    from robustml.training import try_model
     from robustml.untrusted import own_files
 
     own_files(run)
@@ -67,7 +73,7 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     build_certification(settings["evaluation"], threat)
     last, config_file = run / LAST, run / "config.yaml"
     fresh = not config_file.exists()
-    if not fresh and not resume and os.environ.get("LOCAL_RANK", "0") == "0":
+    if not fresh and not resume and is_first_process():
         again = pasteable("train", f"resume={run}")
         raise RequestError(f"{run} holds a run already: continue it with {again}, or choose another output=")
     records = records_to_train_on(run, data, settings.get("run"), begun=last.is_file())
@@ -76,9 +82,17 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
         raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
     older = inherited(settings, run)
     check_shown(older, data)
+    if resume and not fresh:
+        check_resume(run, settings, read_settings(run), has_validation=data.val is not None)
     if last.is_file():
         load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
     trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
+    try_model(
+        module.model,
+        next(iter(data.loader("train", limit=2)))[0],
+        data.num_classes,
+        smallest=_smallest_batch(data, trainer.world_size),
+    )
     introduce(data, threat, settings["model"], module.model)
     if trainer.is_global_zero:
         if not last.is_file():  # else a former version began it without a word on its records
@@ -94,10 +108,10 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     if settings["compile"]:
         module.model.compile()
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        _fit(trainer, module, data, last)
         twin = clean_twin(settings, run_training) if settings.get("twin") else None
         own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin)
-        finish(trainer, module, data, threat, settings, run, [*own, *older])
+        return finish(trainer, module, data, threat, settings, run, [*own, *older])
     except RequestError:
         if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
             config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
@@ -107,6 +121,34 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
         raise
     finally:
         close(trainer.loggers)
+
+
+def _fit(trainer: pl.Trainer, module: RobustClassifier, data: DataModule, last: Path) -> None:
+    """Train, from the last checkpoint on where there is one; the model then is of the type that it was built in.
+
+    Raises:
+        RequestError: Lightning refuses what the trainer or a callback asks for.
+    """
+    import torch
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    floating = (parameter.dtype for parameter in module.model.parameters() if parameter.is_floating_point())
+    built = next(floating, torch.float32)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    except MisconfigurationException as error:
+        raise RequestError(" ".join(str(error).split())) from error
+    # trainer.precision=bf16-true and the like have changed it, and whoever loads the run gets what the config builds.
+    module.to(built)
+
+
+def _smallest_batch(data: DataModule, world_size: int) -> int:
+    """How many images the smallest batch of an epoch has in a process."""
+    if data.batch_size < world_size:
+        return 2  # no batch at all, which the loader refuses
+    left = len(data.train) % data.batch_size
+    whole = left < world_size or (data.drop_last and len(data.train) > data.batch_size)
+    return (data.batch_size if whole else left) // world_size
 
 
 def build_module(settings: dict[str, Any]) -> RobustClassifier:
@@ -121,6 +163,8 @@ def build_module(settings: dict[str, Any]) -> RobustClassifier:
     model = build(settings["model"])
     if (start := settings.get("run")) is not None:
         load_weights(model, load_model(start, settings["which"]).state_dict(), Path(start))
+    if not any(part.training for part in model.modules()):
+        model.train()  # nobody means to train a whole network without batch statistics and dropout
     if settings["channels_last"]:
         import torch
 
@@ -175,6 +219,11 @@ def _callback(name: str, settings: Any) -> pl.Callback:
         raise RequestError(
             f"callbacks.{name} is no callback of Lightning, it has no _target_ of one: choose callbacks={name} where "
             f"that is an option, or leave it out with ~callbacks.{name}"
+        )
+    if isinstance(callback, pl.callbacks.LearningRateFinder | pl.callbacks.BatchSizeFinder):
+        raise RequestError(
+            f"callbacks.{name}: {type(callback).__name__} changes what config.yaml says of the run, so that it is not "
+            "taken; compare a few values instead: robustml train -m optimizer.lr=0.001,0.01,0.1"
         )
     return callback
 

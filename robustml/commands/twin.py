@@ -21,7 +21,7 @@ __all__ = ["clean_twin"]
 _NOT_PART_OF_IT = ("name", "output", "logger", "overrides", "resume", "poison", "twin")
 
 
-def clean_twin(settings: dict[str, Any], train: Callable[..., None]) -> Path:
+def clean_twin(settings: dict[str, Any], train: Callable[..., object]) -> Path:
     """The run directory of the twin, ``<output>/twins/<digest of its config>``; trained now if it is not there.
 
     Args:

@@ -54,6 +54,7 @@ class DataModule(pl.LightningDataModule):
         train_limit: train on that many samples only, drawn by `split_seed`, every class in proportion.
         test_limit: test on that many samples only, drawn likewise.
         channels_last: lay images out in memory channels last.
+        drop_last: leave out a last training batch of fewer samples than the others.
         root: kept for the record; sources that read local copies take it themselves.
     """
 
@@ -92,6 +93,7 @@ class DataModule(pl.LightningDataModule):
         train_limit: int | None = None,
         test_limit: int | None = None,
         channels_last: bool = False,
+        drop_last: bool = False,
         root: str | None = None,
     ) -> None:
         super().__init__()
@@ -108,6 +110,7 @@ class DataModule(pl.LightningDataModule):
         self.train_limit = train_limit
         self.test_limit = test_limit
         self.channels_last = channels_last
+        self.drop_last = drop_last
         self.root = root
         # evaluation deals whole batches to the processes, and may have fewer batches than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -251,6 +254,7 @@ class DataModule(pl.LightningDataModule):
             device=device,
             rank=rank,
             world_size=world_size,
+            drop_last=self.drop_last,
             channels_last=self.channels_last,
         )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.modes import AttackMode, attacking
 from robustml.objectives.labels import accuracy, classes_of
@@ -58,12 +59,12 @@ class Adversarial:
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
         """The weighted cross-entropy on `x` and `x_adv` (N, ...) with labels `y` (N,)."""
         if self.share == 1:
-            logits = model(x_adv)
+            logits = logits_of(model, x_adv)
             return LossOutput(self._cross_entropy(logits, y), logits, {"adversarial_accuracy": accuracy(logits, y)})
         if self.share == 0:
-            logits = model(x)
+            logits = logits_of(model, x)
             return LossOutput(self._cross_entropy(logits, y), logits, {"clean_accuracy": accuracy(logits, y)})
-        clean, adversarial = model(torch.cat([x, x_adv])).chunk(2)
+        clean, adversarial = logits_of(model, torch.cat([x, x_adv])).chunk(2)
         loss = self.share * self._cross_entropy(adversarial, y) + (1 - self.share) * self._cross_entropy(clean, y)
         logs = {"clean_accuracy": accuracy(clean, y), "adversarial_accuracy": accuracy(adversarial, y)}
         return LossOutput(loss, adversarial, logs)

@@ -56,9 +56,12 @@ class AWP(nn.Module):
         self.gamma = gamma
         self.warmup_steps = warmup_steps
         self.register_buffer("step", torch.tensor(0))
+        self._done: int | None = None  # the same number where asking for it waits for no device
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """The wrapped objective's examples for `x` (N, ...); counts the step."""
+        self._done = int(self.step) + 1 if self._done is None else self._done + 1
         self.step += 1
         return self.objective.perturb(model, x, y)
 
@@ -71,8 +74,8 @@ class AWP(nn.Module):
             x_adv: (N, ...), what `perturb` made of them.
             y: labels, as the wrapped objective takes them.
         """
-        # Without a warm-up the counter is not looked at: on an accelerator that would wait for it.
-        if not self.gamma or (self.warmup_steps and self.step <= self.warmup_steps):
+        done = int(self.step) if self._done is None else self._done
+        if not self.gamma or (self.warmup_steps and done <= self.warmup_steps):
             return self.objective.loss(model, x, x_adv, y)
         whole = _LossOfModel(self.objective, model)
         weights = {
@@ -97,6 +100,10 @@ class AWP(nn.Module):
                 size = self.gamma * weight.detach().norm() / (gradient.norm() + _TINY)
                 changed[name] = weight + size * gradient
         return changed
+
+
+def _forget(objective: AWP, _: object) -> None:
+    objective._done = None
 
 
 class _LossOfModel(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.objectives.labels import accuracy
 from robustml.threats import LpBall
@@ -74,7 +75,7 @@ class Free(nn.Module):
 
         leaf = x_adv.detach().requires_grad_()
         leaf.register_hook(ascend)  # type: ignore[no-untyped-call]
-        logits = model(leaf)
+        logits = logits_of(model, leaf)
         loss = functional.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
         return LossOutput(loss, logits, {"adversarial_accuracy": accuracy(logits, y)})
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput
@@ -43,6 +44,6 @@ class GaussianNoise:
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
         """Cross-entropy on the noisy `x_adv` (N, ...) with labels `y` (N,)."""
-        logits = model(x_adv)
+        logits = logits_of(model, x_adv)
         loss = functional.cross_entropy(logits.float(), y)
         return LossOutput(loss, logits, {"noisy_accuracy": accuracy(logits, y)})

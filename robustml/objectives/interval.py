@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.models.interval_bounds import Interval, margin_bounds
 from robustml.threats import LpBall
@@ -66,7 +67,7 @@ class IntervalBound(nn.Module):
         risen = ((self.step.to(x.device) - self.warmup_steps) / max(self.ramp_steps, 1)).clamp(0, 1)
         eps, kappa = risen * self.threat.eps, 1 - risen * (1 - self.kappa)
         low, high = self.threat.bounds
-        logits = model(x)
+        logits = logits_of(model, x)
         margins = margin_bounds(model, Interval((x - eps).clamp_min(low), (x + eps).clamp_max(high)), y).float()
         clean, worst = functional.cross_entropy(logits.float(), y), functional.cross_entropy(-margins, y)
         certified = margins.detach().scatter(1, y.unsqueeze(1), 1.0).amin(1) > 0

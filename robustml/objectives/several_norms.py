@@ -71,7 +71,7 @@ class SeveralNorms:
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
         """Cross-entropy on `x_adv` (N, ...) or (K N, ...), from `perturb`, with labels `y` (N,) or (N, C)."""
-        logits = model(x_adv)
+        logits = logits_of(model, x_adv)
         parts = 1 if self.combine == "max" else len(self.attacks)
         repeated = torch.cat([y] * parts)
         loss = functional.cross_entropy(logits.float(), repeated, label_smoothing=self.label_smoothing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks.gradient import logits_of
 from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput
 
@@ -29,6 +30,6 @@ class Standard:
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
         """Cross-entropy on `x` (N, ...) with labels `y` (N,)."""
-        logits = model(x)
+        logits = logits_of(model, x)
         loss = functional.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
         return LossOutput(loss, logits, {"clean_accuracy": accuracy(logits, y)})

@@ -130,12 +130,26 @@ class Flag(Part):
 
 
 class SelectedEpoch(Part):
-    """Accuracies on the validation split after one epoch, and on the examples that it was trained on."""
+    """Accuracies on the validation split after one epoch, or within it, and on the examples that it was trained on.
+
+    Attributes:
+        epoch: from 1.
+        step: of the run, after which they were measured. Older versions did not write it, and counted epochs from 0:
+            theirs are renumbered here, and get step 0.
+    """
 
     epoch: Count
+    step: Count | None = None
     clean_accuracy: Fraction | None = None
     adversarial_accuracy: Fraction | None = None
     train_adversarial_accuracy: Fraction | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_from_1(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("step") is None and isinstance(values.get("epoch"), int):
+            return {**values, "epoch": values["epoch"] + 1, "step": 0}
+        return values
 
 
 class Selection(Part):

@@ -51,7 +51,7 @@ class Figure(Record):
             ``health/<column>`` of health.csv (the mean of an epoch's measurements), ``val/<column>`` or
             ``train/<column>`` of metrics.csv; or ``collapse_epoch``, the first epoch that health.csv calls unhealthy.
         at: which row of a curve: ``last``, the selected epoch (``best``), the one with the highest or lowest value, or
-            the number of an epoch, from 0.
+            the number of an epoch, from 1.
     """
 
     metric: str
@@ -131,12 +131,12 @@ class PerEpoch(Record):
 
     Attributes:
         columns: our column of metrics.csv for each value of a row.
-        values: epoch, from 0, to its values, in the order of `columns`.
+        values: epoch, from 1 (logs that count from 0 are renumbered), to its values, in the order of `columns`.
         tolerance: how far the mean difference over the shared epochs may be from 0.
     """
 
     columns: list[str]
-    values: dict[Annotated[int, Field(ge=0)], list[float]]
+    values: dict[Annotated[int, Field(ge=1)], list[float]]
     tolerance: Annotated[float, Field(gt=0)]
     source: str
     variants: list[str] = Field(default_factory=list)

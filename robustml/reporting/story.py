@@ -115,9 +115,11 @@ def selection_sentence(results: Results) -> str:
     if results.selection is None:
         return ""
     best, last = results.selection.best, results.selection.last
-    text = f"The weights of epoch {best.epoch} were kept, chosen on {results.selection.monitor}"
-    if best.epoch == last.epoch:
-        return f"{text}; it was the last epoch."
+    within = best.epoch == last.epoch and best.step != last.step
+    when = f"epoch {best.epoch}, step {best.step}," if within else f"epoch {best.epoch}"
+    text = f"The weights of {when} were kept, chosen on {results.selection.monitor}"
+    if best.epoch == last.epoch and not within:
+        return f"{text}; it was the last to be validated."
     if best.adversarial_accuracy is None or last.adversarial_accuracy is None:
         return f"{text}."
     lost = 100 * (best.adversarial_accuracy - last.adversarial_accuracy)
@@ -138,10 +140,12 @@ def selection_lines(results: Results) -> list[str]:
     def line(name: str, epoch: SelectedEpoch) -> str:
         figures = {"clean": epoch.clean_accuracy, "adversarial": epoch.adversarial_accuracy}
         known = ", ".join(f"{what} {percent(value)}" for what, value in figures.items() if value is not None)
-        return f"{name} epoch {epoch.epoch}: {known} on the validation split"
+        when = f"epoch {epoch.epoch}, step {epoch.step}" if within else f"epoch {epoch.epoch}"
+        return f"{name} {when}: {known} on the validation split"
 
     best, last = results.selection.best, results.selection.last
-    if best.epoch == last.epoch:
+    within = best.epoch == last.epoch and best.step != last.step
+    if best.epoch == last.epoch and not within:
         return [line("best and last", best)]
     return [line("best", best), line("last", last), selection_sentence(results)]
 

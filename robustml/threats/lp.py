@@ -81,8 +81,12 @@ class LpBall:
         delta, room = self._delta_and_room(x_adv, x)
         size = torch.minimum(delta.abs(), room)
         over = torch.linalg.vector_norm(size, ord=self.p, dim=1) > self.eps
-        if over.any():
-            shrink = _shrink_l2 if self.p == 2.0 else _shrink_l1
+        shrink = _shrink_l2 if self.p == 2.0 else _shrink_l1
+        if x.device.type != "cpu":
+            # Looking which examples are outside would wait for the device, in every step of an attack.
+            shrunk = shrink(delta.abs().double(), room.double(), self.eps).to(size.dtype)
+            size = torch.where(over.unsqueeze(1), shrunk, size)
+        elif over.any():
             size[over] = shrink(delta[over].abs().double(), room[over].double(), self.eps).to(size.dtype)
         return (x.flatten(1) + delta.sign() * size).view_as(x).clamp_(*self.bounds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,12 +13,16 @@ from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
 
 from robustml.attacks.gradient import logits_of
-from robustml.errors import RequestError, RunFailed
+from robustml.errors import RequestError
+from robustml.training.batches import images_and_labels
+from robustml.training.crafted import crafted
+from robustml.training.finite import FiniteLosses
+from robustml.training.means import Means
 from robustml.training.passes import PassCounter
 from robustml.training.stopwatch import Stopwatch
+from robustml.training.trial import require_trainable
 from robustml.types import Attack, Objective
 
 __all__ = ["ADVERSARIAL_ACCURACY", "CLEAN_ACCURACY", "RobustClassifier", "derived_seed"]
@@ -30,7 +35,12 @@ class RobustClassifier(pl.LightningModule):
     """Minimise an objective; validate clean and adversarial accuracy.
 
     Each epoch is seeded by (seed, epoch, rank), so that a run which resumes at an epoch's start does what an
-    uninterrupted one does. Attacks see the unwrapped `model`, never the DDP wrapper.
+    uninterrupted one does. Attacks see the unwrapped `model`, never the DDP wrapper. Batches may be of any loader, see
+    `images_and_labels`; images take on the type of the model's weights.
+
+    Attributes:
+        figures: what has been measured in the epoch at hand and nowhere else, by name: the means of training once its
+            last step is done, and those of the last validation, where there was one.
 
     Args:
         model: images (N, ...) in [0, 1] to logits (N, C).
@@ -61,7 +71,10 @@ class RobustClassifier(pl.LightningModule):
         self.seed = seed
         self.attack_time = Stopwatch()
         self.passes = PassCounter()
-        self._means: dict[str, MeanMetric] = {}
+        self.figures: dict[str, float] = {}
+        self._means = Means()
+        self._losses = FiniteLosses()
+        self._weights: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, C) of images (N, ...) in [0, 1]."""
@@ -69,15 +82,32 @@ class RobustClassifier(pl.LightningModule):
         return logits
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and its schedule stepped after every batch."""
-        optimizer = self.optimizer_factory(self.model.parameters())
+        """The optimizer, and its schedule stepped after every batch.
+
+        Raises:
+            RequestError: nothing can be trained, the optimizer refuses its settings, or a schedule has no end.
+        """
+        require_trainable(self.model)
+        try:
+            optimizer = self.optimizer_factory(self.model.parameters())
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"the optimizer cannot be made: {str(error).splitlines()[0]}") from error
+        if not all(math.isfinite(group["lr"]) for group in optimizer.param_groups):
+            raise RequestError(f"the learning rate must be finite, got lr={optimizer.param_groups[0]['lr']}")
         if self.scheduler_factory is None:
             return optimizer
-        schedule = self.scheduler_factory(optimizer, int(self.trainer.estimated_stepping_batches))
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise RequestError(
+                "a schedule of the learning rate needs to know the end of the run: set trainer.max_epochs or "
+                "trainer.max_steps, or choose scheduler=none"
+            )
+        schedule = self.scheduler_factory(optimizer, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         """Count passes from here on: a compiled model has been compiled by now."""
+        self._weights = None
         self._end_watch = self.passes.watch(self.model)
 
     def on_fit_end(self) -> None:
@@ -89,52 +119,63 @@ class RobustClassifier(pl.LightningModule):
         pl.seed_everything(derived_seed(self.seed, self.current_epoch, self.global_rank), verbose=False)
         self.attack_time.reset()
         self.passes.reset()
+        self.figures = {}
+        self._means.clear("train/")
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Look at the first images of an epoch: attacks and their eps mean nothing outside [0, 1]."""
         if batch_idx == 0:
-            low, high = float(batch[0].min()), float(batch[0].max())
+            x, _ = self._read(batch)
+            low, high = float(x.min()), float(x.max())
             if not (low >= -1e-6 and high <= 1 + 1e-6):
                 raise RequestError(
                     f"training images must be in [0, 1], got values from {low:.4g} to {high:.4g}: divide by 255, and "
                     "normalise inside the model (robustml.models.Normalize) instead of in the data"
                 )
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Craft, then compute the loss.
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Craft, then compute the loss. Nothing here waits for an accelerator, but for the guard, once in many steps.
 
         Raises:
-            RunFailed: the loss is not finite.
+            RunFailed: the loss of this step or of one before it, not looked at until now, is not finite.
+            RequestError: the batch, the model's output or the attack's is not what it should be.
         """
-        x, y = batch
-        with self.passes.counting():
-            with self.attack_time.running(x.device):
-                x_adv = self.objective.perturb(self.model, x, y)
-            output = self.objective.loss(self.model, x, x_adv, y)
+        x, y = self._read(batch)
+        try:
+            with self.passes.counting():
+                with self.attack_time.running(x.device):
+                    x_adv = crafted(self.objective.perturb(self.model, x, y), x)
+                output = self.objective.loss(self.model, x, x_adv, y)
+        except Exception:
+            self._losses.look()  # what follows a broken step is not the reason
+            raise
         loss = output.loss.detach()
-        if not torch.isfinite(loss):
-            raise RunFailed(
-                f"the loss became {loss.item()} at step {self.global_step} (epoch {self.current_epoch}, batch "
-                f"{batch_idx}): lower the learning rate, clip gradients (trainer.gradient_clip_val=1), or train in "
-                "trainer.precision=32-true"
-            )
-        self._record("train/loss", loss, len(y))
+        self._losses.note(loss, step=self.global_step, epoch=self.current_epoch, batch=batch_idx)
+        self._means.add("train/loss", loss, len(y))
         for name, value in output.logs.items():
-            self._record(f"train/{name}", value, len(y))
+            self._means.add(f"train/{name}", value, len(y))
         return output.loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the epoch's means after its last batch, so that every callback finds them at the epoch's end."""
-        # A callback that stops training makes any batch the last one; callbacks run before this.
-        if self.trainer.is_last_batch or self.trainer.should_stop:
+        if self._ends_epoch():
+            self._losses.look()
             self._log_means("train/")
+            self._log_means("schedule/")
+
+    def _ends_epoch(self) -> bool:
+        """Whether this step is the last of its epoch: of the loader, of the run, or as a callback stops training."""
+        trainer = self.trainer
+        over = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+        return trainer.is_last_batch or over or (trainer.should_stop and trainer.fit_loop._can_stop_early)
 
     def on_validation_epoch_start(self) -> None:
         """Know every figure, even in a process that gets no batch: all of them take part in the sum."""
+        self._losses.look()  # no figures of weights that are broken, and no checkpoint
         self._sync_buffers(False)
         names = ["val/loss", CLEAN_ACCURACY] + ([] if self.validation_attack is None else [ADVERSARIAL_ACCURACY])
         for name in names:
-            self._mean(name)
+            self._means.begin(name, self.device)
 
     def _sync_buffers(self, each_batch: bool) -> None:
         """Let DDP hand round the buffers once, not with every batch: processes that get more batches would wait."""
@@ -146,42 +187,50 @@ class RobustClassifier(pl.LightningModule):
                     torch.distributed.broadcast(buffer, 0)
 
     @torch.no_grad()
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count clean and adversarial accuracy; an image that is wrong to begin with is not robust."""
-        x, y = batch
+        x, y = self._read(batch)
         logits = logits_of(self.model, x)
         correct = logits.argmax(1) == y
-        self._record("val/loss", nn.functional.cross_entropy(logits, y), len(y))
-        self._record(CLEAN_ACCURACY, correct.float().mean(), len(y))
+        self._means.add("val/loss", nn.functional.cross_entropy(logits, y), len(y))
+        self._means.add(CLEAN_ACCURACY, correct.float().mean(), len(y))
         if self.validation_attack is None:
             return
         robust = torch.zeros_like(correct)
         index = batch_idx * self.trainer.world_size + self.global_rank
         generator = Generator(device=x.device).manual_seed(derived_seed(self.seed, index))
         if correct.any():
-            x_adv = self.validation_attack(self.model, x[correct], y[correct], generator=generator)
+            x_adv = crafted(self.validation_attack(self.model, x[correct], y[correct], generator=generator), x[correct])
             robust[correct] = logits_of(self.model, x_adv).argmax(1) == y[correct]
-        self._record(ADVERSARIAL_ACCURACY, robust.float().mean(), len(y))
+        self._means.add(ADVERSARIAL_ACCURACY, robust.float().mean(), len(y))
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's means."""
         self._sync_buffers(True)
         self._log_means("val/")
 
-    def _record(self, name: str, value: Tensor, weight: int) -> None:
-        """Add to an epoch's mean. Lightning's own `log` would cost milliseconds a step."""
-        self._mean(name).update(value.detach().float(), weight)
+    def note(self, name: str, value: float, weight: int = 1) -> None:
+        """Count a figure that a callback sets, ``schedule/...``, in the mean of its epoch."""
+        self._means.add(name, torch.full((), value, device=self.device), weight)
 
-    def _mean(self, name: str) -> MeanMetric:
-        if name not in self._means:
-            self._means[name] = MeanMetric().to(self.device)
-        return self._means[name]
+    def _read(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Images, of the type of the weights, and labels, both where the model is."""
+        if self._weights is None:
+            floating = (parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
+            self._weights = next(floating, torch.float32)
+        x, y = images_and_labels(batch)
+        # Lightning has moved tensors to the device by now, but no arrays.
+        device = self.device if x.device.type == "cpu" else x.device
+        return x.to(device, self._weights), y.to(device)
 
     def _log_means(self, prefix: str) -> None:
-        for name, metric in self._means.items():
-            if name.startswith(prefix):
-                self.log(name, metric.compute(), on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
-                metric.reset()
+        def total(part: Tensor) -> Tensor:
+            whole: Tensor = self.trainer.strategy.reduce(part, reduce_op="sum")
+            return whole
+
+        for name, mean in self._means.take(prefix, total).items():
+            self.log(name, mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+            self.figures[name] = float(mean)
 
 
 def derived_seed(*parts: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -114,7 +115,7 @@ class OneCycle:
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         """The schedule for a run of `steps` batches."""
-        return TorchOneCycleLR(
+        return _OneCycle(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=steps,
@@ -123,6 +124,18 @@ class OneCycle:
             final_div_factor=self.final_div_factor,
             cycle_momentum=self.cycle_momentum,
         )
+
+
+class _OneCycle(TorchOneCycleLR):
+    """torch's, which goes on with the number of steps that it is built for, not with that of a checkpoint.
+
+    A run that is resumed for longer would else step beyond its end; the other schedules follow the new length, too.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where the checkpoint stood."""
+        length = {key: self.__dict__[key] for key in ("total_steps", "_schedule_phases")}
+        super().load_state_dict(state_dict | length)
 
 
 def _by_progress(optimizer: Optimizer, steps: int, multiple: Callable[[float], float], offset: int = 0) -> LRScheduler:

@@ -77,7 +77,7 @@ def while_the_last_checkpoint_is_written() -> None:
 
 
 def while_the_best_checkpoint_is_written() -> None:
-    _in_file("best", 2, _half_written)
+    _in_file("best", 3, _half_written)
 
 
 def while_the_first_checkpoint_is_written() -> None:
@@ -101,10 +101,14 @@ def before_the_report_is_written() -> None:
 
 
 def while_the_table_is_written() -> None:
-    from robustml.training.callbacks import table
+    replace, calls = Path.replace, iter(range(10))
 
-    replace, calls = os.replace, iter(range(10))
-    table.os = type("os", (), {"replace": staticmethod(lambda *names: _die() if next(calls) == 2 else replace(*names))})
+    def dying(self: Path, target: Any) -> Path:
+        if Path(target).name == "metrics.csv" and next(calls) == 2:
+            _die()
+        return replace(self, target)
+
+    Path.replace = dying  # type: ignore[method-assign]
 
 
 def before_a_write(number: int) -> None:

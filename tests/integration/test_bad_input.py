@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     outcome = command("train", "debug=fast", "optimizer=sgd", "optimizer.lr=1e30", cwd=tmp_path)
     assert outcome.status == 1
     assert "the loss became" in outcome.error
-    assert "at step 1 (epoch 0, batch 1)" in outcome.error
+    assert "at step 2 (epoch 1, batch 2)" in outcome.error
 
 
 def test_images_outside_the_range_are_refused_by_the_api(trained: Outcome) -> None:

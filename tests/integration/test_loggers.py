@@ -96,7 +96,7 @@ def test_tensorboard_holds_the_figures(logged: Outcome, rows: list[dict[str, str
 
 
 def test_metrics_csv_is_written_as_without_loggers(logged: Outcome, rows: list[dict[str, str]]) -> None:
-    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert logged.out.splitlines()[-1].startswith("run: ")
 
 

@@ -83,7 +83,7 @@ def test_eps_is_recorded_as_a_number(trained: Outcome) -> None:
 def test_metrics_have_a_row_an_epoch(trained: Outcome) -> None:
     with (trained.run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     assert [int(row["step"]) for row in rows] == [6, 12, 18]
     for row in rows:
         assert 0 <= float(row["val/adversarial_accuracy"]) <= float(row["val/clean_accuracy"]) <= 1
@@ -97,7 +97,8 @@ def test_the_best_epoch_is_the_one_on_disk(trained: Outcome) -> None:
     assert selection.monitor == "val/adversarial_accuracy"
     best = torch.load(trained.run / "checkpoints" / "best.ckpt", weights_only=True)
     assert figures[best["epoch"]] == max(figures) == selection.best.adversarial_accuracy
-    assert best["epoch"] == selection.best.epoch
+    assert best["epoch"] + 1 == selection.best.epoch
+    assert best["global_step"] == selection.best.step
 
 
 @pytest.mark.parametrize("which", ["best", "last"])

@@ -77,9 +77,9 @@ def make_results(
         ][:flags],
         "selection": {
             "monitor": "val/adversarial_accuracy",
-            "best": {"epoch": 21, "clean_accuracy": 0.972, "adversarial_accuracy": 0.906,
+            "best": {"epoch": 22, "step": 220, "clean_accuracy": 0.972, "adversarial_accuracy": 0.906,
                      "train_adversarial_accuracy": None},
-            "last": {"epoch": 29, "clean_accuracy": 0.983, "adversarial_accuracy": 0.861,
+            "last": {"epoch": 30, "step": 300, "clean_accuracy": 0.983, "adversarial_accuracy": 0.861,
                      "train_adversarial_accuracy": None},
         },
         "backdoor": None, "extraction": None, "certified": None, "corruptions": None,
@@ -102,7 +102,7 @@ def write_metrics(folder: Path, epochs: int = 30) -> None:
         learned = 1 - np.exp(-(epoch + 1) / 5)
         noise = generator.normal(0, 0.006, 5)
         decay = max(0, epoch - 21) * 0.006
-        row = [epoch, epoch * 10, 0.1, 2.3 * (1 - learned) + 0.15, 0.985 * learned + noise[0] * 0.3,
+        row = [epoch + 1, 10 * (epoch + 1), 0.1, 2.3 * (1 - learned) + 0.15, 0.985 * learned + noise[0] * 0.3,
                0.95 * learned + noise[1], 2.3 * (1 - learned) + 0.24 + decay + abs(noise[2]),
                0.975 * learned + noise[3] * 0.5, 0.92 * learned - decay + noise[4], 10.1, 0.71, 4180]  # fmt: skip
         lines.append(",".join(f"{value:.5g}" for value in row))

@@ -58,7 +58,7 @@ def test_results_are_flagged_where_a_collapse_was_only_warned_of(tmp_path: Path)
     health(tmp_path, "warn", "warn")
     (flag,) = collapse_flags(tmp_path / "health.csv")
     assert flag.name == "catastrophic_overfitting"
-    assert "at step 300 (epoch 1) of training, 90.0% of a training batch withstood FGSM and 3.0% a short PGD" in (
+    assert "at step 300 (epoch 2) of training, 90.0% of a training batch withstood FGSM and 3.0% a short PGD" in (
         flag.message
     )
 
@@ -67,8 +67,8 @@ def test_best_and_last_are_told_and_robust_overfitting_is_named(make_run: MakeRu
     folder = make_run()
     results = read_results(folder)
     assert selection_lines(results) == [
-        "best epoch 21: clean 97.2%, adversarial 90.6% on the validation split",
-        "last epoch 29: clean 98.3%, adversarial 86.1% on the validation split",
+        "best epoch 22: clean 97.2%, adversarial 90.6% on the validation split",
+        "last epoch 30: clean 98.3%, adversarial 86.1% on the validation split",
         selection_sentence(results),
     ]
     assert "4.5 points of adversarial validation accuracy were lost again." in selection_sentence(results)
@@ -78,10 +78,25 @@ def test_best_and_last_are_told_and_robust_overfitting_is_named(make_run: MakeRu
     write_results(content, folder / "results.json")
     sentence = selection_sentence(read_results(folder))
     assert sentence.endswith("were lost again while that of training rose by 6.0: robust overfitting.")
-    content["selection"]["last"]["epoch"] = 21
+    content["selection"]["last"] |= {"epoch": 22, "step": 220}
     write_results(content, folder / "results.json")
-    assert selection_lines(read_results(folder))[0].startswith("best and last epoch 21: clean 97.2%")
+    assert selection_lines(read_results(folder))[0].startswith("best and last epoch 22: clean 97.2%")
     assert len(selection_lines(read_results(folder))) == 1
+    content["selection"]["best"]["step"] = 215  # validated in the middle of that epoch, too
+    write_results(content, folder / "results.json")
+    assert selection_lines(read_results(folder))[0].startswith("best epoch 22, step 215: clean 97.2%")
+
+
+def test_older_results_are_counted_from_1(make_run: MakeRun) -> None:
+    folder = make_run()
+    content = json.loads((folder / "results.json").read_text())
+    content["selection"]["best"] = {"epoch": 0, "clean_accuracy": 0.972}
+    write_results(content, folder / "results.json")
+    for _ in range(2):  # and not once more when they are written again
+        best = read_results(folder).selection.best
+        assert (best.epoch, best.step) == (1, 0)
+        content["selection"]["best"] = best.model_dump()
+        write_results(content, folder / "results.json")
 
 
 def test_the_page_tells_passes_a_sample_and_what_a_robust_point_costs(make_run: MakeRun) -> None:

@@ -81,7 +81,7 @@ def test_everything(make_run: MakeRun, tmp_path: Path) -> None:
     text, page = checked(write_report([run], tmp_path / "report.html"))
     assert page.tags.count("figure") == 4
     for part in ("Images under attack", "By class", "Training", "Backdoor", "gradient masking", "2 raised", "8/255",
-                 "beta: 6.0", "3fa9c1d2", "epoch 21", "badnets", "prefers-color-scheme"):  # fmt: skip
+                 "beta: 6.0", "3fa9c1d2", "epoch 22", "badnets", "prefers-color-scheme"):  # fmt: skip
         assert part in text, part
     assert str(tmp_path) not in text
     assert text == write_report([run], tmp_path / "again.html").read_text(encoding="utf-8")

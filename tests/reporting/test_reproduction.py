@@ -222,16 +222,16 @@ def test_figures_of_curves(tmp_path: Path) -> None:
         found = run.measure(Figure(metric=metric, at=at))
         return None if found is None else found.value
 
-    assert [value("val/adversarial_accuracy", at) for at in ("last", "best", "max", "min", 0)] == [
+    assert [value("val/adversarial_accuracy", at) for at in ("last", "best", "max", "min", 1)] == [
         0.4,
         0.5,
         0.5,
         0.2,
         0.2,
     ]
-    assert value("health/fgsm_accuracy", 0) == pytest.approx(0.3)  # the mean of its epoch
+    assert value("health/fgsm_accuracy", 1) == pytest.approx(0.3)  # the mean of its epoch
     assert value("health/pgd_accuracy", "max") == pytest.approx(0.2)
-    assert value("collapse_epoch") == 1
+    assert value("collapse_epoch") == 2
     assert value("health/nothing") is None
     assert value("val/adversarial_accuracy", 7) is None
     assert value("robust_accuracy@autoattack") is None
@@ -251,14 +251,14 @@ def test_weights_that_were_put_back_did_not_collapse(action: str, collapsed: boo
 def test_the_shared_prefix_of_a_log(tmp_path: Path) -> None:
     reference = {
         "columns": ["val/adversarial_accuracy"],
-        "values": {0: [0.3], 2: [0.42], 9: [0.9]},
+        "values": {1: [0.3], 3: [0.42], 10: [0.9]},
         "tolerance": 0.05,
         "source": "a log",
     }
     paper = read_paper(BLOCK | {"per_epoch": [reference]}, "one2020")
     known = {("main", 0): finished(tmp_path / "run", 0.9, 0.45, metrics=METRICS)}
     (table,) = compare(paper, runs([0.45]), known, []).epochs
-    assert [row.epoch for row in table.rows] == [0, 2]
+    assert [row.epoch for row in table.rows] == [1, 3]
     assert table.differences == pytest.approx([-0.06])  # (-.1 - .02) / 2
     assert table.verdict == "off"
 

@@ -16,7 +16,7 @@ from .conftest import MakeRun, write_examples
 def test_full_and_minimal_runs(make_run: MakeRun) -> None:
     full, bare = read_run(make_run("full")), read_run(make_run("bare", full=False))
     assert full.metrics is not None
-    assert list(full.metrics["epoch"]) == list(range(30))
+    assert list(full.metrics["epoch"]) == list(range(1, 31))
     assert full.train_eps == pytest.approx(8 / 255)
     assert full.examples is not None
     assert full.examples.attack == "pgd"

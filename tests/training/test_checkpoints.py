@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustml.errors import RequestError
+from robustml.errors import RunFailed
 from robustml.training import ADVERSARIAL_ACCURACY, AtomicCheckpointIO, best_and_last
 
 
@@ -46,7 +46,7 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, full_disk
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
     before = path.read_bytes()
     full_disk()
-    with pytest.raises(RequestError, match=r"last\.ckpt.*previous one is intact") as caught:
+    with pytest.raises(RunFailed, match=r"last\.ckpt.*what stood there is intact") as caught:
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
@@ -55,14 +55,14 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, full_disk
 
 def test_a_failed_first_write_leaves_nothing(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     full_disk()
-    with pytest.raises(RequestError, match="no previous one"):
+    with pytest.raises(RunFailed, match="nothing was left there"):
         AtomicCheckpointIO().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_a_wrong_request(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_fails_the_run(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where the folder should be")
-    with pytest.raises(RequestError, match="taken"):
+    with pytest.raises(RunFailed, match="taken"):
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "taken" / "last.ckpt")
 
 

@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_batch(batches: 
             return output._replace(loss=output.loss * math.nan) if next(calls) == 4 else output
 
     classifier = RobustClassifier(network(), Breaks(), partial(SGD, lr=0.1))
-    with pytest.raises(RunFailed, match=r"nan at step 4 \(epoch 1, batch 1\)"):
+    with pytest.raises(RunFailed, match=r"nan at step 5 \(epoch 2, batch 2\)"):
         trainer(2).fit(classifier, batches.first(3))
 
 

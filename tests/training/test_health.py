@@ -270,7 +270,7 @@ def test_warn_says_it_once_and_trains_on(conv_model: nn.Module, batches: Batches
     callback = Watch(THREAT, every_n_steps=1, say=lines.append)
     trainer(tmp_path, callback, record).fit(classifier_of(conv_model), batches)
     (line,) = lines
-    assert "catastrophic overfitting at step 2 (epoch 0)" in line
+    assert "catastrophic overfitting at step 2 (epoch 1)" in line
     assert "90.0% withstand FGSM and 10.0% PGD-10 (best so far 70.0%)" in line
     assert [(row["step"], row["healthy"], row["action"]) for row in rows_of(tmp_path)] == [
         ("1", "1", ""),
@@ -375,7 +375,7 @@ def test_stop_in_the_middle_of_an_epoch_leaves_healthy_weights_in_the_checkpoint
     assert torch.equal(weights(stopped.model), played.seen[0])
     with (tmp_path / "metrics.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (row["epoch"], row["step"], row["samples"]) == ("0", "2", "12")
+    assert (row["epoch"], row["step"], row["samples"]) == ("1", "2", "12")
     assert float(row["train/loss"]) > 0
     assert (float(row["forward_passes"]), float(row["backward_passes"])) == (12 * 3, 12 * 3)
     assert torch.equal(weights(run(str(tmp_path / "last.ckpt")).model), played.seen[0])
@@ -409,7 +409,7 @@ def test_a_resumed_run_does_what_the_uninterrupted_one_does(
     whole = run("whole", 3, healths)
     run("parts", 2, healths[:4])
     with (tmp_path / "parts" / "health.csv").open("a") as file:
-        file.write("2,9,0,0,0,0,0,1,\n")  # of a step that the checkpoint does not have
+        file.write("3,9,0,0,0,0,0,1,\n")  # of a step that the checkpoint does not have
     rest = run("parts", 3, healths[4:], tmp_path / "parts" / "last.ckpt")
     assert [row["step"] for row in rows_of(tmp_path / "whole")] == ["3", "4", "6", "8", "9", "12"]
     assert [row["action"] for row in rows_of(tmp_path / "whole")] == ["", "rollback", "", "", "rollback", ""]
@@ -444,10 +444,10 @@ def test_checks_come_every_so_often_and_at_the_end_of_an_epoch_and_judge_only_af
     callback = Watch(THREAT, every_n_steps=3, after_steps=6, say=lambda line: None)
     trainer(tmp_path, callback, epochs=2).fit(classifier_of(conv_model), batches)
     assert [(row["epoch"], row["step"], row["action"]) for row in rows_of(tmp_path)] == [
-        ("0", "3", ""),
-        ("0", "4", ""),
-        ("1", "6", "warn"),
-        ("1", "8", ""),
+        ("1", "3", ""),
+        ("1", "4", ""),
+        ("2", "6", "warn"),
+        ("2", "8", ""),
     ]
 
 
@@ -554,6 +554,6 @@ def test_robust_overfitting_is_told_once_when_validation_falls_and_training_rise
         told.append(len(lines))
     # Epoch 3 falls in training too; epoch 2 falls by less than .02.
     assert told == [0, 0, 0, 0, 1, 1]
-    assert "since epoch 1, adversarial accuracy fell from 50.0% to 47.0%" in lines[0]
+    assert "since epoch 2, adversarial accuracy fell from 50.0% to 47.0%" in lines[0]
     assert "rose from 60.0% to 75.0% in training" in lines[0]
     assert logs.logged == pytest.approx([train - val for train, val in epochs])

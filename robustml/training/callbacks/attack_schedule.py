@@ -107,7 +107,7 @@ class AttackSchedule(pl.Callback):
         figures = {"eps": None if multiple is None else multiple * full, "steps": steps}
         for name, figure in figures.items():
             if figure is not None:
-                pl_module.log(f"schedule/{name}", float(figure), on_step=False, on_epoch=True, batch_size=1)
+                pl_module.note(f"schedule/{name}", float(figure))
 
     def _scheduled(self, objective: Objective, progress: float) -> Objective:
         if self._ball is not None:

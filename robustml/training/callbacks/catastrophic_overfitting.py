@@ -28,11 +28,12 @@ from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.objectives.labels import classes_of
 from robustml.training.attack_fields import with_attack
+from robustml.training.batches import images_and_labels
+from robustml.training.callbacks.table import read_table
 from robustml.training.classifier import RobustClassifier, derived_seed
 from robustml.training.gentler import gentler
 from robustml.training.health import Health, measure_health
 from robustml.types import Attack, Objective, Threat
-from robustml.untrusted import read_rows
 
 __all__ = ["HEALTH", "CatastrophicOverfitting"]
 
@@ -133,7 +134,7 @@ class CatastrophicOverfitting(pl.Callback):
         """Take over the rows of an interrupted run; what it resumes from is healthy, or is in the checkpoint."""
         path = Path(trainer.default_root_dir, HEALTH)
         if path.exists():
-            rows = read_rows(path, ("step",), texts=("action",))
+            rows = read_table(path, ("step", "epoch"), texts=("action",))
             self._rows = [row for row in rows if float(row["step"]) <= trainer.global_step]
         if self._healthy is None:
             self._keep(trainer, pl_module, self._healthy_step)
@@ -157,7 +158,7 @@ class CatastrophicOverfitting(pl.Callback):
         """Measure if it is this step's turn, and act."""
         if trainer.global_step % self.every_n_steps and not trainer.is_last_batch:
             return
-        health = self._measure(trainer, _classifier(pl_module), *batch)
+        health = self._measure(trainer, _classifier(pl_module), *images_and_labels(batch))
         healthy = trainer.global_step < self.after_steps or not self.collapsed(health)
         self._ailing = 0 if healthy else self._ailing + 1
         action = self._act(trainer, pl_module, health) if self._ailing >= self.patience else ""
@@ -165,7 +166,7 @@ class CatastrophicOverfitting(pl.Callback):
             self.best = max(self.best, health.pgd_accuracy)
             self._keep(trainer, pl_module, trainer.global_step)
         figures = {name: "" if math.isnan(value) else round(value, 6) for name, value in health._asdict().items()}
-        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        place = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         self._rows.append({**place, **figures, "healthy": int(healthy), "action": action})
         if trainer.is_global_zero:
             self._write(Path(trainer.default_root_dir, HEALTH))
@@ -240,7 +241,7 @@ class CatastrophicOverfitting(pl.Callback):
             )
         if trainer.is_global_zero:
             self.say(
-                f"catastrophic overfitting at step {trainer.global_step} (epoch {trainer.current_epoch}): on a "
+                f"catastrophic overfitting at step {trainer.global_step} (epoch {trainer.current_epoch + 1}): on a "
                 f"training batch {health.fgsm_accuracy:.1%} withstand FGSM and {health.pgd_accuracy:.1%} "
                 f"PGD-{self.steps} (best so far {self.best:.1%}), gradient alignment "
                 f"{health.gradient_alignment:.2f}; {done}"

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from robustml.errors import RequestError
-from robustml.training.classifier import ADVERSARIAL_ACCURACY
+from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
 
 __all__ = ["RobustOverfitting"]
 
@@ -40,18 +40,19 @@ class RobustOverfitting(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the epoch's figures; where either is not measured there is nothing to see."""
-        figures = trainer.callback_metrics
+        # The trainer's own would repeat those of the last validation in epochs that have none.
+        figures: Any = pl_module.figures if isinstance(pl_module, RobustClassifier) else trainer.callback_metrics
         if not {TRAIN_ADVERSARIAL_ACCURACY, ADVERSARIAL_ACCURACY} <= figures.keys():
             return
         train, val = float(figures[TRAIN_ADVERSARIAL_ACCURACY]), float(figures[ADVERSARIAL_ACCURACY])
         pl_module.log("health/robust_gap", train - val)
         if self.best is None or val > self.best["val"]:
-            self.best = {"epoch": trainer.current_epoch, "train": train, "val": val}
+            self.best = {"number": trainer.current_epoch + 1, "train": train, "val": val}
         elif not self.warned and self.best["val"] - val > self.fall and train > self.best["train"]:
             self.warned = True
             if trainer.is_global_zero:
                 self.say(
-                    f"robust overfitting: since epoch {self.best['epoch']:.0f}, adversarial accuracy fell from "
+                    f"robust overfitting: since epoch {self.best['number']:.0f}, adversarial accuracy fell from "
                     f"{self.best['val']:.1%} to {val:.1%} on the validation split and rose from "
                     f"{self.best['train']:.1%} to {train:.1%} in training"
                 )
@@ -63,3 +64,5 @@ class RobustOverfitting(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint stood."""
         self.best, self.warned = state_dict["best"], state_dict["warned"]
+        if self.best is not None and "epoch" in self.best:  # of a version that counted from 0
+            self.best["number"] = self.best.pop("epoch") + 1

@@ -24,6 +24,7 @@ from torch.optim.swa_utils import update_bn
 
 from robustml.errors import RequestError
 from robustml.modes import evaluating
+from robustml.training.batches import images_and_labels
 from robustml.training.classifier import RobustClassifier
 
 __all__ = ["EMA", "SWA", "averaged_weights"]
@@ -89,8 +90,9 @@ class _Average(WeightAveraging):
         device = pl_module.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # all are crafted before the statistics change, for an attack may look at these
-            for x, y in islice(loader, min(self.batches, int(trainer.num_training_batches))):
-                x, y = x.to(device), y.to(device)
+            for batch in islice(loader, int(min(self.batches, trainer.num_training_batches))):
+                x, y = (part.to(device) for part in images_and_labels(batch))
+                x = x.to(next(pl_module.model.parameters()).dtype)
                 examples.append(objective.perturb(pl_module.model, x, y) if self.statistics == "examples" else x)
             with evaluating(pl_module.model):  # to have every module's mode back
                 update_bn(examples, pl_module.model)

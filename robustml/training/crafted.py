@@ -1,0 +1,25 @@
+"""What an attack of anybody's returned, as training can use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from robustml.errors import RequestError
+
+__all__ = ["crafted"]
+
+
+def crafted(x_adv: Any, x: Tensor) -> Tensor:
+    """`x_adv` (N, ...) outside of any graph, on the device and of the type of the images `x` (N, ...).
+
+    Raises:
+        RequestError: it is no tensor, or not of the shape of `x`.
+    """
+    if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape:
+        found = f"shape {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else f"a {type(x_adv).__name__}"
+        raise RequestError(
+            f"the attack returned {found} for images of shape {tuple(x.shape)}; expected one tensor of that shape"
+        )
+    return x_adv.detach().to(x)
