@@ -77,7 +77,7 @@ def while_the_last_checkpoint_is_written() -> None:
 
 
 def while_the_best_checkpoint_is_written() -> None:
-    _in_file("best", 2, _half_written)
+    _in_file("best", 3, _half_written)
 
 
 def while_the_first_checkpoint_is_written() -> None:
