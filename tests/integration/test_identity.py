@@ -137,7 +137,10 @@ def test_inputs_that_mean_something_else_are_refused(kind: str, tmp_path: Path) 
     """Columns are scaled and words chosen by the training part: another one, and the model sees other inputs."""
     rows = [(word, row % 2) for row, word in enumerate(f"word{row % 17} more{row % 5}" for row in range(60))]
     header = "a,b,label\n" if kind == "csv" else "text,label\n"
-    lines = [f"{row},{row % 7},{y}\n" if kind == "csv" else f"{text},{y}\n" for row, (text, y) in enumerate(rows)]
+    lines = [
+        f"{row * 7 % 60 / 2},{row % 7},{y}\n" if kind == "csv" else f"{text},{y}\n"
+        for row, (text, y) in enumerate(rows)
+    ]
     larger = "900,3,1\n" if kind == "csv" else "entirely new words,1\n"
     for name, body in (("a.csv", lines), ("more.csv", [*lines, larger]), ("test.csv", [*lines[:3], larger])):
         (tmp_path / name).write_text(header + "".join(body))
