@@ -271,7 +271,8 @@ def test_a_pools_data_follow_their_own_settings(
 
 
 def test_the_root_of_nested_data_is_their_own(compose: Callable[..., dict[str, Any]]) -> None:
-    settings = compose("data=cats_dogs", "data.root=there", "poison=gradient_matching", "poison.surrogate.run_dir=x")
+    chosen = ("poison.surrogate.run_dir=x", "poison.rows=[17]", "poison.target=dog")
+    settings = compose("data=cats_dogs", "data.root=there", "poison=gradient_matching", *chosen)
     assert settings["data"]["source"]["source"]["root"] == "there"
     assert settings["poison"]["source"]["source"]["root"] == "there"
 
