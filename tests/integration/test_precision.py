@@ -35,7 +35,7 @@ REFUSED = {
     "a finder": ((f"+callbacks.rate._target_={FINDER}",), "LearningRateFinder changes what config.yaml says"),
     "a schedule without an end": (("trainer.max_epochs=-1", "scheduler=cosine"), "set trainer.max_epochs"),
     "a negative rate": (("optimizer.lr=-1",), "Invalid learning rate"),
-    "a rate that is no number": (("optimizer.lr=nan",), "learning rate"),
+    "a rate that is no number": (("optimizer.lr=nan",), "optimizer.lr must be a number"),
     "a last batch of one": (("data.batch_size=191", "model=preact_resnet18"), "data.drop_last=true"),
 }
 
