@@ -24,7 +24,7 @@ def test_eps_of_one_run(run_copy: Path, tmp_path: Path) -> None:
     worst = table[table["source"] == "worst_case"].set_index("run")["robust_accuracy"]
     before = read_results(run_copy / "results.json")
     assert worst[0] == pytest.approx(before.clean_accuracy.value)
-    # The run's own worst case also counts what the searches of its curve found, and a sweep draws no curve for each eps.
+    # The run's own worst case also counts what the searches of its curve found; a sweep draws no curve for each eps.
     assert before.worst_case.robust_accuracy.value <= worst[1] + 1e-9
     alone = table[(table["source"] == "attack") & (table["run"] == 1)].set_index("attack")["robust_accuracy"]
     for name, attack in before.attacks.items():
