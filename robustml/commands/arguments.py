@@ -21,7 +21,7 @@ _PLAIN: dict[str, Any] = {
     ),
     **dict.fromkeys(("twin", "compile", "channels_last", "shuffle", "evaluation.cascade"), bool),
     **dict.fromkeys(("width", "steps", "pictures", "rounds", "first", "budget", "port"), int),
-    **dict.fromkeys(("batch_size", "evaluation.batch_size"), int),
+    **dict.fromkeys(("batch_size", "evaluation.batch_size", "seed", "evaluation.seed"), int),
     **dict.fromkeys(("limit", "transfer_limit", "size", "stride"), int | None),
     **dict.fromkeys(("evaluation.limit", "evaluation.curve.limit", "evaluation.corruptions.limit"), int | None),
     **dict.fromkeys(("weight", "temperature", "threshold", "share", "timeout"), float),
