@@ -14,8 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "robustml"
 
 FLOORS = {
-    "cli": 8,
-    "commands": 7,
+    "cli": 9,
+    "commands": 8,
+    "workflows": 7,
     "extraction": 6,
     "defenses": 6,
     "training": 5,
@@ -35,7 +36,7 @@ FLOORS = {
     "config": 1,
     "integrity": 1,
     "errors": 1,
-    "ranks": 1,
+    "say": 1,
     "files": 1,
 }
 # A leaf that anyone may import; the others are the same on the ground floor, for the neighbours there need them.
