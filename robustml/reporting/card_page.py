@@ -39,8 +39,8 @@ def card_page(found: Sequence[Gathered], names: Sequence[str], left_out: Mapping
     head = f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1></header>'
     foot = (
         f"<footer>Card schema {CARD_SCHEMA}. Intervals are Wilson 95% intervals of the proportion; worst case counts "
-        "an example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can lower "
-        "them; certified ones are lower bounds. All figures: card.json.</footer>"
+        "an example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can "
+        "lower them; certified ones are lower bounds. All figures: card.json.</footer>"
     )
     return document(f"{heading} · robustness card", [head, left_out_box(left_out), *body, foot])
 
