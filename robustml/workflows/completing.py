@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from robustml.data import DataModule
-from robustml.reporting.schema import read_results
 from robustml.reporting.story import selection_lines
+from robustml.results import read_results
 from robustml.say import say
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, measured_on, read_checkpoint
 from robustml.training.callbacks.catastrophic_overfitting import HEALTH

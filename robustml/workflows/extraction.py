@@ -28,7 +28,7 @@ from robustml.extraction import (
 )
 from robustml.extraction.defences import Watch
 from robustml.extraction.measure import Point
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.say import say
 from robustml.types import Attack
 from robustml.workflows.building import build, plain_target

@@ -217,9 +217,9 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
     import hydra
 
     from robustml.commands.hydra.composing import plain
-    from robustml.workflows.fit import build_module, build_trainer
     from robustml.config import config_dir
     from robustml.data import Arrays, DataModule
+    from robustml.workflows.fit import build_module, build_trainer
 
     class Given:
         """A source that has the benchmark's images already."""

@@ -13,7 +13,7 @@ import yaml
 from robustml.data import Arrays, DataModule
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Shortcut
-from robustml.reporting.schema import rate, write_results
+from robustml.results import rate, write_results
 from robustml.workflows.measuring.backdoors import check_shown, inherited, lying, planted_in, shown_on, twin_of
 
 SQUARE = {"_target_": "robustml.poisoning.Square", "size": 2}

@@ -21,7 +21,7 @@ from integration.files import left, sha256, untimed_metrics
 from integration.forks import Outcome, command, finish, start
 from integration.test_evaluate import figures
 from robustml.errors import RequestError
-from robustml.reporting import read_results
+from robustml.results import read_results
 from robustml.workflows.resume import check_resume
 from robustml.workflows.settings import read_settings
 

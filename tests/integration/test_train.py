@@ -12,7 +12,8 @@ import robustml
 from integration.conftest import TINY, TRAINING
 from integration.files import left, sha256, untimed_metrics
 from integration.forks import Outcome, command
-from robustml.reporting import read_results, read_run
+from robustml.reporting import read_run
+from robustml.results import read_results
 from robustml.workflows.building import build
 
 FILES = {

@@ -17,7 +17,7 @@ import robustml
 from integration.files import left, sha256
 from integration.forks import Outcome, command
 from robustml.errors import RequestError
-from robustml.reporting import Results, read_results
+from robustml.results import Results, read_results
 from robustml.trojans import NULL, Trojaned, TrojanNet, triggers
 from robustml.workflows.building import build
 

@@ -15,7 +15,7 @@ from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Backdoor, Manifest, Shortcut, backdoor_of
 from robustml.poisoning.chain import kind_of, rate_of
-from robustml.reporting.schema import read_results
+from robustml.results import read_results
 from robustml.say import say
 from robustml.workflows.building import build
 from robustml.workflows.run import RESULTS, TROJAN, load_model

@@ -17,7 +17,7 @@ from robustml import __version__
 from robustml.data import DataModule
 from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate, united
 from robustml.reporting import read_run, summary_table, write_report
-from robustml.reporting.schema import write_results
+from robustml.results import write_results
 from robustml.say import say
 from robustml.types import Threat
 from robustml.workflows.measuring.certification import certified_as_configured
