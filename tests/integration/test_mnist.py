@@ -17,7 +17,6 @@ from robustml.attacks import AutoAttack
 from robustml.results import Results, read_results
 from robustml.threats import LpBall
 from robustml.workflows.building import build
-from robustml.workflows.run import read_settings
 from robustml.workflows.settings import read_settings
 
 pytestmark = [
