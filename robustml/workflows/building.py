@@ -53,7 +53,7 @@ def build(settings: Any, key: str = "", /, **extra: Any) -> Any:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RequestError(f"{where}{target} cannot be made: {reason}") from error
+        raise RequestError(f"{where}{target} cannot be built: {reason}") from error
 
 
 def locate(path: str) -> Any:
