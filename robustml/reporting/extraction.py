@@ -26,7 +26,7 @@ class ExtractionPoint(Part):
 
 
 class HonestUse(Part):
-    """What a defence does to honest users' answers about the test set.
+    """What a defense does to honest users' answers about the test set.
 
     `label_accuracy_change` is a fraction, below 0 where they lose; `mean_l1_change` lies in 0 to 2; `false_alarm_after`
     counts honest queries.
@@ -38,8 +38,8 @@ class HonestUse(Part):
     false_alarm_after: Count | None = None
 
 
-class DefenceReport(Part):
-    """A defence of the interface: the copy made without it, what honest users pay, and its alarms if it `watches`."""
+class DefenseReport(Part):
+    """A defense of the interface: the copy made without it, what honest users pay, and its alarms if it `watches`."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -71,7 +71,7 @@ class Extraction(Part):
     victim_accuracy: Rate
     transfer_success: Rate
     curve: list[ExtractionPoint] = Field(default_factory=list)
-    defence: DefenceReport | None = None
+    defense: DefenseReport | None = None
 
     @model_validator(mode="after")
     def _within_the_budget(self) -> Extraction:
@@ -93,9 +93,9 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
     if block.measuring is not None:
         told = "" if block.counted is None else f"; the victim counted {block.counted:,}"
         lines.append(("asked besides, to measure", None, f"{block.measuring:,} inputs{told}"))
-    if block.defence is None:
+    if block.defense is None:
         return lines
-    report, honest = block.defence, block.defence.honest
+    report, honest = block.defense, block.defense.honest
     settings = ", ".join(f"{name} {plain(value)}" for name, value in report.params.items())
     lines[0] = ("fidelity of the copy", block.fidelity, f"{remark}, against {report.name}")
     lines += [
@@ -105,7 +105,7 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
         ("honest users: accuracy", honest.label_accuracy,
          f"{100 * honest.label_accuracy_change:+.1f} points; probabilities moved by {honest.mean_l1_change:.3g} (L1)"),
     ]  # fmt: skip
-    rows: list[tuple[str, Rate | None, str]] = [(f"defence {report.name}", None, settings or "no settings")]
+    rows: list[tuple[str, Rate | None, str]] = [(f"defense {report.name}", None, settings or "no settings")]
     if report.watches:
         rows += [
             ("alarm over the thief", None, _alarm(report.alarm_after)),

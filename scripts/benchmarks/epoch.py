@@ -1,4 +1,4 @@
-"""PGD-10 training, `robustml train` against bare loops: `python scripts/bench/epoch.py mnist`.
+"""PGD-10 training, `robustml train` against bare loops: `python scripts/benchmarks/epoch.py mnist`.
 
 In one process, on the same batches, interleaved so that a noisy machine slows all of them alike:
 
@@ -171,7 +171,7 @@ def hand_loop_torchattacks(name: str, x: Tensor, y: Tensor, size: int) -> Callab
 
 def art(name: str, x: Tensor, y: Tensor, size: int) -> Callable[[], None]:
     """ART's trainer for the same method."""
-    from art.defences.trainer import AdversarialTrainerMadryPGD
+    from art.defenses.trainer import AdversarialTrainerMadryPGD
     from art.estimators.classification import PyTorchClassifier
 
     model, eps = network(name), EPS[name]

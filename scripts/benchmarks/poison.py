@@ -1,4 +1,4 @@
-"""What poisoning a training set costs: `python scripts/bench/poison.py`.
+"""What poisoning a training set costs: `python scripts/benchmarks/poison.py`.
 
 Each data-only poison on 50,000 random pictures of CIFAR-10's size, the median of several rounds in wall-clock seconds,
 against one epoch of PGD-10 training of PreActResNet-18. That epoch is not run: a few steps on batches of 128 are
