@@ -38,7 +38,8 @@ def extract(config: DictConfig) -> None:
     from robustml.commands.theft import loot, prepare
     from robustml.commands.trojaned import backdoors_of_model
     from robustml.evaluation import evaluate
-    from robustml.reporting.extraction import Extraction, extraction_table
+    from robustml.reporting.extraction import extraction_table
+    from robustml.results import ExtractionResults
 
     quiet()
     if not isinstance(config.budget, int) or config.budget < 1:
@@ -55,7 +56,7 @@ def extract(config: DictConfig) -> None:
     undefended = heist.rob(None, with_curve=settings["defense"] is None)
     defended = None if heist.defense is None else heist.rob(heist.defense, with_curve=True)
     copy = (undefended if defended is None else defended).copy
-    block = Extraction.model_validate(loot(heist, defended, undefended))
+    block = ExtractionResults.model_validate(loot(heist, defended, undefended))
     named = {"_target_": f"{type(copy).__module__}.{type(copy).__name__}"}
     introduce(data, threat, named, copy)
     loader = data.loader("test", device=device)

@@ -16,8 +16,8 @@ from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.parameters import attack_generator
 from robustml.extraction import (
-    Defense,
     Defended,
+    Defense,
     EquationSolving,
     Extraction,
     HttpVictim,
@@ -31,7 +31,7 @@ from robustml.extraction import (
 )
 from robustml.extraction.defenses import Watch
 from robustml.extraction.measure import Point
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.types import Attack
 
 __all__ = ["Heist", "Robbed", "TestPart", "loot", "prepare"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustml.extraction.defenses import Defense, Defended, Remembering, Watch
+from robustml.extraction.defenses import Defended, Defense, Remembering, Watch
 from robustml.extraction.victim import ModelVictim, QueriesRefused, Victim
 
 __all__ = ["Clients", "network_of"]

@@ -12,7 +12,7 @@ from robustml.errors import RequestError
 from robustml.extraction.copycat import hard_labels
 from robustml.extraction.victim import QueriesRefused, Victim
 
-__all__ = ["Defense", "Defended", "Remembering", "Rounding", "TopLabel", "Watch"]
+__all__ = ["Defended", "Defense", "Remembering", "Rounding", "TopLabel", "Watch"]
 
 
 @runtime_checkable

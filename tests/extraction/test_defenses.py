@@ -15,8 +15,8 @@ from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.extraction import (
     BudgetSpent,
-    Defense,
     Defended,
+    Defense,
     InDomain,
     ModelVictim,
     OutputNoise,

@@ -20,16 +20,15 @@ from safetensors.torch import load_file
 
 from integration.files import left, sha256
 from integration.forks import Outcome, background, command
-from robustml.reporting import read_results
-from robustml.reporting.extraction import Extraction
+from robustml.results import ExtractionResults, read_results
 
 QUICK = ("training.steps=20", "curve=[0.5]", "transfer_limit=20", "attack.steps=2", "model@student=mlp")
 
 
-def block(outcome: Outcome) -> Extraction:
+def block(outcome: Outcome) -> ExtractionResults:
     results = read_results(outcome.run / "results.json")
     assert results.extraction is not None
-    return Extraction.model_validate(results.extraction)
+    return ExtractionResults.model_validate(results.extraction)
 
 
 def test_a_copy_of_a_run(run_copy: Path, tmp_path: Path) -> None:
@@ -190,6 +189,7 @@ REFUSED = {
     "budget a word": ("victim={run} budget=many", "'many'"),
     "unknown method": ("victim={run} method=copycats", "'copycat'"),
     "unknown defense": ("victim={run} defense=top2", "'top1'"),
+    "the spelling of version 0.1": ("victim={run} defence=top1", "'defense'"),
     "unknown pool": ("victim={run} pool=nois", "'noise'"),
     "a bandit without classes": ("victim={run} method=knockoff method.strategy=adaptive", "strategy=random"),
     "curve above 1": ("victim={run} curve=[2]", "curve"),

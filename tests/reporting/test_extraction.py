@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from robustml.reporting.extraction import Extraction, extraction_section, extraction_table
+from robustml.reporting.extraction import extraction_section, extraction_table
 from robustml.reporting.formats import NOTHING
-from robustml.reporting.schema import rate
+from robustml.results import ExtractionResults, rate
 
 
 def shares(right: int) -> dict[str, Any]:
@@ -42,7 +42,7 @@ DEFENSE = {
 
 
 def test_the_table_says_what_was_measured() -> None:
-    table = extraction_table(Extraction.model_validate(content(defense=DEFENSE)))
+    table = extraction_table(ExtractionResults.model_validate(content(defense=DEFENSE)))
     lines = table.splitlines()
     assert all(len(line) <= 100 for line in lines)
     for expected in (
@@ -58,7 +58,7 @@ def test_the_table_says_what_was_measured() -> None:
 
 
 def test_without_a_defense_nothing_is_said_of_one() -> None:
-    table = extraction_table(Extraction.model_validate(content(curve=[])))
+    table = extraction_table(ExtractionResults.model_validate(content(curve=[])))
     assert "honest" not in table
     assert "over the budget" not in table
 
@@ -81,4 +81,10 @@ def test_a_block_of_another_make_has_no_section_of_ours() -> None:
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Extraction.model_validate(content(**changes))
+        ExtractionResults.model_validate(content(**changes))
+
+
+def test_the_spelling_of_version_0_1_is_read() -> None:
+    old = content()
+    del old["defense"]
+    assert ExtractionResults.model_validate(old | {"defence": DEFENSE}).defense is not None
