@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks.gradient import logits_of
-from robustml.data import Arrays, TensorLoader
+from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
@@ -73,7 +73,7 @@ class ShortcutResults:
 @torch.no_grad()
 def shortcut_reliance(
     model: nn.Module,
-    test: Arrays,
+    test: Records,
     mark: Callable[[Tensor], Tensor],
     target: int | str,
     *,
@@ -94,7 +94,7 @@ def shortcut_reliance(
         RequestError: there is no such class, the test part is empty, or the mark does not fit.
     """
     own = test.y == class_label(test, target, "target")
-    marked = Arrays(stamped(test.x, mark), test.y, test.class_names)
+    marked = Records(stamped(test.x, mark), test.y, test.class_names)
     with evaluating(model):
         without, with_mark = (_labels(model, arrays, device, batch_size) for arrays in (test, marked))
     groups = {
@@ -107,7 +107,7 @@ def shortcut_reliance(
     return ShortcutResults(groups, _share(aligned), _share(flipped[~own]), _share(flipped[own]))
 
 
-def _labels(model: nn.Module, arrays: Arrays, device: torch.device | str, batch_size: int) -> Tensor:
+def _labels(model: nn.Module, arrays: Records, device: torch.device | str, batch_size: int) -> Tensor:
     """What the model reads in each input: (N,), on the CPU."""
     loader = TensorLoader(arrays, batch_size, device=device)
     return torch.cat([logits_of(model, x).argmax(dim=1) for x, _ in loader]).cpu()
