@@ -12,7 +12,7 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Arrays, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning import Presented
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 
 __all__ = ["BackdoorResults", "backdoor_success"]
 

@@ -24,7 +24,7 @@ from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 
 __all__ = ["CorruptionResults", "corruption_accuracy"]
 

@@ -36,7 +36,7 @@ from robustml.evaluation.verdicts import Bools, Integers
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating, frozen
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 

@@ -18,7 +18,7 @@ from robustml.data import Arrays, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 
 __all__ = ["ShortcutResults", "shortcut_reliance"]
 

@@ -14,7 +14,7 @@ from robustml.extraction.method import Extraction
 from robustml.extraction.student import MakeStudent
 from robustml.extraction.transcript import Transcript
 from robustml.modes import evaluating
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.types import Attack
 
 __all__ = [
