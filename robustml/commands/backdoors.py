@@ -18,7 +18,7 @@ from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Backdoor, Manifest, Shortcut, backdoor_of
 from robustml.poisoning.chain import kind_of, rate_of
-from robustml.reporting.schema import read_results
+from robustml.results import read_results
 
 __all__ = [
     "Planted",

@@ -42,9 +42,9 @@ def main() -> None:
 def _gate(words: list[str]) -> None:
     from robustml.reporting.evaluations import Source, evaluations_of
     from robustml.reporting.gate import judge, parse_condition
-    from robustml.reporting.schema import read_results
     from robustml.reporting.verdict import unfit, verdict
     from robustml.reporting.weights import verify_weights
+    from robustml.results import read_results
 
     options = {match[1]: match[2] for word in words if (match := _OPTION.fullmatch(word))}
     for name in options:

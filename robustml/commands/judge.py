@@ -21,7 +21,7 @@ from robustml.commands.runs import EXAMPLES, REPORT, RESULTS
 from robustml.data import DataModule
 from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate, united
 from robustml.reporting import read_run, summary_table, write_report
-from robustml.reporting.schema import write_results
+from robustml.results import write_results
 from robustml.types import Threat
 
 __all__ = ["evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]

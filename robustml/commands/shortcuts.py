@@ -81,8 +81,8 @@ def _search(model: nn.Module, train: Records, settings: dict[str, Any]) -> list[
     """The most suspect place of each class, the worst first, with what there is to draw of it."""
     from robustml.evaluation import find_shortcuts
     from robustml.poisoning.pixels import in_unit_range
-    from robustml.reporting.schema import rate
     from robustml.reporting.shortcut_page import Suspect
+    from robustml.results import rate
 
     found = find_shortcuts(
         model,

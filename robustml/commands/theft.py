@@ -31,7 +31,7 @@ from robustml.extraction import (
 )
 from robustml.extraction.defences import Watch
 from robustml.extraction.measure import Point
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.types import Attack
 
 __all__ = ["Heist", "Robbed", "TestPart", "loot", "prepare"]

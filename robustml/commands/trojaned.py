@@ -15,8 +15,8 @@ from robustml.data import DataModule, Records
 from robustml.evaluation import BackdoorResults, backdoor_success, evaluate
 from robustml.poisoning import Presented
 from robustml.poisoning.pixels import stamped
-from robustml.reporting import Rate, rate
 from robustml.reporting.formats import percent
+from robustml.results import Rate, rate
 from robustml.trojans import NULL, Trojaned, TrojanNet, one_cell_off, random_patches, triggers
 from robustml.types import Threat
 

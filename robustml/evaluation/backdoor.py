@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning import Presented
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 
 __all__ = ["BackdoorResults", "backdoor_success"]
 

@@ -26,7 +26,7 @@ from robustml.evaluation.certificates import ABSTAINED, Certifier
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.verdicts import Bools, Floats, Integers, Verdicts
 from robustml.modes import evaluating, frozen
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.types import Attack, Threat
 
 __all__ = ["CertifiedResults", "certify", "require_norm"]

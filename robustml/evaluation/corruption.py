@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, distributed
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
 from robustml.draws import Draws
 from robustml.errors import RequestError, nearest
@@ -24,7 +24,7 @@ from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 
 __all__ = ["CorruptionResults", "corruption_accuracy"]
 

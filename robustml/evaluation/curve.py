@@ -25,7 +25,7 @@ import torch
 from torch import Generator, Tensor, distributed, nn
 
 from robustml.attacks import FMN, at_eps
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.crafting import Crafting
@@ -36,7 +36,7 @@ from robustml.evaluation.verdicts import Bools, Integers
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating, frozen
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 

@@ -11,7 +11,7 @@ from robustml.evaluation.corruption import CorruptionResults
 from robustml.evaluation.examples import Examples
 from robustml.evaluation.sanity import Flag
 from robustml.evaluation.verdicts import Bools, Verdicts
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 from robustml.types import Threat
 
 __all__ = ["RobustnessResults", "summarise"]

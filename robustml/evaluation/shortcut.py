@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
-from robustml.reporting.schema import Rate, rate
+from robustml.results import Rate, rate
 
 __all__ = ["ShortcutResults", "shortcut_reliance"]
 

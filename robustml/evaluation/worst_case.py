@@ -13,7 +13,7 @@ import numpy as np
 
 from robustml.evaluation.curve import Curve
 from robustml.evaluation.results import RobustnessResults
-from robustml.reporting.schema import rate
+from robustml.results import rate
 
 __all__ = ["united"]
 

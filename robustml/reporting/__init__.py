@@ -1,30 +1,20 @@
 """Reports on finished runs: the results schema, tables, figures and self-contained pages."""
 
 from robustml.reporting.card import write_cards
-from robustml.reporting.card_schema import Card, read_card, read_cards
 from robustml.reporting.html import write_report
 from robustml.reporting.runs import Examples, Run, find_runs, read_run
-from robustml.reporting.schema import Rate, Results, rate, read_results, write_results
 from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.tables import summary_frame, summary_html, summary_table
 
 __all__ = [
-    "Card",
     "Examples",
-    "Rate",
-    "Results",
     "Run",
     "collect_sweep",
     "find_runs",
-    "rate",
-    "read_card",
-    "read_cards",
-    "read_results",
     "read_run",
     "summary_frame",
     "summary_html",
     "summary_table",
     "write_cards",
     "write_report",
-    "write_results",
 ]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from robustml.reporting.formats import percent, plain
 from robustml.reporting.page import figure, section
 from robustml.reporting.runs import Run
-from robustml.reporting.schema import Backdoor, Rate, Results
 from robustml.reporting.tables import rate_cell
+from robustml.results import Backdoor, Rate, Results
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,20 +30,21 @@ from robustml.reporting.card_figures import (
     widest,
     worst_class,
 )
-from robustml.reporting.card_schema import (
-    SCHEMA,
+from robustml.reporting.evaluations import Source, evaluations_of
+from robustml.reporting.formats import eps_text, norm_text, percent
+from robustml.reporting.runs import Run, labels, read_run
+from robustml.results import (
+    CARD_SCHEMA,
     Card,
     Evidence,
     Figure,
+    Rate,
     SourcedFlag,
+    Threat,
     ThreatFigures,
     checked_card,
+    read_settings_file,
 )
-from robustml.reporting.evaluations import Source, evaluations_of
-from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.reading import read_settings_file
-from robustml.reporting.runs import Run, labels, read_run
-from robustml.reporting.schema import Rate, Threat
 
 __all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards", "write_gathered"]
 
@@ -81,7 +82,7 @@ def gather(folder: Path) -> Gathered:
     threats = threats_of(sources, run.results.threat)
     results = run.results
     content = {
-        "schema": SCHEMA,
+        "schema": CARD_SCHEMA,
         "kind": "card",
         "experiment": results.experiment,
         "seed": results.seed,

@@ -7,11 +7,10 @@ from html import escape
 from typing import TypeVar
 
 from robustml.reporting.card import threat_text
-from robustml.reporting.card_schema import Card, ClassFigure, Figure, ThreatFigures
 from robustml.reporting.formats import NOTHING, percent, plain, seconds_text
 from robustml.reporting.page import figure
 from robustml.reporting.plots import accuracy_bars
-from robustml.reporting.schema import Rate, Threat
+from robustml.results import Card, ClassFigure, Figure, Rate, Threat, ThreatFigures
 
 __all__ = ["comparison_bars", "comparison_table", "distinct"]
 

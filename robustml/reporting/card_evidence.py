@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 
 from robustml.reporting.card_comparison import distinct
-from robustml.reporting.card_schema import Card
 from robustml.reporting.formats import percent, seconds_text
 from robustml.reporting.page import facts
+from robustml.results import Card
 
 __all__ = ["evidence_table", "fact_cards", "headed_table", "left_out_details"]
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from robustml.reporting.card_schema import (
+from robustml.reporting.evaluations import Source
+from robustml.reporting.verdict import verdict
+from robustml.results import (
     AttackFigure,
+    AttackResult,
     CardVerdict,
     ClassFigure,
+    ClassResult,
+    Curve,
     Figure,
+    Rate,
+    Results,
     SourcedBackdoor,
     SourcedCertified,
     SourcedCorruptions,
     SourcedCurve,
     SourcedFlag,
+    Threat,
     ThreatFigures,
     budget_of,
 )
-from robustml.reporting.evaluations import Source
-from robustml.reporting.schema import AttackResult, ClassResult, Curve, Rate, Results, Threat
-from robustml.reporting.verdict import verdict
 
 __all__ = [
     "backdoor_of",

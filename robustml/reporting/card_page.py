@@ -9,13 +9,12 @@ from types import MappingProxyType
 from robustml.reporting.card import Gathered, threat_text
 from robustml.reporting.card_comparison import comparison_bars, comparison_table
 from robustml.reporting.card_evidence import evidence_table, fact_cards, headed_table, left_out_details
-from robustml.reporting.card_schema import SCHEMA, Card, ClassFigure, Figure, ThreatFigures
 from robustml.reporting.formats import NOTHING, norm_text, percent, plain, seconds_text
 from robustml.reporting.measured import corruption_section, extra_sections
 from robustml.reporting.page import document, figure, left_out_box, section, tile, verdict_box
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars
-from robustml.reporting.schema import Rate, Threat
 from robustml.reporting.tables import rate_cell
+from robustml.results import CARD_SCHEMA, Card, ClassFigure, Figure, Rate, Threat, ThreatFigures
 
 __all__ = ["card_page"]
 
@@ -39,9 +38,9 @@ def card_page(found: Sequence[Gathered], names: Sequence[str], left_out: Mapping
         heading, body = f"{len(found)} models side by side", _several(found, names)
     head = f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1></header>'
     foot = (
-        f"<footer>Card schema {SCHEMA}. Intervals are Wilson 95% intervals of the proportion; worst case counts an "
-        "example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can lower "
-        "them; certified ones are lower bounds. All figures: card.json.</footer>"
+        f"<footer>Card schema {CARD_SCHEMA}. Intervals are Wilson 95% intervals of the proportion; worst case counts "
+        "an example as right only if no attack turned it. Robust accuracies are upper bounds: a stronger attack can "
+        "lower them; certified ones are lower bounds. All figures: card.json.</footer>"
     )
     return document(f"{heading} · robustness card", [head, left_out_box(left_out), *body, foot])
 

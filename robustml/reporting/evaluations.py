@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustml.errors import RequestError, printable
-from robustml.reporting.schema import Results, read_results
+from robustml.results import Results, read_results
 
 __all__ = ["Source", "evaluations_of"]
 

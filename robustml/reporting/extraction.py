@@ -11,13 +11,13 @@ from pydantic import Field, ValidationError, model_validator
 from robustml.reporting.figures import as_svg, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.formats import half_width, percent, plain
 from robustml.reporting.page import figure, section
-from robustml.reporting.rates import Count, Part, Rate
 from robustml.reporting.tables import rate_cell
+from robustml.results import Block, Count, Rate
 
 __all__ = ["Extraction", "ExtractionPoint", "extraction_section", "extraction_table"]
 
 
-class ExtractionPoint(Part):
+class ExtractionPoint(Block):
     """A copy made of the first `queries` answers alone."""
 
     queries: Count
@@ -25,7 +25,7 @@ class ExtractionPoint(Part):
     accuracy: Rate
 
 
-class HonestUse(Part):
+class HonestUse(Block):
     """What a defence does to honest users' answers about the test set.
 
     `label_accuracy_change` is a fraction, below 0 where they lose; `mean_l1_change` lies in 0 to 2; `false_alarm_after`
@@ -38,7 +38,7 @@ class HonestUse(Part):
     false_alarm_after: Count | None = None
 
 
-class DefenceReport(Part):
+class DefenceReport(Block):
     """A defence of the interface: the copy made without it, what honest users pay, and its alarms if it `watches`."""
 
     name: str
@@ -50,7 +50,7 @@ class DefenceReport(Part):
     honest: HonestUse
 
 
-class Extraction(Part):
+class Extraction(Block):
     """The `extraction` block: rates are over the test set; `transfer_success` over what the victim gets right.
 
     `baseline_fidelity` is that of always giving the victim's most frequent label. `queries` is what the copy is made

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from robustml.reporting.schema import Rate
+from robustml.results import Rate
 
 __all__ = [
     "NOTHING",

@@ -10,9 +10,9 @@ from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.reporting.formats import norm_text
 from robustml.reporting.runs import Run, labels, read_run
-from robustml.reporting.schema import SCHEMA
 from robustml.reporting.story import comparison_sentences
 from robustml.reporting.tables import summary_html
+from robustml.results import SCHEMA
 
 __all__ = ["write_report"]
 

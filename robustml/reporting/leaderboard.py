@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from robustml.files import write_text
 from robustml.reporting.formats import NOTHING, eps_text, norm_text, percent
 from robustml.reporting.runs import Run, labels
-from robustml.reporting.schema import Rate
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.verdict import verdict
+from robustml.results import Rate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from robustml.reporting.extraction import extraction_section
 from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, plain, seconds_text
 from robustml.reporting.page import figure, section, table
 from robustml.reporting.plots import accuracy_curve
-from robustml.reporting.schema import Certified, Curve, CurvePoint, Rate, Results
 from robustml.reporting.tables import rate_cell
+from robustml.results import Certified, Curve, CurvePoint, Rate, Results
 
 __all__ = ["corruption_section", "extra_sections"]
 

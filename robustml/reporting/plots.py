@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from robustml.reporting.schema import ClassResult, Curve, Rate
+    from robustml.results import ClassResult, Curve, Rate
 
 __all__ = ["accuracy_bars", "accuracy_curve", "class_bars", "heat_map", "training_curves"]
 

@@ -11,7 +11,7 @@ from robustml.reporting.evaluations import evaluations_of
 from robustml.reporting.paper import Figure, Paper, is_share, name_of
 from robustml.reporting.reproduction import SeedRun
 from robustml.reporting.runs import Run, read_run
-from robustml.reporting.schema import Rate, Results
+from robustml.results import Rate, Results
 
 __all__ = ["Finished", "Measured", "figures_of", "read_finished", "read_seed"]
 

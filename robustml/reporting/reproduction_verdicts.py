@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from robustml.reporting.paper import Figure, Paper, PerEpoch, Published, is_share, name_of
 from robustml.reporting.reproduction import Comparison, EpochRow, EpochTable, Reproduction, SeedRun, Verdict
 from robustml.reporting.reproduction_runs import Finished, figures_of
-from robustml.reporting.schema import rate
+from robustml.results import rate
 
 if TYPE_CHECKING:
     import pandas as pd

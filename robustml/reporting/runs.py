@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from robustml.errors import RequestError, printable
 from robustml.files import read_text
 from robustml.reporting.formats import eps_text, parse_eps
-from robustml.reporting.reading import read_settings_file
-from robustml.reporting.schema import Results, read_results
+from robustml.results import Results, read_results, read_settings_file
 from robustml.untrusted import own_files, read_arrays
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from robustml.files import write_text
 from robustml.reporting.formats import percent
-from robustml.reporting.schema import Rate
 from robustml.reporting.tables import rate_cell
+from robustml.results import Rate
 
 __all__ = ["Suspect", "suspects_table", "write_shortcut_page"]
 

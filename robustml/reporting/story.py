@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from robustml.reporting.formats import eps_text, norm_text, percent
 from robustml.reporting.runs import Run, comparable, labels, one_model
-from robustml.reporting.schema import Results, SelectedEpoch
 from robustml.reporting.verdict import verdict
+from robustml.results import Results, SelectedEpoch
 
 __all__ = [
     "checked_text",

@@ -13,10 +13,10 @@ from robustml.files import write_text
 from robustml.reporting.backdoor import backdoor_frame, backdoor_sweep
 from robustml.reporting.formats import eps_texts, percent
 from robustml.reporting.runs import Run, comparable, one_model, read_run
-from robustml.reporting.schema import Rate
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.sweep_charts import WORST_CASE, curves, heat_maps, label_of, rate_of
 from robustml.reporting.verdict import verdict
+from robustml.results import Rate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from robustml.reporting.runs import Run
-from robustml.reporting.schema import Curve, CurvePoint, Rate
+from robustml.results import Curve, CurvePoint, Rate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from robustml.reporting.formats import NOTHING, eps_text, half_width, norm_text, percent
 from robustml.reporting.runs import Run, comparable, labels
-from robustml.reporting.schema import Rate
 from robustml.reporting.verdict import verdict
+from robustml.results import Rate
 
 if TYPE_CHECKING:
     import pandas as pd

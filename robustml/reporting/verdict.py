@@ -13,10 +13,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from robustml.reporting.blocks import Backdoor, Certified, Corruptions
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.rates import Rate
-from robustml.reporting.schema import Results
+from robustml.results import Backdoor, Certified, Corruptions, Rate, Results
 
 __all__ = ["Finding", "Level", "Verdict", "unfit", "verdict"]
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from robustml.errors import RunFailed, printable
 from robustml.files import sha256
-from robustml.reporting.reading import read_settings_file
-from robustml.reporting.schema import Results
+from robustml.results import Results, read_settings_file
 
 __all__ = ["verify_weights"]
 

@@ -14,7 +14,7 @@ from robustml.commands.backdoors import check_shown, inherited, lying, planted_i
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Shortcut
-from robustml.reporting.schema import rate, write_results
+from robustml.results import rate, write_results
 
 SQUARE = {"_target_": "robustml.poisoning.Square", "size": 2}
 BADNETS = {"_target_": "robustml.poisoning.BadNets", "trigger": SQUARE, "rate": 0.1, "target": 1}

@@ -44,7 +44,7 @@ from robustml.models import (
 from robustml.models.interval_bounds import Interval, logit_bounds, margin_bounds
 from robustml.objectives import GaussianNoise, IntervalBound
 from robustml.reporting.measured import extra_sections
-from robustml.reporting.schema import Certified, Results, rate
+from robustml.results import Certified, Results, rate
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier
 

@@ -13,7 +13,7 @@ from robustml.data.corruptions import CORRUPTIONS
 from robustml.errors import RequestError
 from robustml.evaluation import CorruptionResults, corruption_accuracy
 from robustml.reporting import write_report
-from robustml.reporting.schema import Corruptions, rate, read_results
+from robustml.results import Corruptions, rate, read_results
 
 
 class Brighter(nn.Module):
@@ -103,7 +103,7 @@ def test_images_out_of_range_are_refused() -> None:
 def test_the_report_shows_them(tmp_path: Path) -> None:
     from reporting.conftest import make_results
 
-    from robustml.reporting.schema import write_results
+    from robustml.results import write_results
 
     cells = {(name, severity): rate(300 - 40 * severity, 360) for name in CORRUPTIONS for severity in (1, 3, 5)}
     block = CorruptionResults(cells).to_dict()

@@ -30,7 +30,7 @@ from robustml.config import config_dir
 from robustml.data import DataModule, ExtraImages, Records
 from robustml.extraction import Defence, Extraction
 from robustml.poisoning import Poison
-from robustml.reporting import read_results
+from robustml.results import read_results
 from robustml.threats import LpBall
 from robustml.training.callbacks import EMA, AttackSchedule, CatastrophicOverfitting
 

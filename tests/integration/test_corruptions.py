@@ -14,7 +14,7 @@ import robustml
 from integration.forks import Outcome, call, command
 from robustml.data import DataModule, Digits
 from robustml.evaluation import corruption_accuracy
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 
 def test_clean_and_corrupted_accuracy_of_a_run(run_copy: Path, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ import yaml
 
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.reporting import read_results
-from robustml.reporting.schema import Results
+from robustml.results import Results, read_results
 
 
 def figures(results: Results) -> dict[str, object]:

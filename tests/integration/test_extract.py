@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from integration.files import left, sha256
 from integration.forks import Outcome, background, command
-from robustml.reporting import read_results
 from robustml.reporting.extraction import Extraction
+from robustml.results import read_results
 
 QUICK = ("training.steps=20", "curve=[0.5]", "transfer_limit=20", "attack.steps=2", "model@student=mlp")
 

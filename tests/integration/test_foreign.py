@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 QUICK = ("evaluation=clean", "data.test_limit=90")
 # A user's own module, beside which the command is run; class and function return the logits in a dict and a tuple.

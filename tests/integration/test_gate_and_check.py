@@ -9,7 +9,7 @@ import pytest
 
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.reporting import rate, read_results
+from robustml.results import rate, read_results
 
 MINE = """
 from dataclasses import dataclass

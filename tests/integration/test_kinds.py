@@ -11,7 +11,8 @@ from corpora import mail_round, write_mails
 import robustml
 from integration.forks import command
 from robustml.data import Texts
-from robustml.reporting import Run, read_results, read_run
+from robustml.reporting import Run, read_run
+from robustml.results import read_results
 
 # The attacks that go with anything, few steps of each; no curve, which is PGD again.
 SHORT = (

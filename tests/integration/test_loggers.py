@@ -12,7 +12,7 @@ import pytest
 from integration.conftest import TINY
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import robustml
 from integration.forks import command
 from robustml.attacks import AutoAttack
 from robustml.commands.settings import build, read_settings
-from robustml.reporting import Results, read_results
+from robustml.results import Results, read_results
 from robustml.threats import LpBall
 
 pytestmark = [

@@ -10,7 +10,7 @@ import yaml
 
 from integration.forks import Outcome, command
 from robustml.config import config_dir
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 SHORT = (
     "experiment=digits_pgd",

@@ -16,7 +16,7 @@ from corpora import mail_round, write_mails
 from integration.files import left
 from integration.forks import Outcome, command
 from integration.sabotage import WRITES
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 # About two seconds of training, in which a 2 x 2 corner on 5% of the digits is learnt.
 QUICK = ("experiment=digits_standard", "trainer.max_epochs=12", "trainer.enable_progress_bar=false", "evaluation=clean")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from integration.conftest import TINY
 from integration.forks import command
 from integration.test_evaluate import figures
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 FEW = (*TINY, "trainer.max_epochs=1", "data.test_limit=40", "model=mlp", "model.hidden=[16]")
 FINDER = "pytorch_lightning.callbacks.LearningRateFinder"

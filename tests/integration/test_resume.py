@@ -23,7 +23,7 @@ from integration.test_evaluate import figures
 from robustml.commands.resume import check_resume
 from robustml.commands.settings import read_settings
 from robustml.errors import RequestError
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 # Everything that is random: the order, augmentation, dropout, the attack's starts; and everything that has a state.
 LONG = (

@@ -12,7 +12,7 @@ from data.tiny import png, write_parquet
 
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 QUICK = (
     "data=parquet",

@@ -8,7 +8,7 @@ import pytest
 
 from integration.conftest import TINY
 from integration.forks import Outcome, command
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 
 def train(folder: Path, *words: str) -> Outcome:

@@ -8,7 +8,7 @@ import pytest
 from integration.conftest import TRAINING
 from integration.files import left, sha256
 from integration.forks import command
-from robustml.reporting import read_results
+from robustml.results import read_results
 
 
 def test_eps_of_one_run(run_copy: Path, tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from robustml.data import DataModule, HubImages, Records, Subset, groups_of, res
 from robustml.evaluation import shortcut_reliance
 from robustml.models import BatchNormCNN
 from robustml.poisoning import Shortcut, Square, compare
-from robustml.reporting import read_results
-from robustml.reporting.schema import Results
+from robustml.results import Results, read_results
 
 pytestmark = [
     pytest.mark.slow,

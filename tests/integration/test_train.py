@@ -13,7 +13,8 @@ from integration.conftest import TINY, TRAINING
 from integration.files import left, sha256, untimed_metrics
 from integration.forks import Outcome, command
 from robustml.commands.settings import build
-from robustml.reporting import read_results, read_run
+from robustml.reporting import read_run
+from robustml.results import read_results
 
 FILES = {
     "checkpoints/best.ckpt",

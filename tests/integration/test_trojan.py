@@ -18,7 +18,7 @@ from integration.files import left, sha256
 from integration.forks import Outcome, command
 from robustml.commands.settings import build
 from robustml.errors import RequestError
-from robustml.reporting import Results, read_results
+from robustml.results import Results, read_results
 from robustml.trojans import NULL, Trojaned, TrojanNet, triggers
 
 SHORT = ("evaluation=clean", "trainer.enable_progress_bar=false")

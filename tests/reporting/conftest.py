@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustml.reporting.schema import rate
+from robustml.results import rate
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "fgsm": {"steps": 1, "random_start": False},

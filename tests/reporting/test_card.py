@@ -15,8 +15,8 @@ import yaml
 from robustml.commands.card import main
 from robustml.errors import RequestError, RunFailed
 from robustml.reporting.card import card_lines, gather, write_cards
-from robustml.reporting.card_schema import Card, read_card, read_cards
 from robustml.reporting.formats import NOTHING
+from robustml.results import Card, read_card, read_cards
 
 from .conftest import MakeRun, counted, make_results
 from .test_html import HOSTILE, checked

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from robustml.reporting.extraction import Extraction, extraction_section, extraction_table
 from robustml.reporting.formats import NOTHING
-from robustml.reporting.schema import rate
+from robustml.results import rate
 
 
 def shares(right: int) -> dict[str, Any]:

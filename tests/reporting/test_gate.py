@@ -11,7 +11,7 @@ import pytest
 from robustml.errors import RequestError
 from robustml.reporting.evaluations import Source, evaluations_of
 from robustml.reporting.gate import Condition, Judgement, judge, parse_condition
-from robustml.reporting.schema import Results
+from robustml.results import Results
 
 from .conftest import MakeRun, counted, make_results
 

@@ -9,8 +9,8 @@ import pandas as pd
 from robustml.commands.collapse import collapse_flags
 from robustml.reporting import read_run, write_report
 from robustml.reporting.health import health_curves, health_sentence
-from robustml.reporting.schema import read_results, write_results
 from robustml.reporting.story import selection_lines, selection_sentence
+from robustml.results import read_results, write_results
 
 MakeRun = Callable[..., Path]
 

@@ -17,8 +17,8 @@ from robustml.reporting.html import write_report
 from robustml.reporting.pictures import magnification, picture_grid
 from robustml.reporting.plots import accuracy_curve, heat_map, training_curves
 from robustml.reporting.runs import read_run
-from robustml.reporting.schema import Curve
 from robustml.reporting.story import run_sentences
+from robustml.results import Curve
 
 from .conftest import MakeRun, counted, make_results, write_examples
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from robustml.errors import RequestError, RunFailed
-from robustml.reporting.schema import Rate, Results, rate, read_results, write_results
+from robustml.results import Rate, Results, rate, read_results, write_results
 
 from .conftest import counted, make_results
 
@@ -182,6 +182,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_importing_the_schema_is_light() -> None:
     heavy = "{'torch', 'pandas', 'matplotlib', 'scipy', 'hydra', 'omegaconf', 'numpy'}"
-    code = f"import sys, robustml.reporting.schema; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, robustml.results; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

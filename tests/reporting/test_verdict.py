@@ -14,10 +14,10 @@ import pytest
 from robustml.reporting.formats import NOTHING
 from robustml.reporting.html import write_report
 from robustml.reporting.runs import read_run
-from robustml.reporting.schema import Results
 from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.tables import summary_frame, summary_html, summary_table
 from robustml.reporting.verdict import unfit, verdict
+from robustml.results import Results
 
 from .conftest import MakeRun, counted, make_results
 from .test_html import checked

@@ -9,25 +9,14 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from robustml.errors import RequestError
-from robustml.reporting.rates import Part
-from robustml.reporting.reading import read_content
-from robustml.reporting.schema import (
-    AttackResult,
-    Backdoor,
-    Certified,
-    Corruptions,
-    Cost,
-    Curve,
-    DataFacts,
-    Environment,
-    Flag,
-    ModelFacts,
-    Rate,
-    Threat,
-)
+from robustml.results.backdoor import Backdoor
+from robustml.results.rates import Block, Rate
+from robustml.results.reading import read_content
+from robustml.results.robustness import AttackResult, Certified, Corruptions, Curve, Flag
+from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Threat
 
 __all__ = [
-    "SCHEMA",
+    "CARD_SCHEMA",
     "AttackFigure",
     "Card",
     "CardVerdict",
@@ -46,10 +35,10 @@ __all__ = [
     "read_cards",
 ]
 
-SCHEMA = 1
+CARD_SCHEMA = 1
 
 
-class Figure(Part):
+class Figure(Block):
     """A rate, and the results.json that holds it, by its path within the run directory."""
 
     accuracy: Rate
@@ -71,7 +60,7 @@ class AttackFigure(AttackResult):
     complete: bool
 
 
-class ThreatFigures(Part):
+class ThreatFigures(Block):
     """All that was tried within one budget.
 
     `worst_case` is None where no evaluation was completed; `others` are the worst cases of other complete evaluations,
@@ -104,7 +93,7 @@ class ThreatFigures(Part):
         return found
 
 
-class SourcedCurve(Part):
+class SourcedCurve(Block):
     """A curve, the norm of its budgets, and where it is from."""
 
     norm: str
@@ -112,28 +101,28 @@ class SourcedCurve(Part):
     source: str
 
 
-class SourcedCorruptions(Part):
+class SourcedCorruptions(Block):
     """Accuracy under common corruptions, and where it is from."""
 
     corruptions: Corruptions
     source: str
 
 
-class SourcedCertified(Part):
+class SourcedCertified(Block):
     """What is proved, and where it is from."""
 
     certified: Certified
     source: str
 
 
-class SourcedBackdoor(Part):
+class SourcedBackdoor(Block):
     """What a backdoor does, and where it is from."""
 
     backdoor: Backdoor
     source: str
 
 
-class CardVerdict(Part):
+class CardVerdict(Block):
     """The verdict over all files: "fine", "caution" or "alarm", a word or two, and sentences."""
 
     level: Literal["fine", "caution", "alarm"]
@@ -147,7 +136,7 @@ class SourcedFlag(Flag):
     sources: list[str]
 
 
-class Evidence(Part):
+class Evidence(Block):
     """A results.json that the card draws on: its digest, that of the config.yaml beside it, and how to repeat it."""
 
     name: str
@@ -161,7 +150,7 @@ class Evidence(Part):
     environment: Environment
 
 
-class Card(Part):
+class Card(Block):
     """All of card.json, schema 1."""
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -190,8 +179,8 @@ class Card(Part):
     @classmethod
     def _known_schema(cls, number: object) -> object:
         # Passed on as it is, True would be read as 1.
-        if number != SCHEMA or isinstance(number, bool):
-            raise ValueError(f"schema must be {SCHEMA}, got {number!r}; a newer robustml may be able to read it")
+        if number != CARD_SCHEMA or isinstance(number, bool):
+            raise ValueError(f"schema must be {CARD_SCHEMA}, got {number!r}; a newer robustml may be able to read it")
         return number
 
     @model_validator(mode="after")

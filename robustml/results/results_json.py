@@ -12,29 +12,22 @@ from pydantic import Field, ValidationError, model_validator
 
 from robustml.errors import RequestError
 from robustml.files import write_text
-from robustml.reporting.blocks import (
+from robustml.results.backdoor import Backdoor, Twin
+from robustml.results.rates import Block, Rate, at_most, rate
+from robustml.results.reading import read_object
+from robustml.results.robustness import (
     AttackResult,
-    Backdoor,
     Certified,
     CertifiedPoint,
     ClassResult,
     CorruptionPoint,
     Corruptions,
-    Cost,
     Curve,
     CurvePoint,
-    DataFacts,
-    Environment,
     Flag,
-    ModelFacts,
-    SelectedEpoch,
-    Selection,
-    Threat,
-    Twin,
     WorstCase,
 )
-from robustml.reporting.rates import Part, Rate, at_most, rate
-from robustml.reporting.reading import read_object
+from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, SelectedEpoch, Selection, Threat
 
 __all__ = [
     "SCHEMA",
@@ -67,7 +60,7 @@ __all__ = [
 SCHEMA = 1
 
 
-class Results(Part):
+class Results(Block):
     """All of results.json, schema 1."""
 
     # "schema" is the name in the file; pydantic keeps that attribute for itself.

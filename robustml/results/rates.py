@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TOLERANCE", "Amount", "Count", "Fraction", "Part", "Rate", "at_most", "rate"]
+__all__ = ["TOLERANCE", "Amount", "Block", "Count", "Fraction", "Rate", "at_most", "rate"]
 
 # Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
 TOLERANCE = 1e-6
@@ -21,13 +21,13 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Amount = Annotated[float, Field(ge=0.0)]
 
 
-class Part(BaseModel):
-    """What every part of the schema shares: fixed once made, finite numbers, unknown fields kept."""
+class Block(BaseModel):
+    """What every block of the schema shares: fixed once made, finite numbers, unknown fields kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class Rate(Part):
+class Rate(Block):
     """A proportion of `n` examples with its 95% interval; `value` is None exactly when there were none."""
 
     value: Fraction | None

@@ -1,0 +1,102 @@
+"""What results.json says of the run itself: data, model, threat, cost, environment and which epoch was kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, model_validator
+
+from robustml.results.rates import Amount, Block, Count, Fraction
+
+__all__ = ["Cost", "DataFacts", "Environment", "ModelFacts", "SelectedEpoch", "Selection", "Threat"]
+
+
+class SelectedEpoch(Block):
+    """Accuracies on the validation split after one epoch, or within it, and on the examples that it was trained on.
+
+    Attributes:
+        epoch: from 1.
+        step: of the run, after which they were measured. Older versions did not write it, and counted epochs from 0:
+            theirs are renumbered here, and get step 0.
+    """
+
+    epoch: Count
+    step: Count | None = None
+    clean_accuracy: Fraction | None = None
+    adversarial_accuracy: Fraction | None = None
+    train_adversarial_accuracy: Fraction | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_from_1(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("step") is None and isinstance(values.get("epoch"), int):
+            return {**values, "epoch": values["epoch"] + 1, "step": 0}
+        return values
+
+
+class Selection(Block):
+    """Which epoch was kept and why, beside the last one."""
+
+    monitor: str
+    best: SelectedEpoch
+    last: SelectedEpoch
+
+
+def _norm_name(norm: object) -> object:
+    """Let a number through as its name: YAML turns `norm: 2` and `norm: .inf` into numbers."""
+    if isinstance(norm, bool) or not isinstance(norm, (int, float)):
+        return norm
+    return f"{norm:g}"
+
+
+class Threat(Block):
+    """The budget of the attacker: a norm ("inf", "2", "1", ...) and its bound, images in [0, 1]."""
+
+    norm: Annotated[str, BeforeValidator(_norm_name)]
+    eps: Amount
+
+
+class DataFacts(Block):
+    """Which data set, its fingerprint, the number of examples in each split, and how it was poisoned, if it was."""
+
+    name: str
+    fingerprint: str | None = None
+    train: Count | None = None
+    val: Count | None = None
+    test: Count | None = None
+    poison: Any = None
+
+
+class ModelFacts(Block):
+    """Which model, its number of parameters, and the digest of its weights."""
+
+    name: str
+    parameters: Count | None = None
+    sha256: str | None = None
+
+
+class Cost(Block):
+    """What the run cost: seconds of training, the share of them spent attacking (0 to 1), speed, memory in MB.
+
+    Passes of the model in training steps count examples: a forward or a backward pass of a batch of N is N. A robust
+    point is one percent of worst-case accuracy.
+    """
+
+    train_seconds: Amount | None = None
+    attack_share: Fraction | None = None
+    samples_per_second: Amount | None = None
+    peak_memory_mb: Amount | None = None
+    forward_passes: Count | None = None
+    backward_passes: Count | None = None
+    passes_per_sample: Amount | None = None
+    seconds_per_robust_point: Amount | None = None
+    passes_per_robust_point: Amount | None = None
+
+
+class Environment(Block):
+    """Versions and device."""
+
+    python: str | None = None
+    torch: str | None = None
+    robustml: str | None = None
+    device: str | None = None
