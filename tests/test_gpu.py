@@ -12,8 +12,8 @@ import torch
 
 from robustml import LpBall, RobustClassifier, evaluate
 from robustml.attacks import FAB, FGSM, PGD, AutoAttack, TorchAttack
-from robustml.attacks.captured import Captured, cuda_graphs
-from robustml.attacks.gradient import crafting, input_gradient
+from robustml.attacks.engine.captured import Captured, cuda_graphs
+from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.data import DataModule, Digits
 from robustml.errors import RequestError
 from robustml.models import DigitsCNN

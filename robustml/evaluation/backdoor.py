@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Arrays, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning import Presented

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batches
 from robustml.evaluation.sample import Sample

@@ -25,7 +25,7 @@ import torch
 from torch import Generator, Tensor, distributed, nn
 
 from robustml.attacks import FMN, at_eps
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.crafting import Crafting

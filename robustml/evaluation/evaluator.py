@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batch, Batches, Loader, device_of
 from robustml.evaluation.clean import Clean, clean_pass

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.evaluation.certification.certificates import Certificates
 from robustml.models.interval_bounds import Interval, margin_bounds
 from robustml.modes import evaluating

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.evaluation.certification.certificates import ABSTAINED, Certificates
 from robustml.models.smoothed import SmoothedModel

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, at_eps
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.evaluation.conformance.tiny_models import TinyModel, trained_tiny_model, untrained_tiny_model
 from robustml.threats import LpBall

@@ -30,8 +30,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.attacks import PGD, Goal
-from robustml.attacks.gradient import crafting, input_gradient, logits_of
-from robustml.attacks.losses import margin
+from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
+from robustml.attacks.engine.losses import margin
 from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Arrays
 from robustml.modes import evaluating
 from robustml.poisoning.checks import check_whole

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from robustml.attacks.gradient import input_gradient, logits_of
+from robustml.attacks.engine.gradient import input_gradient, logits_of
 from robustml.errors import RequestError
 
 __all__ = ["Capture", "Captured", "cuda_graphs"]
@@ -38,7 +38,7 @@ class Captured(nn.Module):
     move to other memory nor the modules change their mode.
 
     Args:
-        model: frozen (see `robustml.attacks.gradient.crafting`). Images (N, ...) go in and logits (N, C) come out.
+        model: frozen (see `engine.gradient.crafting`). Images (N, ...) go in and logits (N, C) come out.
         batch_size: the largest size.
         capture: makes replays of functions, such as `cuda_graphs` does.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.thin_convolution import thin_convolutions
+from robustml.attacks.engine.thin_convolution import thin_convolutions
 from robustml.errors import RequestError
 from robustml.modes import frozen
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.gradient import input_gradient
-from robustml.attacks.losses import Goal, attack_loss
+from robustml.attacks.engine.gradient import input_gradient
+from robustml.attacks.engine.losses import Goal, attack_loss
 from robustml.types import Threat
 
 __all__ = ["climb"]
@@ -33,7 +33,7 @@ def climb(
         goal: what the attacker wants of them.
         start: (N, ...), where each example starts.
         threat: directions and projection.
-        loss: a name of `robustml.attacks.losses`.
+        loss: a name of `robustml.attacks.engine.losses`.
         steps: gradient steps, each one forward and one input-gradient pass.
         step_size: length of a step, in the unit of `threat.eps`.
         decay: with a number, steps follow a decayed sum of normalised gradients (momentum) instead of the gradient.
