@@ -15,7 +15,7 @@ Carlini et al. 2019, "On evaluating adversarial robustness" (arXiv:1902.06705, s
 | shattered_gradients | the loss does not rise along its own gradient, by far not as predicted |
 | unbounded_attack_fails | an attack that may change everything does not fool everything |
 
-Those that attacks raise beside each other are in `robustml.evaluation.rivals`, those of the clean predictions in
+Those that attacks raise beside each other are in `robustml.evaluation.sanity.rivals`, those of the clean predictions in
 `predictions`, those of budgets in `budget`, and those of what attacks leave behind in `crafting`.
 """
 

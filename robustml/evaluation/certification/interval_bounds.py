@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.evaluation.certificates import Certificates
+from robustml.evaluation.certification.certificates import Certificates
 from robustml.models.interval_bounds import Interval, margin_bounds
 from robustml.modes import evaluating
 

@@ -22,7 +22,7 @@ from torch import Generator, nn
 
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batches, Loader, device_of
-from robustml.evaluation.certificates import ABSTAINED, Certifier
+from robustml.evaluation.certification.certificates import ABSTAINED, Certifier
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.verdicts import Bools, Floats, Integers, Verdicts
 from robustml.modes import evaluating, frozen

@@ -1,6 +1,6 @@
 """Flags that attacks raise beside each other: one that is weaker by nature must not fool what a stronger one does not.
 
-Sources: as for `robustml.evaluation.sanity`.
+Sources: as for `robustml.evaluation.sanity.model`.
 
 | flag | what it takes |
 |---|---|
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Bools, Verdicts
 from robustml.types import Attack
 

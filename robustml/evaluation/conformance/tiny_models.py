@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Specimen", "trained_specimen", "untrained_specimen"]
+__all__ = ["TinyModel", "trained_tiny_model", "untrained_tiny_model"]
 
 
-class Specimen(NamedTuple):
+class TinyModel(NamedTuple):
     """A model in eval mode, images `x` (N, ...) in [0, 1] and labels `y` (N,), most of which the model gets right."""
 
     model: nn.Sequential
@@ -23,7 +23,7 @@ class Specimen(NamedTuple):
     y: Tensor
 
 
-def trained_specimen() -> Specimen:
+def trained_tiny_model() -> TinyModel:
     """A network that gets 9 of 10 of 180 digits right, enlarged to (1, 16, 16): attacks of images expect some room.
 
     Training takes a second, once a process; every call returns a model of its own.
@@ -31,7 +31,7 @@ def trained_specimen() -> Specimen:
     return copy.deepcopy(_trained())
 
 
-def untrained_specimen(shape: Sequence[int], num_classes: int, count: int = 8) -> Specimen:
+def untrained_tiny_model(shape: Sequence[int], num_classes: int, count: int = 8) -> TinyModel:
     """A random network, `count` images of noise of `shape` and the labels that the network gives them.
 
     The last of several images has another label: an attack must cope with an image that is wrong already.
@@ -46,7 +46,7 @@ def untrained_specimen(shape: Sequence[int], num_classes: int, count: int = 8) -
         y = model.eval()(x).argmax(1)
     if count > 1:
         y[-1] = (y[-1] + 1) % num_classes
-    return Specimen(model, x, y)
+    return TinyModel(model, x, y)
 
 
 def _network(shape: Sequence[int], num_classes: int) -> nn.Sequential:
@@ -60,7 +60,7 @@ def _network(shape: Sequence[int], num_classes: int) -> nn.Sequential:
 
 
 @functools.cache
-def _trained() -> Specimen:
+def _trained() -> TinyModel:
     from robustml.data import Digits
 
     train, test = Digits().load("train"), Digits().load("test")
@@ -74,7 +74,7 @@ def _trained() -> Specimen:
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
                 parameter.data -= 0.5 * gradient
-    return Specimen(model.eval(), _enlarged(test.x[:180]), test.y[:180])
+    return TinyModel(model.eval(), _enlarged(test.x[:180]), test.y[:180])
 
 
 def _enlarged(x: Tensor) -> Tensor:

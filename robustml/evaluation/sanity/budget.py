@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from robustml.errors import RequestError
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Floats
 from robustml.threats import LpBall, Union
 from robustml.types import Attack, Threat

@@ -1,6 +1,6 @@
 """What every attack has to keep to, tried out on any attack: ours, torchattacks', the user's own.
 
-`robustml.types.Attack` says what is promised. Each property of `robustml.evaluation.properties` is examined on small
+`robustml.types.Attack` says what is promised. Each property of `PROPERTIES` is examined on small
 models (batch norm, dropout, digits or noise), apart from the others, and comes back as one `Finding`. An attack that
 returned its input, or noise, would keep every promise; so the last properties count how many images are fooled.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robustml.errors import RequestError
-from robustml.evaluation.properties import (
+from robustml.evaluation.conformance.properties import (
     PROPERTIES,
     Bench,
     BrokenError,

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks import FGSM, at_eps
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.evaluation.specimens import Specimen, trained_specimen, untrained_specimen
+from robustml.evaluation.conformance.tiny_models import TinyModel, trained_tiny_model, untrained_tiny_model
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
@@ -41,26 +41,26 @@ class Bench:
     attack: Attack
     threat: Threat
 
-    def basic(self) -> Specimen:
+    def basic(self) -> TinyModel:
         """Eight digits, the last with a wrong label."""
-        model, x, y = trained_specimen()
+        model, x, y = trained_tiny_model()
         y = y[:8].clone()
         y[-1] = (y[-1] + 1) % 10
-        return Specimen(model, x[:8].clone(), y)
+        return TinyModel(model, x[:8].clone(), y)
 
-    def run(self, specimen: Specimen, seed: int = 0, attack: Attack | None = None) -> Tensor:
+    def run(self, tiny: TinyModel, seed: int = 0, attack: Attack | None = None) -> Tensor:
         """What the attack makes of copies of the images; whether it is detached is a question of its own."""
-        model, x, y = specimen
+        model, x, y = tiny
         x_adv: Tensor = (attack or self.attack)(model, x.clone(), y.clone(), generator=_seeded(seed))
         return x_adv.detach() if isinstance(x_adv, Tensor) else x_adv
 
-    def sound(self, specimen: Specimen) -> None:
-        """Run on a specimen; the result has the right shape, is finite and feasible."""
-        x_adv = self.run(specimen)
-        _require_shape(x_adv, specimen.x)
+    def sound(self, tiny: TinyModel) -> None:
+        """Run on a tiny; the result has the right shape, is finite and feasible."""
+        x_adv = self.run(tiny)
+        _require_shape(x_adv, tiny.x)
         _require_finite(x_adv)
         _require_range(x_adv, self.threat)
-        _require_budget(x_adv, specimen.x, self.threat)
+        _require_budget(x_adv, tiny.x, self.threat)
 
 
 def _seeded(seed: int) -> Generator:
@@ -109,12 +109,12 @@ def _runs(bench: Bench) -> None:
 
 
 def _shape(bench: Bench) -> None:
-    _require_shape(bench.run(specimen := bench.basic()), specimen.x)
+    _require_shape(bench.run(tiny := bench.basic()), tiny.x)
 
 
 def _float64(bench: Bench) -> None:
     model, x, y = bench.basic()
-    bench.sound(Specimen(model.double(), x.double(), y))
+    bench.sound(TinyModel(model.double(), x.double(), y))
 
 
 def _finite(bench: Bench) -> None:
@@ -126,8 +126,8 @@ def _range(bench: Bench) -> None:
 
 
 def _budget(bench: Bench) -> None:
-    for specimen in (bench.basic(), untrained_specimen((1, 16, 16), 10)):
-        _require_budget(bench.run(specimen), specimen.x, bench.threat)
+    for tiny in (bench.basic(), untrained_tiny_model((1, 16, 16), 10)):
+        _require_budget(bench.run(tiny), tiny.x, bench.threat)
 
 
 def _detached(bench: Bench) -> None:
@@ -194,49 +194,49 @@ class _Snapshot:
             _require(same, "leaves gradients in .grad of the model's parameters")
 
 
-def _well_used(bench: Bench) -> Specimen:
+def _well_used(bench: Bench) -> TinyModel:
     """A model with a frozen layer, and with gradients that are not the attack's."""
-    specimen = bench.basic()
-    specimen.model(specimen.x).sum().backward()
-    next(iter(specimen.model.parameters())).requires_grad_(False)
-    return specimen
+    tiny = bench.basic()
+    tiny.model(tiny.x).sum().backward()
+    next(iter(tiny.model.parameters())).requires_grad_(False)
+    return tiny
 
 
 def _weights(bench: Bench) -> None:
-    specimen = bench.basic()
-    before = _Snapshot.of(specimen.model)
-    bench.run(specimen)
-    changed = before.changed(specimen.model)
+    tiny = bench.basic()
+    before = _Snapshot.of(tiny.model)
+    bench.run(tiny)
+    changed = before.changed(tiny.model)
     _require(not changed, f"changes {', '.join(changed)} of a model in eval mode")
 
 
 def _requires_grad(bench: Bench) -> None:
-    specimen = _well_used(bench)
-    before = _Snapshot.of(specimen.model)
-    bench.run(specimen)
-    before.require_grad_flags(specimen.model)
+    tiny = _well_used(bench)
+    before = _Snapshot.of(tiny.model)
+    bench.run(tiny)
+    before.require_grad_flags(tiny.model)
 
 
 def _gradients(bench: Bench) -> None:
-    for specimen in (bench.basic(), _well_used(bench)):
-        before = _Snapshot.of(specimen.model)
-        bench.run(specimen)
-        before.require_gradients(specimen.model)
+    for tiny in (bench.basic(), _well_used(bench)):
+        before = _Snapshot.of(tiny.model)
+        bench.run(tiny)
+        before.require_gradients(tiny.model)
 
 
-def _partly_frozen(specimen: Specimen) -> Specimen:
+def _partly_frozen(tiny: TinyModel) -> TinyModel:
     """A model in training whose batch norm is in eval mode, as fine-tuning has it; and dropout, which would draw."""
-    for module in specimen.model.train():
+    for module in tiny.model.train():
         module.train(not isinstance(module, (nn.BatchNorm2d, nn.Dropout)))
-    return specimen
+    return tiny
 
 
 def _modes(bench: Bench) -> None:
-    for specimen in (bench.basic(), _partly_frozen(bench.basic())):
-        before = _Snapshot.of(specimen.model)
-        bench.run(specimen)
-        before.require_modes(specimen.model)
-        changed = before.changed(specimen.model)
+    for tiny in (bench.basic(), _partly_frozen(bench.basic())):
+        before = _Snapshot.of(tiny.model)
+        bench.run(tiny)
+        before.require_modes(tiny.model)
+        changed = before.changed(tiny.model)
         _require(not changed, f"moves {', '.join(changed)}, although batch norm is in eval mode")
 
 
@@ -252,16 +252,16 @@ def _fail_at(last_call: int) -> Callable[..., None]:
 
 def _after_failure(bench: Bench) -> None:
     for last_call in (1, 2):
-        specimen = _partly_frozen(_well_used(bench))
-        before = _Snapshot.of(specimen.model)
-        hook = specimen.model.register_forward_hook(_fail_at(last_call))
+        tiny = _partly_frozen(_well_used(bench))
+        before = _Snapshot.of(tiny.model)
+        hook = tiny.model.register_forward_hook(_fail_at(last_call))
         with _random_state_checked():
             try:
-                bench.run(specimen)
+                bench.run(tiny)
             except ZeroDivisionError:
-                before.require_modes(specimen.model)
-                before.require_grad_flags(specimen.model)
-                before.require_gradients(specimen.model)
+                before.require_modes(tiny.model)
+                before.require_grad_flags(tiny.model)
+                before.require_gradients(tiny.model)
             finally:
                 hook.remove()
 
@@ -302,18 +302,18 @@ def _random_state_checked() -> Iterator[None]:
 
 
 def _global_random_state(bench: Bench) -> None:
-    specimen = bench.basic()
+    tiny = bench.basic()
     _scramble(3)  # no state in which an attack that always reseeds alike has left it
     with _random_state_checked():
-        bench.run(specimen)
+        bench.run(tiny)
 
 
 def _same_seed(bench: Bench) -> None:
-    specimen = bench.basic()
+    tiny = bench.basic()
     _scramble(1)
-    first = bench.run(specimen, seed=5)
+    first = bench.run(tiny, seed=5)
     _scramble(2)
-    again = bench.run(specimen, seed=5)
+    again = bench.run(tiny, seed=5)
     _require(torch.equal(first, again), "the same generator gives another result: something else is drawn from")
 
 
@@ -338,25 +338,25 @@ def _batch_invariance(bench: Bench) -> None:
     # In float64, lest a sign or a largest gradient be decided by how a matrix product was split. The last images are
     # darker, and so have smaller gradients: what is measured over the whole batch changes with them.
     model, x, y = bench.basic()
-    specimen = Specimen(model.double(), torch.cat([x[:4], 0.2 * x[4:7], x[7:]]).double(), y)
-    worst = _batch_difference(bench, specimen, bench.attack)
-    if worst > 1e-5 and _draws(bench, specimen, bench.attack):
+    tiny = TinyModel(model.double(), torch.cat([x[:4], 0.2 * x[4:7], x[7:]]).double(), y)
+    worst = _batch_difference(bench, tiny, bench.attack)
+    if worst > 1e-5 and _draws(bench, tiny, bench.attack):
         same_start = _with_same_start(bench.attack)
-        if same_start is None or _draws(bench, specimen, same_start):
+        if same_start is None or _draws(bench, tiny, same_start):
             raise InapplicableError("random, and no two calls can be made to draw the same")
-        worst = _batch_difference(bench, specimen, same_start)
+        worst = _batch_difference(bench, tiny, same_start)
     _require(worst <= 1e-5, f"an image of a batch comes out differently alone, by up to {worst:.3g}")
 
 
-def _batch_difference(bench: Bench, specimen: Specimen, attack: Attack) -> float:
-    model, x, y = specimen
-    together = bench.run(specimen, attack=attack)
-    alone = [bench.run(Specimen(model, x[i : i + 1], y[i : i + 1]), attack=attack) for i in range(len(x))]
+def _batch_difference(bench: Bench, tiny: TinyModel, attack: Attack) -> float:
+    model, x, y = tiny
+    together = bench.run(tiny, attack=attack)
+    alone = [bench.run(TinyModel(model, x[i : i + 1], y[i : i + 1]), attack=attack) for i in range(len(x))]
     return float((together - torch.cat(alone)).abs().max())
 
 
-def _draws(bench: Bench, specimen: Specimen, attack: Attack) -> bool:
-    first, second = (bench.run(specimen, seed=seed, attack=attack) for seed in (1, 2))
+def _draws(bench: Bench, tiny: TinyModel, attack: Attack) -> bool:
+    first, second = (bench.run(tiny, seed=seed, attack=attack) for seed in (1, 2))
     return not torch.equal(first, second)
 
 
@@ -372,36 +372,36 @@ def _with_same_start(attack: Attack) -> Attack | None:
 
 def _same_within(context: Callable[[], AbstractContextManager[Any]]) -> Callable[[Bench], None]:
     def examine(bench: Bench) -> None:
-        specimen = bench.basic()
-        expected = bench.run(specimen)
+        tiny = bench.basic()
+        expected = bench.run(tiny)
         with context():
             # `run` copies the images, and what is made under inference mode can take part in no graph.
-            found = bench.run(specimen)
+            found = bench.run(tiny)
         _require(torch.equal(found.clone(), expected), "gives another result there")
 
     return examine
 
 
-def _on(make: Callable[[], Specimen]) -> Callable[[Bench], None]:
+def _on(make: Callable[[], TinyModel]) -> Callable[[Bench], None]:
     return lambda bench: bench.sound(make())
 
 
 def _on_one_example(bench: Bench) -> None:
     model, x, y = bench.basic()
-    bench.sound(Specimen(model, x[:1], y[:1]))
+    bench.sound(TinyModel(model, x[:1], y[:1]))
 
 
 def _all_wrong(bench: Bench) -> None:
     model, x, _ = bench.basic()
     with torch.no_grad():
         wrong = (model(x).argmax(1) + 1) % 10
-    bench.sound(Specimen(model, x, wrong))
+    bench.sound(TinyModel(model, x, wrong))
 
 
 def _extremes(bench: Bench) -> None:
     model, x, y = bench.basic()
     for images in (torch.zeros_like(x), torch.ones_like(x), x.round()):
-        bench.sound(Specimen(model, images, y))
+        bench.sound(TinyModel(model, images, y))
 
 
 def _constant_model(bench: Bench) -> None:
@@ -409,20 +409,20 @@ def _constant_model(bench: Bench) -> None:
     model, x, y = bench.basic()
     for parameter in model[-1].parameters():
         parameter.data.zero_()
-    bench.sound(Specimen(model, x, torch.zeros_like(y)))
+    bench.sound(TinyModel(model, x, torch.zeros_like(y)))
 
 
 # How much it finds.
 
 
 def _fooled(bench: Bench, attack: Attack) -> Tensor:
-    specimen = trained_specimen()
-    return _misclassified(specimen, bench.run(specimen, attack=attack))
+    tiny = trained_tiny_model()
+    return _misclassified(tiny, bench.run(tiny, attack=attack))
 
 
-def _misclassified(specimen: Specimen, x_adv: Tensor) -> Tensor:
+def _misclassified(tiny: TinyModel, x_adv: Tensor) -> Tensor:
     with torch.no_grad():
-        return logits_of(specimen.model, x_adv).argmax(1) != specimen.y
+        return logits_of(tiny.model, x_adv).argmax(1) != tiny.y
 
 
 def _require_no_weaker(strong: Tensor, weak: Tensor, what: str) -> None:
@@ -435,12 +435,12 @@ def _require_no_weaker(strong: Tensor, weak: Tensor, what: str) -> None:
 
 
 def _beats_noise(bench: Bench) -> None:
-    specimen = trained_specimen()
+    tiny = trained_tiny_model()
     found = _fooled(bench, bench.attack)
-    noise = bench.threat.project(bench.threat.sample(specimen.x, _seeded(0)), specimen.x)
-    _require_no_weaker(found, _misclassified(specimen, noise), "weaker than random noise of the same size")
+    noise = bench.threat.project(bench.threat.sample(tiny.x, _seeded(0)), tiny.x)
+    _require_no_weaker(found, _misclassified(tiny, noise), "weaker than random noise of the same size")
     if isinstance(bench.threat, LpBall):
-        clean = _misclassified(specimen, specimen.x)
+        clean = _misclassified(tiny, tiny.x)
         easy = _fooled(bench, FGSM(bench.threat)) & ~clean
         nothing = not (found & ~clean).any() and int(easy.sum()) >= 10
         _require(not nothing, f"fools no image, where one gradient step fools {int(easy.sum())} of {len(easy)}")
@@ -477,8 +477,8 @@ def _rescaled(bench: Bench, factor: float) -> Attack:
 
 
 def _zero_budget(bench: Bench) -> None:
-    specimen = bench.basic()
-    moved = float((bench.run(specimen, attack=_rescaled(bench, 0.0)) - specimen.x).abs().max())
+    tiny = bench.basic()
+    moved = float((bench.run(tiny, attack=_rescaled(bench, 0.0)) - tiny.x).abs().max())
     _require(moved <= 1e-6, f"changes images by {moved:.3g} where eps is 0")
 
 
@@ -507,11 +507,11 @@ PROPERTIES: Mapping[str, Callable[[Bench], None]] = {
     "a batch gives what its images give": _batch_invariance,
     "under no_grad": _same_within(torch.no_grad),
     "under inference_mode": _same_within(torch.inference_mode),
-    "2 classes": _on(lambda: untrained_specimen((1, 16, 16), 2)),
-    "100 classes": _on(lambda: untrained_specimen((1, 16, 16), 100)),
-    "colour": _on(lambda: untrained_specimen((3, 16, 16), 10)),
-    "not square": _on(lambda: untrained_specimen((1, 12, 20), 10)),
-    "flat vectors": _on(lambda: untrained_specimen((12,), 5)),
+    "2 classes": _on(lambda: untrained_tiny_model((1, 16, 16), 2)),
+    "100 classes": _on(lambda: untrained_tiny_model((1, 16, 16), 100)),
+    "colour": _on(lambda: untrained_tiny_model((3, 16, 16), 10)),
+    "not square": _on(lambda: untrained_tiny_model((1, 12, 20), 10)),
+    "flat vectors": _on(lambda: untrained_tiny_model((12,), 5)),
     "one image": _on_one_example,
     "images that are wrong already": _all_wrong,
     "pixels at 0 and 1": _extremes,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Integers, Verdicts
 
 __all__ = ["look_at_predictions"]

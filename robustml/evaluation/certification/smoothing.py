@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.evaluation.certificates import ABSTAINED, Certificates
+from robustml.evaluation.certification.certificates import ABSTAINED, Certificates
 from robustml.models.smoothed import SmoothedModel
 from robustml.modes import evaluating
 
