@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.extraction.method import Extraction
 from robustml.extraction.student import MakeStudent
 from robustml.extraction.transcript import Transcript

@@ -220,13 +220,13 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
     from robustml.commands.settings import plain
     from robustml.commands.train import build_module, build_trainer
     from robustml.config import config_dir
-    from robustml.data import Arrays, DataModule
+    from robustml.data import DataModule, Records
 
     class Given:
         """A source that has the benchmark's images already."""
 
-        def load(self, split: str) -> Arrays:
-            return Arrays(x.cpu(), y.cpu(), tuple("0123456789"))
+        def load(self, split: str) -> Records:
+            return Records(x.cpu(), y.cpu(), tuple("0123456789"))
 
     quiet()
     model = "wong_cnn" if name == "mnist" else "preact_resnet18"

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from robustml.attacks import FGSM, PGD
 from robustml.evaluation import AttackVerdicts, Verdicts
-from robustml.evaluation.rivals import look_at_attacks
-from robustml.evaluation.sanity import Flag, look_at_limits, look_at_model
+from robustml.evaluation.sanity.model import Flag, look_at_limits, look_at_model
+from robustml.evaluation.sanity.rivals import look_at_attacks
 from robustml.models import DigitsCNN
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat

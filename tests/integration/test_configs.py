@@ -27,7 +27,7 @@ from robustml.commands.secret import with_secret
 from robustml.commands.settings import build, plain, record
 from robustml.commands.strangers import check_recorded
 from robustml.config import config_dir
-from robustml.data import Arrays, DataModule, ExtraImages
+from robustml.data import DataModule, ExtraImages, Records
 from robustml.extraction import Defense, Extraction
 from robustml.poisoning import Poison
 from robustml.results import read_results
@@ -201,7 +201,7 @@ def test_balance(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     if name == "none":
         assert balance is None
         return
-    data = Arrays(torch.rand(5, 2), torch.tensor([0, 0, 0, 1, 1]), ("a", "b"))
+    data = Records(torch.rand(5, 2), torch.tensor([0, 0, 0, 1, 1]), ("a", "b"))
     assert balance(data, data.y, seed=0).y.tolist() == [0, 0, 1, 1]
 
 
