@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.models import as_module, load_checkpoint

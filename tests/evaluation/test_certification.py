@@ -26,7 +26,7 @@ from robustml.evaluation import (
     certify,
     evaluate,
 )
-from robustml.evaluation.smoothing import lower_confidence_bound
+from robustml.evaluation.certification.smoothing import lower_confidence_bound
 from robustml.models import (
     MLP,
     BadNetsCNN,
