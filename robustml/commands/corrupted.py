@@ -12,14 +12,15 @@ from robustml.commands.parts import say
 from robustml.data import DataModule
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
 from robustml.errors import RequestError
-from robustml.evaluation import CorruptionResults, corruption_accuracy
+from robustml.evaluation import corruption_accuracy
+from robustml.results import Corruptions
 
 __all__ = ["corruptions_as_configured"]
 
 
 def corruptions_as_configured(
     model: nn.Module, data: DataModule, settings: Mapping[str, Any], device: torch.device
-) -> CorruptionResults | None:
+) -> Corruptions | None:
     """Corrupt the test split as the `evaluation` settings ask for; None where they do not.
 
     Raises:

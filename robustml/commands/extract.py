@@ -38,7 +38,8 @@ def extract(config: DictConfig) -> None:
     from robustml.commands.theft import loot, prepare
     from robustml.commands.trojaned import backdoors_of_model
     from robustml.evaluation import evaluate
-    from robustml.reporting.extraction import Extraction, extraction_table
+    from robustml.reporting.extraction import extraction_table
+    from robustml.results import Cost, Extraction
 
     quiet()
     if not isinstance(config.budget, int) or config.budget < 1:
@@ -68,15 +69,14 @@ def extract(config: DictConfig) -> None:
     write_outcome(
         out,
         results,
-        None,
         data,
         without_secret(settings) | {"name": f"copy of {settings['name']}"},
         device,
         command="extract",
         model=describe_model(named, copy, out / COPY),
-        cost={"peak_memory_mb": peak_memory_mb(device)},
+        cost=Cost(peak_memory_mb=peak_memory_mb(device)),
         backdoor=backdoors_of_model(victim, planted, data, threat, {"limit": None, "batch_size": 500}, device, copy),
-        extraction=block.model_dump(mode="json"),
+        extraction=block,
     )
     say("\n" + extraction_table(block))
     tell(out)

@@ -17,6 +17,7 @@ from robustml.commands.trusted import Trust
 from robustml.commands.words import pasteable
 from robustml.errors import RequestError
 from robustml.files import read_json, replacing, sha256
+from robustml.results import ModelFacts
 
 __all__ = [
     "BEST",
@@ -214,13 +215,13 @@ def save_weights(model: nn.Module, path: Path) -> None:
         file.write(save(weights))
 
 
-def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path) -> dict[str, Any]:
-    """The `model` block of results.json."""
-    return {
-        "name": plain_target(settings),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "sha256": sha256(weights),
-    }
+def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path | None) -> ModelFacts:
+    """The model as results.json names it; of one that came from no file, the name alone."""
+    name = plain_target(settings)
+    if weights is None:
+        return ModelFacts(name=name)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights))
 
 
 def _check_digest(run: Path, weights: Path, key: str = "sha256") -> None:

@@ -2,82 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from typing import Any
-
-from pydantic import Field, ValidationError, model_validator
 
 from robustml.reporting.figures import as_svg, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.formats import half_width, percent, plain
 from robustml.reporting.page import figure, section
 from robustml.reporting.tables import rate_cell
-from robustml.results import Block, Count, Rate
+from robustml.results import Extraction, Rate
 
-__all__ = ["Extraction", "ExtractionPoint", "extraction_section", "extraction_table"]
-
-
-class ExtractionPoint(Block):
-    """A copy made of the first `queries` answers alone."""
-
-    queries: Count
-    fidelity: Rate
-    accuracy: Rate
-
-
-class HonestUse(Block):
-    """What a defence does to honest users' answers about the test set.
-
-    `label_accuracy_change` is a fraction, below 0 where they lose; `mean_l1_change` lies in 0 to 2; `false_alarm_after`
-    counts honest queries.
-    """
-
-    label_accuracy: Rate
-    label_accuracy_change: float
-    mean_l1_change: float
-    false_alarm_after: Count | None = None
-
-
-class DefenceReport(Block):
-    """A defence of the interface: the copy made without it, what honest users pay, and its alarms if it `watches`."""
-
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    undefended: ExtractionPoint
-    undefended_transfer_success: Rate
-    watches: bool = False
-    alarm_after: Count | None = None
-    honest: HonestUse
-
-
-class Extraction(Block):
-    """The `extraction` block: rates are over the test set; `transfer_success` over what the victim gets right.
-
-    `baseline_fidelity` is that of always giving the victim's most frequent label. `queries` is what the copy is made
-    of, within the `budget`; `measuring` is what the victim was asked besides, to measure the copy, and `counted` is how
-    many inputs the victim itself says that it has answered in all. None where it is not known.
-    """
-
-    method: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    pool: str
-    queries: Count
-    budget: Count
-    measuring: Count | None = None
-    counted: Count | None = None
-    fidelity: Rate
-    baseline_fidelity: Rate
-    accuracy: Rate
-    victim_accuracy: Rate
-    transfer_success: Rate
-    curve: list[ExtractionPoint] = Field(default_factory=list)
-    defence: DefenceReport | None = None
-
-    @model_validator(mode="after")
-    def _within_the_budget(self) -> Extraction:
-        if self.queries > self.budget:
-            raise ValueError(f"queries is {self.queries}, above the budget of {self.budget}")
-        return self
+__all__ = ["extraction_section", "extraction_table"]
 
 
 def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
@@ -93,9 +26,9 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
     if block.measuring is not None:
         told = "" if block.counted is None else f"; the victim counted {block.counted:,}"
         lines.append(("asked besides, to measure", None, f"{block.measuring:,} inputs{told}"))
-    if block.defence is None:
+    if block.defense is None:
         return lines
-    report, honest = block.defence, block.defence.honest
+    report, honest = block.defense, block.defense.honest
     settings = ", ".join(f"{name} {plain(value)}" for name, value in report.params.items())
     lines[0] = ("fidelity of the copy", block.fidelity, f"{remark}, against {report.name}")
     lines += [
@@ -137,12 +70,8 @@ def _cell(rate: Rate | None) -> str:
     return percent(rate.value) + (f" ±{100 * half:4.1f}" if half is not None else "")
 
 
-def extraction_section(content: Mapping[str, Any]) -> str:
-    """The section of a report, "" for a block of another make."""
-    try:
-        block = Extraction.model_validate(dict(content))
-    except ValidationError:
-        return ""
+def extraction_section(block: Extraction) -> str:
+    """The section of a report."""
     rows = []
     for name, rate, remark in _lines(block):
         cell = rate_cell(rate) if rate is not None else "<td></td>"
