@@ -12,7 +12,7 @@ from robustml.errors import RequestError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from robustml.data import Arrays
+    from robustml.data import Records
     from robustml.poisoning import FeedbackRound, Mailbox
 
 __all__ = ["feedback", "main"]
@@ -93,7 +93,7 @@ def _shares(settings: dict[str, Any]) -> list[float]:
     return [last * max(0, number - first + 1) / (count - first + 1) for number in range(1, count + 1)]
 
 
-def _parts(train: Arrays, spam: int, settings: dict[str, Any]) -> list[Mailbox]:
+def _parts(train: Records, spam: int, settings: dict[str, Any]) -> list[Mailbox]:
     """The training part cut into equal parts: the trusted mail, and that of each round."""
     import torch
 
@@ -133,7 +133,7 @@ def _notes(attacked: list[dict[str, Any]], shares: list[float], rows: int) -> li
     return notes
 
 
-def _mailbox(part: Arrays, spam: int) -> Mailbox:
+def _mailbox(part: Records, spam: int) -> Mailbox:
     """Rows as vectors (D,) in [0, 1], and which of them are spam."""
     from robustml.poisoning import Mailbox
     from robustml.poisoning.pixels import in_unit_range

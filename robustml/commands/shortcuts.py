@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
-    from robustml.data import Arrays
+    from robustml.data import Records
     from robustml.reporting.shortcut_page import Suspect
 
 __all__ = ["main", "shortcuts", "take_up_run"]
@@ -77,7 +77,7 @@ def shortcuts(config: DictConfig) -> None:
     say(f"run: {out}")
 
 
-def _search(model: nn.Module, train: Arrays, settings: dict[str, Any]) -> list[Suspect]:
+def _search(model: nn.Module, train: Records, settings: dict[str, Any]) -> list[Suspect]:
     """The most suspect place of each class, the worst first, with what there is to draw of it."""
     from robustml.evaluation import find_shortcuts
     from robustml.poisoning.pixels import in_unit_range

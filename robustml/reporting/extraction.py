@@ -8,12 +8,12 @@ from robustml.reporting.figures import as_svg, legend_above, new_figure, percent
 from robustml.reporting.formats import half_width, percent, plain
 from robustml.reporting.page import figure, section
 from robustml.reporting.tables import rate_cell
-from robustml.results import Extraction, Rate
+from robustml.results import ExtractionResults, Rate
 
 __all__ = ["extraction_section", "extraction_table"]
 
 
-def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
+def _lines(block: ExtractionResults) -> list[tuple[str, Rate | None, str]]:
     """What was measured: a name, a rate, and a remark."""
     remark = f"{block.queries:,} of {block.budget:,} queries"
     lines: list[tuple[str, Rate | None, str]] = [
@@ -38,7 +38,7 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
         ("honest users: accuracy", honest.label_accuracy,
          f"{100 * honest.label_accuracy_change:+.1f} points; probabilities moved by {honest.mean_l1_change:.3g} (L1)"),
     ]  # fmt: skip
-    rows: list[tuple[str, Rate | None, str]] = [(f"defence {report.name}", None, settings or "no settings")]
+    rows: list[tuple[str, Rate | None, str]] = [(f"defense {report.name}", None, settings or "no settings")]
     if report.watches:
         rows += [
             ("alarm over the thief", None, _alarm(report.alarm_after)),
@@ -47,7 +47,7 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
     return lines + rows
 
 
-def extraction_table(block: Extraction, width: int = 100) -> str:
+def extraction_table(block: ExtractionResults, width: int = 100) -> str:
     """What was measured, and the curve, as plain text without colour codes, lines of up to `width` letters."""
     rows = [(name, _cell(rate), remark) for name, rate, remark in _lines(block)]
     rows += [("fidelity over the budget", "", "")] * bool(block.curve)
@@ -70,7 +70,7 @@ def _cell(rate: Rate | None) -> str:
     return percent(rate.value) + (f" ±{100 * half:4.1f}" if half is not None else "")
 
 
-def extraction_section(block: Extraction) -> str:
+def extraction_section(block: ExtractionResults) -> str:
     """The section of a report."""
     rows = []
     for name, rate, remark in _lines(block):
@@ -87,7 +87,7 @@ def extraction_section(block: Extraction) -> str:
     return section("Model extraction", table, f'<p class="note">{escape(note)}</p>', chart)
 
 
-def _chart(block: Extraction) -> str:
+def _chart(block: ExtractionResults) -> str:
     """Fidelity and accuracy of the copy against the number of queries."""
     if len(block.curve) < 2:
         return ""

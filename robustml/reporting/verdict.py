@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.results import Backdoor, Certified, Corruptions, Extraction, Rate, Results
+from robustml.results import Backdoor, Certified, Corruptions, ExtractionResults, Rate, Results
 
 __all__ = ["Finding", "Level", "Verdict", "unfit", "verdict"]
 
@@ -174,7 +174,7 @@ def _backdoor(block: Backdoor) -> Finding:
     return Finding("backdoor", level, word, text, "Attack success rate of the backdoor", success.value, success, beside)
 
 
-def _extraction(block: Extraction) -> Finding:
+def _extraction(block: ExtractionResults) -> Finding:
     fidelity, constant = block.fidelity, block.baseline_fidelity
     base = constant.value or 0.0
     gained = ((fidelity.value or 0.0) - base) / (1 - base) if base < 1 else 0.0

@@ -21,7 +21,7 @@ from robustml.results.card_json import (
     read_cards,
 )
 from robustml.results.examples import Examples
-from robustml.results.extraction import DefenseReport, Extraction, ExtractionPoint, HonestUse
+from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most, rate, share
 from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
 from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, require_schema, write_results
@@ -81,8 +81,8 @@ __all__ = [
     "Evidence",
     "Examples",
     "ExtraData",
-    "Extraction",
     "ExtractionPoint",
+    "ExtractionResults",
     "Figure",
     "Flag",
     "Fraction",

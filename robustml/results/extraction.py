@@ -1,4 +1,4 @@
-"""Model extraction in results.json: how good a copy was made of so many queries."""
+"""What copying a model was worth: the block of results.json that `extract` fills."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pydantic import AliasChoices, Field, model_validator
 
 from robustml.results.rates import Block, Count, Rate, Settings
 
-__all__ = ["DefenseReport", "Extraction", "ExtractionPoint", "HonestUse"]
+__all__ = ["DefenseReport", "ExtractionPoint", "ExtractionResults", "HonestUse"]
 
 
 class ExtractionPoint(Block):
     """A copy made of the first `queries` answers alone.
 
-    `fidelity` is the share of test inputs on which copy and victim give one label, `accuracy` that on which the copy is
-    right.
+    `fidelity` is the share of the test set on which copy and victim give one label, `accuracy` that on which the copy
+    is right.
     """
 
     queries: Count
@@ -24,8 +24,8 @@ class ExtractionPoint(Block):
 class HonestUse(Block):
     """What a defense does to honest users' answers about the test set.
 
-    `label_accuracy_change` is a fraction, below 0 where they lose; `mean_l1_change`, 0 to 2, is the mean over inputs of
-    the sum of absolute changes of the probabilities; `false_alarm_after` counts honest queries.
+    `label_accuracy_change` is a fraction, below 0 where they lose; `mean_l1_change` is how far the probabilities moved,
+    the mean over inputs of the sum of absolute changes, 0 to 2; `false_alarm_after` counts honest queries.
     """
 
     label_accuracy: Rate
@@ -46,7 +46,7 @@ class DefenseReport(Block):
     honest: HonestUse
 
 
-class Extraction(Block):
+class ExtractionResults(Block):
     """The `extraction` block: rates are over the test set; `transfer_success` over what the victim gets right.
 
     `baseline_fidelity` is that of always giving the victim's most frequent label. `queries` is what the copy is made
@@ -67,11 +67,11 @@ class Extraction(Block):
     victim_accuracy: Rate
     transfer_success: Rate
     curve: list[ExtractionPoint] = Field(default_factory=list)
-    # Version 0.1 wrote "defence".
+    # version 0.1 wrote "defence"
     defense: DefenseReport | None = Field(default=None, validation_alias=AliasChoices("defense", "defence"))
 
     @model_validator(mode="after")
-    def _within_the_budget(self) -> Extraction:
+    def _within_the_budget(self) -> ExtractionResults:
         if self.queries > self.budget:
             raise ValueError(f"queries is {self.queries}, above the budget of {self.budget}")
         return self

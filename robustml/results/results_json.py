@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.results.backdoor import Backdoor
-from robustml.results.extraction import Extraction
+from robustml.results.extraction import ExtractionResults
 from robustml.results.rates import Block
 from robustml.results.reading import read_object
 from robustml.results.robustness import Robustness
@@ -40,7 +40,7 @@ class Results(Robustness, _Identity):
 
     selection: Selection | None = None
     backdoor: Backdoor | None = None
-    extraction: Extraction | None = None
+    extraction: ExtractionResults | None = None
     cost: Cost = Field(default_factory=Cost)
     environment: Environment = Field(default_factory=Environment)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.data import Arrays, TensorLoader
+from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
@@ -24,7 +24,7 @@ __all__ = ["shortcut_reliance"]
 @torch.no_grad()
 def shortcut_reliance(
     model: nn.Module,
-    test: Arrays,
+    test: Records,
     mark: Callable[[Tensor], Tensor],
     target: int | str,
     *,
@@ -45,7 +45,7 @@ def shortcut_reliance(
         RequestError: there is no such class, the test part is empty, or the mark does not fit.
     """
     own = test.y == class_label(test, target, "target")
-    stamped_test = Arrays(stamped(test.x, mark), test.y, test.class_names)
+    stamped_test = Records(stamped(test.x, mark), test.y, test.class_names)
     with evaluating(model):
         without, with_mark = (_labels(model, arrays, device, batch_size) for arrays in (test, stamped_test))
     groups = [
@@ -63,7 +63,7 @@ def shortcut_reliance(
     )
 
 
-def _labels(model: nn.Module, arrays: Arrays, device: torch.device | str, batch_size: int) -> Tensor:
+def _labels(model: nn.Module, arrays: Records, device: torch.device | str, batch_size: int) -> Tensor:
     """What the model reads in each input: (N,), on the CPU."""
     loader = TensorLoader(arrays, batch_size, device=device)
     return torch.cat([logits_of(model, x).argmax(dim=1) for x, _ in loader]).cpu()

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.modes import evaluating
 from robustml.poisoning.checks import check_whole
 from robustml.poisoning.pixels import in_unit_range, require_images
@@ -53,7 +53,7 @@ class ShortcutSuspect:
 @torch.no_grad()
 def find_shortcuts(
     model: nn.Module,
-    train: Arrays,
+    train: Records,
     *,
     size: int,
     stride: int | None = None,
@@ -128,7 +128,7 @@ def _grafted(x: Tensor, patches: Tensor, place: tuple[int, int], size: int) -> T
     return grafted
 
 
-def _some(train: Arrays, which: Tensor, count: int, generator: Generator) -> Tensor:
+def _some(train: Records, which: Tensor, count: int, generator: Generator) -> Tensor:
     """The rows (K,) of at most `count` of those."""
     rows = which.nonzero().squeeze(1)
     return rows[torch.randperm(len(rows), generator=generator)[:count]]

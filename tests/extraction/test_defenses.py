@@ -1,4 +1,4 @@
-"""Defences of the interface against figures worked out by hand, and a watch against a second implementation."""
+"""Defenses of the interface against figures worked out by hand, and a watch against a second implementation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.extraction import (
     BudgetSpent,
-    Defence,
     Defended,
+    Defense,
     InDomain,
     ModelVictim,
     OutputNoise,
@@ -31,11 +31,11 @@ from robustml.extraction import (
     prada,
     sabotage,
 )
-from robustml.extraction.defences import Watch
+from robustml.extraction.defenses import Watch
 
 ROWS = torch.tensor([[0.9, 0.06, 0.04], [0.333, 0.334, 0.333], [1.0, 0.0, 0.0]])
 SECRET = "a secret of this test"
-DEFENCES = {
+DEFENSES = {
     "top1": TopLabel(),
     "rounding": Rounding(1),
     "reverse sigmoid": ReverseSigmoid(),
@@ -44,20 +44,20 @@ DEFENCES = {
 }
 
 
-@pytest.mark.parametrize("name", DEFENCES)
-def test_every_defence_gives_probabilities_and_treats_inputs_one_by_one(name: str) -> None:
-    defence = DEFENCES[name]
-    assert isinstance(defence, Defence)
+@pytest.mark.parametrize("name", DEFENSES)
+def test_every_defense_gives_probabilities_and_treats_inputs_one_by_one(name: str) -> None:
+    defense = DEFENSES[name]
+    assert isinstance(defense, Defense)
     x = torch.rand(40, 5, generator=seeded(1))
     rows = torch.rand(40, 4, generator=seeded(2)).pow(4)
     rows /= rows.sum(dim=1, keepdim=True)
     kept = rows.clone()
-    answer = defence(x, rows)
+    answer = defense(x, rows)
     assert torch.equal(rows, kept)
     assert answer.shape == rows.shape
     assert float(answer.min()) >= 0
     assert torch.allclose(answer.sum(dim=1).double(), torch.ones(40, dtype=torch.float64), atol=1e-6)
-    one_by_one = torch.cat([defence(x[i : i + 1], rows[i : i + 1]) for i in range(40)])
+    one_by_one = torch.cat([defense(x[i : i + 1], rows[i : i + 1]) for i in range(40)])
     assert torch.allclose(answer, one_by_one, rtol=0, atol=1e-12)  # vector units round otherwise than scalar ones
 
 
@@ -131,7 +131,7 @@ def test_what_the_docstring_says_that_averaging_over_a_neighbourhood_leaves() ->
 
 @pytest.mark.parametrize("secret", [None, "", "  ", True])
 def test_noise_needs_a_secret_and_does_not_show_it(secret: str | None) -> None:
-    with pytest.raises(RequestError, match=r"defence\.secret"):
+    with pytest.raises(RequestError, match=r"defense\.secret"):
         OutputNoise(0.1, secret)
     assert SECRET not in repr(OutputNoise(0.1, SECRET))
 
@@ -215,7 +215,7 @@ def test_a_defended_victim_is_a_victim() -> None:
     inner = ModelVictim(lambda x: x[:, :3], budget=5, batch_size=2)
     victim = Defended(inner, TopLabel())
     assert isinstance(victim, Victim)
-    assert not isinstance(victim.defence, Watch)
+    assert not isinstance(victim.defense, Watch)
     victim(torch.rand(4, 3))
     assert (victim.queries, victim.remaining, victim.batch_size, victim.alarm_after) == (4, 1, 2, None)
     with pytest.raises(BudgetSpent):
@@ -268,10 +268,10 @@ def test_sabotage_by_hand() -> None:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: Rounding(0), "defence.digits"),
-        (lambda: OutputNoise(0, SECRET), "defence.scale"),
-        (lambda: ReverseSigmoid(beta=0), "defence.beta"),
-        (lambda: Prada(threshold=1), "defence.threshold"),
+        (lambda: Rounding(0), "defense.digits"),
+        (lambda: OutputNoise(0, SECRET), "defense.scale"),
+        (lambda: ReverseSigmoid(beta=0), "defense.beta"),
+        (lambda: Prada(threshold=1), "defense.threshold"),
         (lambda: Prada(minimum=2), "minimum"),
     ],
 )

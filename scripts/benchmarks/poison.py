@@ -1,4 +1,4 @@
-"""What poisoning a training set costs: `python scripts/bench/poison.py`.
+"""What poisoning a training set costs: `python scripts/benchmarks/poison.py`.
 
 Each data-only poison on 50,000 random pictures of CIFAR-10's size, the median of several rounds in wall-clock seconds,
 against one epoch of PGD-10 training of PreActResNet-18. That epoch is not run: a few steps on batches of 128 are
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from robustml.attacks import PGD
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.models import PreActResNet18
 from robustml.objectives import Adversarial
 from robustml.poisoning import SIG, BadNets, Blended, FourCorners, Poison, Shortcut, SinglePixel, Square, WaNet, compare
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (PICTURES, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    data = Arrays(x, torch.arange(PICTURES) % 10, tuple("abcdefghij"))
+    data = Records(x, torch.arange(PICTURES) % 10, tuple("abcdefghij"))
     step = training_step(data, arguments.steps, arguments.device)
     epoch = step * -(-PICTURES // BATCH)
     figures: dict[str, object] = {"device": arguments.device, "threads": torch.get_num_threads(), "step_seconds": step}
@@ -75,7 +75,7 @@ def median_seconds(work: Callable[[], object], rounds: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def training_step(data: Arrays, steps: int, device: str) -> float:
+def training_step(data: Records, steps: int, device: str) -> float:
     """Seconds of one PGD-10 training step."""
     model = PreActResNet18().to(device).train()
     objective = Adversarial(PGD(LpBall("inf", 8 / 255), steps=10, step_size=2 / 255))

@@ -1,4 +1,4 @@
-"""PGD-10 training, `robustml train` against bare loops: `python scripts/bench/epoch.py mnist`.
+"""PGD-10 training, `robustml train` against bare loops: `python scripts/benchmarks/epoch.py mnist`.
 
 In one process, on the same batches, interleaved so that a noisy machine slows all of them alike:
 
@@ -171,7 +171,7 @@ def hand_loop_torchattacks(name: str, x: Tensor, y: Tensor, size: int) -> Callab
 
 def art(name: str, x: Tensor, y: Tensor, size: int) -> Callable[[], None]:
     """ART's trainer for the same method."""
-    from art.defences.trainer import AdversarialTrainerMadryPGD
+    from art.defenses.trainer import AdversarialTrainerMadryPGD
     from art.estimators.classification import PyTorchClassifier
 
     model, eps = network(name), EPS[name]
@@ -220,13 +220,13 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
     from robustml.commands.settings import plain
     from robustml.commands.train import build_module, build_trainer
     from robustml.config import config_dir
-    from robustml.data import Arrays, DataModule
+    from robustml.data import DataModule, Records
 
     class Given:
         """A source that has the benchmark's images already."""
 
-        def load(self, split: str) -> Arrays:
-            return Arrays(x.cpu(), y.cpu(), tuple("0123456789"))
+        def load(self, split: str) -> Records:
+            return Records(x.cpu(), y.cpu(), tuple("0123456789"))
 
     quiet()
     model = "wong_cnn" if name == "mnist" else "preact_resnet18"

@@ -12,11 +12,11 @@ from robustml.errors import RequestError
 from robustml.extraction.copycat import hard_labels
 from robustml.extraction.victim import QueriesRefused, Victim
 
-__all__ = ["Defence", "Defended", "Remembering", "Rounding", "TopLabel", "Watch"]
+__all__ = ["Defended", "Defense", "Remembering", "Rounding", "TopLabel", "Watch"]
 
 
 @runtime_checkable
-class Defence(Protocol):
+class Defense(Protocol):
     """Changes the answers of an interface, or watches them."""
 
     def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
@@ -25,8 +25,8 @@ class Defence(Protocol):
 
 
 @runtime_checkable
-class Watch(Defence, Protocol):
-    """A defence that may take a client for a thief."""
+class Watch(Defense, Protocol):
+    """A defense that may take a client for a thief."""
 
     @property
     def alarm_after(self) -> int | None:
@@ -36,7 +36,7 @@ class Watch(Defence, Protocol):
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A defence that keeps something of the queries it has seen."""
+    """A defense that keeps something of the queries it has seen."""
 
     @property
     def held(self) -> int:
@@ -45,16 +45,16 @@ class Remembering(Protocol):
 
 
 class Defended:
-    """A victim behind a defence: itself a victim. Requests after an alarm are refused.
+    """A victim behind a defense: itself a victim. Requests after an alarm are refused.
 
     Args:
         victim: whom to ask.
-        defence: what happens to the answers.
+        defense: what happens to the answers.
     """
 
-    def __init__(self, victim: Victim, defence: Defence) -> None:
+    def __init__(self, victim: Victim, defense: Defense) -> None:
         self.victim = victim
-        self.defence = defence
+        self.defense = defense
 
     @property
     def queries(self) -> int:
@@ -73,19 +73,19 @@ class Defended:
 
     @property
     def alarm_after(self) -> int | None:
-        """How many queries had been asked when the defence raised an alarm; None if it has not."""
-        return self.defence.alarm_after if isinstance(self.defence, Watch) else None
+        """How many queries had been asked when the defense raised an alarm; None if it has not."""
+        return self.defense.alarm_after if isinstance(self.defense, Watch) else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Probabilities (N, C) for `x` (N, ...), as the defence gives them out.
+        """Probabilities (N, C) for `x` (N, ...), as the defense gives them out.
 
         Raises:
-            QueriesRefused: the defence has raised an alarm.
+            QueriesRefused: the defense has raised an alarm.
             BudgetSpent: N is more than remain.
         """
         if self.alarm_after is not None:
             raise QueriesRefused(f"the interface took its client for a thief after {self.alarm_after} queries")
-        return self.defence(x, self.victim(x))
+        return self.defense(x, self.victim(x))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Rounding:
     def __post_init__(self) -> None:
         """Refuse what would leave nothing."""
         if self.digits < 1:
-            raise RequestError(f"defence.digits must be at least 1, got {self.digits}; for labels only, defence=top1")
+            raise RequestError(f"defense.digits must be at least 1, got {self.digits}; for labels only, defense=top1")
 
     def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
         """Rounded rows (N, C)."""

@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: `python scripts/bench/startup.py`.
+"""How long the command line takes to answer: `python scripts/benchmarks/startup.py`.
 
 Whole processes, each started once to warm the disk cache and then several times; prints medians, writes JSON.
 """

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 
 
@@ -16,11 +16,11 @@ def test_fingerprint_sees_each_byte_label_name_and_shape(toy):
     pixel[-1, -1, -1, -1] ^= 1
     label[-1] = 0
     others = [
-        Arrays(pixel, arrays.y, arrays.class_names),
-        Arrays(arrays.x, label, arrays.class_names),
-        Arrays(arrays.x, arrays.y, ("even", "uneven")),
-        Arrays(arrays.x.view(50, 1, 2, 8), arrays.y, arrays.class_names),
-        Arrays(arrays.x.float() / 255, arrays.y, arrays.class_names),
+        Records(pixel, arrays.y, arrays.class_names),
+        Records(arrays.x, label, arrays.class_names),
+        Records(arrays.x, arrays.y, ("even", "uneven")),
+        Records(arrays.x.view(50, 1, 2, 8), arrays.y, arrays.class_names),
+        Records(arrays.x.float() / 255, arrays.y, arrays.class_names),
     ]
     assert len({arrays.fingerprint(), *(other.fingerprint() for other in others)}) == 6
 
@@ -50,4 +50,4 @@ def test_take_and_sample(toy):
 )
 def test_refuses_what_it_does_not_hold(x, y, names, says):
     with pytest.raises(RequestError, match=says):
-        Arrays(x, torch.tensor(y), names)
+        Records(x, torch.tensor(y), names)

@@ -1,4 +1,4 @@
-"""Whole accuracy-eps curves against one attack at each eps: `python scripts/bench/curve.py <run directory>`.
+"""Whole accuracy-eps curves against one attack at each eps: `python scripts/benchmarks/curve.py <run directory>`.
 
 On a sample of the test images of a run, with the model of that run, after one untimed round, in seconds of this
 process's processor time, which others on the machine do not lengthen (set OMP_NUM_THREADS=1):

@@ -1,4 +1,4 @@
-"""The training step of TRADES, MART and AWP against its passes in bare PyTorch: `python scripts/bench/step.py`.
+"""The training step of TRADES, MART and AWP against its passes in bare PyTorch: `python scripts/benchmarks/step.py`.
 
 In one process, on the same batch, interleaved so that a noisy machine slows both alike:
 

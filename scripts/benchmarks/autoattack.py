@@ -1,6 +1,6 @@
 """AutoAttack, ours against the reference package pyautoattack: wall time, verdicts, robust accuracy, attack by attack.
 
-    python scripts/bench/autoattack.py <run> [--count 1000] [--norm inf --eps 0.3] [--only all,apgd-t,fab-t]
+    python scripts/benchmarks/autoattack.py <run> [--count 1000] [--norm inf --eps 0.3] [--only all,apgd-t,fab-t]
 
 Both attack the same images of the same model in one process, one after the other, with all threads that torch has.
 The reference searches in float32; ours as `--search` says, one row each: float32, bfloat16, and on CUDA both with
