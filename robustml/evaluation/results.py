@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, InstanceOf
 
 from robustml.evaluation.verdicts import Verdicts
 from robustml.results import AttackResult, ClassResult, Examples, Flag, Robustness, WorstCase, share
@@ -24,11 +24,9 @@ class RobustnessResults(Robustness):
         examples: attacked images for the report.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
     worst_case: WorstCase
-    verdicts: Verdicts = Field(exclude=True, repr=False)
-    examples: Examples | None = Field(default=None, exclude=True, repr=False)
+    verdicts: InstanceOf[Verdicts] = Field(exclude=True, repr=False)
+    examples: InstanceOf[Examples] | None = Field(default=None, exclude=True, repr=False)
 
     @classmethod
     def of(

@@ -39,8 +39,8 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Refuse what JSON cannot hold: NaN, infinity and objects."""
     try:
         json.dumps(settings, allow_nan=False)
-    except TypeError as error:
-        raise ValueError(f"settings must be plain values: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"settings must be plain values that JSON can hold: {error}") from error
     return settings
 
 
