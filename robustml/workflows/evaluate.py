@@ -20,10 +20,11 @@ from robustml.files import sweep
 from robustml.models import as_module, load_checkpoint
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
+from robustml.results import Cost
 from robustml.say import say
 from robustml.types import Attack, Threat
 from robustml.untrusted import own_files
-from robustml.workflows.building import CALLABLE, Settings, build, plain_target
+from robustml.workflows.building import CALLABLE, Settings, build
 from robustml.workflows.describing import described
 from robustml.workflows.given import judged_on
 from robustml.workflows.measuring.backdoors import Planted, check_shown, inherited, planted_by, planted_in, twin_of
@@ -155,7 +156,7 @@ def _judge(
     sweep(out)  # what an evaluation that was killed here had half written
     write_settings(described(settings), out / CONFIG)
     try:
-        results, curve = evaluate_as_configured(model, data, threat, evaluated, device, record)
+        results = evaluate_as_configured(model, data, threat, evaluated, device, record)
     except RequestError:
         if not record.exists():
             (out / CONFIG).unlink()  # refused before the first image: there is nothing to continue
@@ -163,17 +164,16 @@ def _judge(
     write_outcome(
         out,
         results,
-        curve,
         data,
         settings,
         device,
         command="evaluate",
-        model={"name": plain_target(named)} if weights is None else describe_model(named, model, weights),
-        cost={"peak_memory_mb": peak_memory_mb(device)},
+        model=describe_model(named, model, weights),
+        cost=Cost(peak_memory_mb=peak_memory_mb(device)),
         backdoor=backdoors_of_model(model, planted, data, threat, evaluated, device),
     )
     tell(out)
-    if not results.verdicts.complete:
+    if not results.complete:
         again = pasteable("evaluate", f"resume={out}")
         say(f"stopped early, so that the worst case is an upper bound; go on with: {again}")
     return results

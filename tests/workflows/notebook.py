@@ -55,7 +55,7 @@ def main() -> None:
     assert run.results.experiment == "own"
     assert list(run.results.attacks) == ["dark"]
     found = robustml.evaluate(run, attacks=dark, out="runs/own/again")
-    assert found.worst_case.value == run.results.worst_case.robust_accuracy.value
+    assert found.worst_case.robust_accuracy.value == run.results.worst_case.robust_accuracy.value
     assert (Path("runs/own/again") / "report.html").is_file()
 
     again = robustml.load_run("runs/own", model=Net(), data=run.data)
@@ -76,7 +76,7 @@ def main() -> None:
     run = robustml.fit(Net(), loader, None, threat, out="runs/loaded", test=test, epochs=2, attacks={"dark": dark})
     assert run.results.data.test == 20
     alone = robustml.evaluate(run.model, test, {"dark": dark}, threat, out="runs/alone")
-    assert alone.worst_case.value == run.results.worst_case.robust_accuracy.value
+    assert alone.worst_case.robust_accuracy.value == run.results.worst_case.robust_accuracy.value
     print("hydra:", sorted(name for name in sys.modules if name.partition(".")[0] in ("hydra", "hydra_plugins")))
 
 
