@@ -94,9 +94,6 @@ def build_attacks(settings: Mapping[str, Any]) -> dict[str, Attack]:
         raise RequestError(
             f"evaluation.curve.attack={curve['attack']!r} is none of evaluation.attacks ({', '.join(attacks)})"
         )
-    for name, limit in (("limit", settings["limit"]), ("curve.limit", curve.get("limit"))):
-        if limit is not None and limit < 1:
-            raise RequestError(f"evaluation.{name} must be at least 1, or null for all images; got {limit}")
     return attacks
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from robustml.commands.hydra.arguments import check_arguments
+from robustml.commands.hydra.asked import ASKED, Asked, check_asked
 from robustml.errors import RequestError
 
 PGD = "robustml.attacks.PGD"
@@ -31,15 +35,6 @@ PGD = "robustml.attacks.PGD"
         ({"data": {"_target_": "robustml.data.DataModule", "augment": 1}}, "data.augment must be a list"),
         ({"objective": {"_target_": "robustml.objectives.Adversarial", "attack": None}}, "objective.attack must be"),
         ({"attack": {"_target_": PGD, "_partial_": "abc"}}, "attack._partial_ must be true or false"),
-        ({"evaluation": {"limit": 1.5}}, "evaluation.limit must be a whole number or null, got 1.5"),
-        ({"evaluation": {"time_limit": {"a": 1}}}, "evaluation.time_limit must be a number or null, got {'a': 1}"),
-        ({"evaluation": {"curve": {"eps": True}}}, "evaluation.curve.eps must be a list or null, got True"),
-        ({"evaluation": {"curve": {"relative": [0, "abc"]}}}, "evaluation.curve.relative[1] must be a number"),
-        ({"evaluation": {"curve": [1]}}, "evaluation.curve must be settings or null, got [1]"),
-        ({"validation": {"monitor": [1, 2]}}, "validation.monitor must be text, got [1, 2]"),
-        ({"compile": "maybe"}, "compile must be true or false, got 'maybe'"),
-        ({"budget": 1.5}, "budget must be a whole number, got 1.5"),
-        ({"evaluation": {"seed": None}}, "evaluation.seed must be a whole number, got null"),
         ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
         ({"seed": 2**32}, "seed must be"),
         ({"seed": True}, "seed must be"),
@@ -61,9 +56,65 @@ def test_a_value_of_another_kind_is_refused_by_its_key(settings: dict[str, Any],
         {"model": {"_target_": "nowhere.Net", "width": 1.5}},
         {"threat": {"_target_": "robustml.threats.LpBall", "p": "inf", "eps": 0.1}},
         {"seed": 0, "data": {"seed": None}},
-        {"evaluation": {"curve": None, "limit": None, "time_limit": 3}, "steps": "???", "device": None},
-        {"evaluation": {"curve": {"attack": "pgd", "eps": [0, 0.5], "relative": None, "limit": 10}}},
     ],
 )
 def test_what_fits_or_cannot_be_judged_passes(settings: dict[str, Any]) -> None:
     check_arguments(settings)
+
+
+@pytest.mark.parametrize(
+    ("verb", "settings", "says"),
+    [
+        ("train", {"evaluation": {"limit": 1.5}}, "evaluation.limit must be a whole number or null, got 1.5"),
+        (
+            "train",
+            {"evaluation": {"time_limit": {"a": 1}}},
+            "evaluation.time_limit must be a number or null, got {'a': 1}",
+        ),
+        ("train", {"evaluation": {"curve": {"eps": True}}}, "evaluation.curve.eps must be a list or null, got True"),
+        ("train", {"evaluation": {"curve": {"relative": [0, "abc"]}}}, "evaluation.curve.relative[1] must be a number"),
+        ("train", {"evaluation": {"curve": [1]}}, "evaluation.curve must be settings or null, got [1]"),
+        (
+            "train",
+            {"validation": {"monitor": [1, 2]}},
+            "validation.monitor must be 'adversarial' or 'clean'",
+        ),
+        ("train", {"compile": "maybe"}, "compile must be true or false, got 'maybe'"),
+        ("extract", {"budget": 1.5}, "budget must be a whole number, got 1.5"),
+        ("train", {"evaluation": {"seed": None}}, "evaluation.seed must be a whole number, got null"),
+        ("train", {"threat": {"eps": "abc"}}, "threat.eps must be a number, got 'abc'"),
+        ("train", {"threat": {"eps": float("nan")}}, "threat.eps must be a number, got nan"),
+        ("evaluate", {"which": "frist"}, "which must be 'best' or 'last', got 'frist'"),
+        (
+            "evaluate",
+            {"evaluation": {"limit": 0}},
+            "evaluation.limit must be greater than or equal to 1 or null",
+        ),
+        ("trojan", {"place": [1, 0.5]}, "place[1] must be a whole number, got 0.5"),
+        ("extract", {"budget": 0}, "budget must be greater than or equal to 1, got 0"),
+        ("serve", {"port": 2**16}, "port must be less than 65536"),
+        ("shortcuts", {"threshold": 2}, "threshold must be less than or equal to 1"),
+        ("check", {"seed": True}, "seed must be a whole number, got True"),
+    ],
+)
+def test_what_a_verb_must_hold(verb: str, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(says)):
+        check_asked(ASKED.get(verb, Asked), settings)
+
+
+def test_what_a_verb_may_hold() -> None:
+    evaluation = {"curve": None, "limit": None, "time_limit": 3}
+    check_asked(ASKED["evaluate"], {"evaluation": evaluation, "run": "???", "which": "???", "device": None})
+    curve = {"attack": "pgd", "eps": [0, 0.5], "relative": None, "limit": 10}
+    check_asked(ASKED["train"], {"evaluation": {"curve": curve}, "unknown to us": 1, "threat": {"eps": 1}})
+
+
+def test_a_wrong_eps_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['robustml', 'train', 'threat.eps=abc']\n"
+        "from robustml.cli import main\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert done.stderr == "error: threat.eps must be a number, got 'abc'\n"

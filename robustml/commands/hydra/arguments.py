@@ -14,27 +14,6 @@ from robustml.errors import RequestError
 
 __all__ = ["check_arguments"]
 
-# What keys hold that are nobody's arguments, of whatever command has them.
-_PLAIN: dict[str, Any] = {
-    **dict.fromkeys(
-        ("name", "output", "which", "host", "victim", "validation.monitor", "evaluation.curve.attack"), str
-    ),
-    **dict.fromkeys(("twin", "compile", "channels_last", "shuffle", "evaluation.cascade"), bool),
-    **dict.fromkeys(("width", "steps", "pictures", "rounds", "first", "budget", "port"), int),
-    **dict.fromkeys(("batch_size", "evaluation.batch_size", "seed", "evaluation.seed"), int),
-    **dict.fromkeys(("limit", "transfer_limit", "size", "stride"), int | None),
-    **dict.fromkeys(("evaluation.limit", "evaluation.curve.limit", "evaluation.corruptions.limit"), int | None),
-    **dict.fromkeys(("weight", "temperature", "threshold", "share", "timeout"), float),
-    "evaluation.time_limit": float | None,
-    "evaluation.curve": dict | None,
-    "evaluation.curve.eps": list[float] | None,
-    "evaluation.curve.relative": list[float] | None,
-    "evaluation.attacks": dict,
-    "curve": list[float],
-    "place": list[int],
-    "spam": str | int,
-    "device": str | None,
-}
 # Known once the data are loaded, and null until then.
 _OF_THE_DATA = frozenset({"shape", "num_classes", "class_names"})
 _LARGEST_SEED = 2**32 - 1  # what numpy takes
@@ -56,13 +35,6 @@ def check_arguments(settings: Any) -> None:
     for key, value in _seeds(settings):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_SEED:
             raise RequestError(f"{key} must be a whole number from 0 to {_LARGEST_SEED}, got {value!r}")
-    for key, hint in _PLAIN.items():
-        holder: Any = settings
-        *above, last = key.split(".")
-        for name in above:
-            holder = holder.get(name) if isinstance(holder, Mapping) else None
-        if isinstance(holder, Mapping) and last in holder and holder[last] != "???":
-            _check(key, holder[last], hint)
     for key, target, arguments in _calls(settings, ""):
         hints = _annotations(target)
         for name in arguments.keys() & hints.keys():

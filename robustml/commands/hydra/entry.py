@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from robustml.commands.failures import report_failures
 from robustml.commands.hydra.arguments import check_arguments
+from robustml.commands.hydra.asked import ASKED, Asked, check_asked
 from robustml.commands.hydra.multirun import collect_runs
 from robustml.commands.hydra.words import allow_arguments
 from robustml.commands.signals import Stopped, command_for, way_to_go_on
@@ -42,7 +43,9 @@ def hydra_command(task: Callable[[DictConfig], object], config_name: str) -> Non
     def cleaning(config: DictConfig) -> object:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            check_arguments(numbered(OmegaConf.to_container(config, resolve=True)))
+            settings = numbered(OmegaConf.to_container(config, resolve=True))
+            check_asked(ASKED.get(config_name, Asked), settings)
+            check_arguments(settings)
             with way_to_go_on(lambda: _to_go_on(folder)), without_notices():
                 return task(config)
         except Stopped:
