@@ -2,17 +2,21 @@
 
 The processes are forked from a server that has imported everything and computed nothing: they start in milliseconds,
 share no state with the tests or with each other, and can be killed like any other. Tests whose point is the start of
-a program (exit status of the script, imports, DDP, the wheel) use `start` instead, which pays for the imports.
+a program (exit status of the script, imports, DDP, the wheel) use `start` instead, which pays for the imports; those
+of a command that ends before any work is done need no process at all (`inside`).
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import io
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -20,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["CLI", "Outcome", "background", "call", "command", "start"]
+__all__ = ["CLI", "Outcome", "background", "call", "command", "inside", "start"]
 
 CLI = Path(sys.executable).with_name("robustml")
 PRELOAD = [
@@ -79,7 +83,32 @@ def command(
         env: environment variables to set.
         before: called in that process first, to break something on purpose; a function of a module.
     """
+    if env is None and before is None and not os.environ.get("FORK"):
+        return inside(*words, cwd=cwd)
     return call(_command, [str(word) for word in words], before, cwd=cwd, env=env)
+
+
+def inside(*words: object, cwd: Path) -> Outcome:
+    """`robustml <words>` in this process, for a command that composes, prints or refuses and leaves nothing behind."""
+    from robustml.cli import main
+
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    argv, path, environment = sys.argv, list(sys.path), dict(os.environ)
+    sys.argv = [str(CLI), *map(str, words)]
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name in FOREIGN:
+            os.environ.pop(name, None)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+                main()
+        except SystemExit as error:
+            status = int(error.code or 0)
+        finally:
+            sys.argv, sys.path[:] = argv, path
+            os.environ.clear()
+            os.environ.update(environment)
+    return Outcome(status, out.getvalue(), err.getvalue())
 
 
 def call(

@@ -13,7 +13,7 @@ from data.tiny import noise, png, write_parquet
 from safetensors.torch import load_file, save_file
 
 import robustml
-from integration.forks import Outcome, command
+from integration.forks import Outcome, command, inside
 from robustml.errors import RequestError
 
 WRONG = {
@@ -48,7 +48,7 @@ WRONG = {
     "steps a word": ("attack.steps=many", "attack.steps must be a whole number"),
     "half a step": ("attack.steps=1.5", "attack.steps must be a whole number, got 1.5"),
     "a rate that is no number": ("optimizer.lr=nan", "optimizer.lr must be a number"),
-    "a seed below 0": ("seed=-1", "seed must be a whole number from 0"),
+    "a seed below 0": ("seed=-1", "seed must be greater than or equal to 0"),
     "two step sizes": ("attack.step_size=0.1 attack.relative_step_size=0.1", "not both"),
     "milestones in epochs": ("scheduler=piecewise scheduler.milestones=[50,75]", "milestones", "0.5"),
     "share above 1": ("objective.share=2", "share", "2"),
@@ -90,7 +90,7 @@ def refused(tmp_path: Path) -> Callable[..., str]:
 
     def refuse(*words: object, verb: str = "train") -> str:
         before = _left(tmp_path)
-        outcome = command(verb, *words, cwd=tmp_path)
+        outcome = inside(verb, *words, cwd=tmp_path)
         assert outcome.status == 2, outcome.out + outcome.err
         assert _left(tmp_path) == before
         return outcome.error
@@ -116,7 +116,7 @@ def test_resume_continues_one_run(refused: Callable[..., str], run_copy: Path) -
 
 
 def test_unknown_verb(tmp_path: Path) -> None:
-    outcome = command("trian", cwd=tmp_path)
+    outcome = inside("trian", cwd=tmp_path)
     assert outcome.status == 2
     assert "'trian'" in outcome.error
     assert "'train'" in outcome.error
@@ -127,7 +127,7 @@ def test_unknown_verb(tmp_path: Path) -> None:
     [
         ("", "run="),
         ("run=none", "none"),
-        ("run={run} which=frist", "best or last"),
+        ("run={run} which=frist", "'best' or 'last'"),
         ("run={run} threat.eps=8", "8/255"),
         ("run={run} attack=pgdd", "'pgd'"),
         ("run={run} attack=pgd attack.stepz=3", "'attack.stepz'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.forks import Outcome, command
+from integration.forks import Outcome, inside
 
 ROOT = Path(__file__).parents[2]
 FIRST = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
@@ -44,5 +44,5 @@ def test_it_composes(line: str, trained: Outcome, tmp_path: Path) -> None:
     words = shlex.split(re.sub(r"<[^<>]+>", str(trained.run), line))
     if "-m" in words:  # the first job of a multirun stands for all of them
         words = [re.split(r",(?![^\[]*\])", word)[0] for word in words if word != "-m"]
-    outcome = command(*words, "--cfg", "job", cwd=tmp_path)
+    outcome = inside(*words, "--cfg", "job", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
