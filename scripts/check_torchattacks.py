@@ -106,9 +106,9 @@ class Raw:
 
 def reseeds(name: str) -> bool:
     """Whether a call leaves the global generators in the same state, whatever they were in before."""
-    from robustml.evaluation.specimens import trained_specimen
+    from robustml.evaluation.conformance.tiny_models import trained_tiny_model
 
-    model, x, y = trained_specimen()
+    model, x, y = trained_tiny_model()
     states = []
     for seed in (1, 2):
         attack = Raw(name, threat_of(name), params_of(name))

@@ -12,8 +12,8 @@ import torch
 
 from robustml import LpBall, RobustClassifier, evaluate
 from robustml.attacks import FAB, FGSM, PGD, AutoAttack, TorchAttack
-from robustml.attacks.captured import Captured, cuda_graphs
-from robustml.attacks.gradient import crafting, input_gradient
+from robustml.attacks.engine.captured import Captured, cuda_graphs
+from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.data import DataModule, Digits
 from robustml.errors import RequestError
 from robustml.models import DigitsCNN
@@ -79,8 +79,8 @@ def test_the_device_judges_like_the_cpu(data: DataModule) -> None:
 
 def test_the_set_lives_on_the_device_as_bytes(data: DataModule) -> None:
     loader = data.loader("train", device="cuda")
-    assert loader.arrays.x.is_cuda
-    assert loader.arrays.x.dtype == torch.uint8
+    assert loader.records.x.is_cuda
+    assert loader.records.x.dtype == torch.uint8
     x, y = next(iter(loader))
     assert x.is_cuda
     assert y.is_cuda

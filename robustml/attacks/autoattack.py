@@ -19,11 +19,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.apgd import APGD
-from robustml.attacks.captured import Captured, cuda_graphs
+from robustml.attacks.engine.captured import Captured, cuda_graphs
+from robustml.attacks.engine.gradient import crafting, logits_of
+from robustml.attacks.engine.low_precision import HalfPrecision, search_in_half_precision
+from robustml.attacks.engine.processes import attack_in_processes, available_processes
 from robustml.attacks.fab import FAB
-from robustml.attacks.gradient import crafting, logits_of
-from robustml.attacks.low_precision import HalfPrecision, search_in_half_precision
-from robustml.attacks.processes import attack_in_processes, available_processes
 from robustml.attacks.square import Square
 from robustml.errors import RequestError, nearest
 from robustml.threats import LpBall
@@ -48,7 +48,7 @@ class AutoAttack:
         precision: ``"bfloat16"`` searches in half precision and confirms every success on the model itself: faster on
             accelerators and on CPUs with AMX. FAB stays as it is, since it measures distances to the boundary.
         graphs: on a CUDA device, capture the model's passes as graphs and replay them (see
-            `robustml.attacks.captured`). For models in eval mode without random outputs. Not yet run on a GPU.
+            `robustml.attacks.engine.captured`). For models in eval mode without random outputs. Not yet run on a GPU.
         only: the name of one member, such as ``"apgd-t"``, to run it as the whole would have; None runs them all.
 
     Raises:

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import crafting, input_gradient
-from robustml.attacks.losses import Goal, cross_entropy
+from robustml.attacks.engine.gradient import crafting, input_gradient
+from robustml.attacks.engine.losses import Goal, cross_entropy
 from robustml.errors import RequestError
 from robustml.threats import LpBall
 

@@ -21,10 +21,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.attempts import first_success, targets_of
-from robustml.attacks.gradient import crafting, input_gradient, logits_of
-from robustml.attacks.hyperplane import step_onto_hyperplane
-from robustml.attacks.losses import Goal
+from robustml.attacks.engine.attempts import first_success, targets_of
+from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
+from robustml.attacks.engine.hyperplane import step_onto_hyperplane
+from robustml.attacks.engine.losses import Goal
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import LpBall

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.climb import climb
-from robustml.attacks.gradient import crafting
-from robustml.attacks.losses import Goal, LossName
+from robustml.attacks.engine.climb import climb
+from robustml.attacks.engine.gradient import crafting
+from robustml.attacks.engine.losses import Goal, LossName
 from robustml.types import Threat
 
 __all__ = ["FGSM"]

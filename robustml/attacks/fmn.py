@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import crafting, input_gradient
-from robustml.attacks.losses import Goal, margin
+from robustml.attacks.engine.gradient import crafting, input_gradient
+from robustml.attacks.engine.losses import Goal, margin
 from robustml.attacks.pgd import Target, choose_target
 from robustml.errors import RequestError
 from robustml.threats import LpBall

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from robustml.attacks.gradient import crafting, input_gradient, logits_of
+from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.pgd import noisy_start, resolve_step_size
 from robustml.errors import RequestError
 from robustml.types import Threat

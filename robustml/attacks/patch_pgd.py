@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import crafting, input_gradient, logits_of
-from robustml.attacks.losses import Goal, LossName, attack_loss
+from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
+from robustml.attacks.engine.losses import Goal, LossName, attack_loss
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import Patch

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import crafting, logits_of
-from robustml.attacks.losses import Goal, LossName, attack_loss
+from robustml.attacks.engine.gradient import crafting, logits_of
+from robustml.attacks.engine.losses import Goal, LossName, attack_loss
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import SparseBall

@@ -21,8 +21,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import crafting, logits_of
-from robustml.attacks.losses import Goal, margin
+from robustml.attacks.engine.gradient import crafting, logits_of
+from robustml.attacks.engine.losses import Goal, margin
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import LpBall

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, nearest
 from robustml.modes import evaluating, frozen
 from robustml.threats import LpBall

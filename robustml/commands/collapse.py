@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.model import Flag
 from robustml.training.callbacks.table import read_table
 
 __all__ = ["collapse_flags"]

@@ -41,7 +41,7 @@ def corruptions_as_configured(
     loader = data.loader(
         "test", device=device, batch_size=settings["batch_size"], limit=min(limits) if limits else None
     )
-    say(f"accuracy under {len(names)} corruptions at severities {_joined(severities)}, on {len(loader.arrays)} images")
+    say(f"accuracy under {len(names)} corruptions at severities {_joined(severities)}, on {len(loader.records)} images")
     return corruption_accuracy(
         model, loader, severities=severities, corruptions=names, seed=settings["seed"], device=device
     )

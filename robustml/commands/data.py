@@ -12,7 +12,7 @@ from robustml.errors import RequestError, nearest
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from robustml.data import Arrays, DataModule
+    from robustml.data import DataModule, Records
 
 __all__ = ["describe", "main"]
 
@@ -77,7 +77,7 @@ def _kept(data: DataModule) -> str:
     return _table([("decoded", "kept in"), *lines])
 
 
-def _named(data: DataModule) -> list[tuple[str, Arrays]]:
+def _named(data: DataModule) -> list[tuple[str, Records]]:
     parts = [("train", data.train), ("validation", data.val), ("test", data.test)]
     return [(name, part) for name, part in parts if part is not None]
 

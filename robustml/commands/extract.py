@@ -38,7 +38,8 @@ def extract(config: DictConfig) -> None:
     from robustml.commands.theft import loot, prepare
     from robustml.commands.trojaned import backdoors_of_model
     from robustml.evaluation import evaluate
-    from robustml.reporting.extraction import Extraction, extraction_table
+    from robustml.reporting.tables.extraction import extraction_text
+    from robustml.results import ExtractionResults
 
     quiet()
     if not isinstance(config.budget, int) or config.budget < 1:
@@ -52,10 +53,10 @@ def extract(config: DictConfig) -> None:
     victim = None if _is_address(config.victim) else load_model(config.victim, config.which).to(device)
     planted = [] if victim is None else shown_on(planted_in(Path(config.victim)), data)
     heist = prepare(settings, data, open_interface, device)
-    undefended = heist.rob(None, with_curve=settings["defence"] is None)
-    defended = None if heist.defence is None else heist.rob(heist.defence, with_curve=True)
+    undefended = heist.rob(None, with_curve=settings["defense"] is None)
+    defended = None if heist.defense is None else heist.rob(heist.defense, with_curve=True)
     copy = (undefended if defended is None else defended).copy
-    block = Extraction.model_validate(loot(heist, defended, undefended))
+    block = ExtractionResults.model_validate(loot(heist, defended, undefended))
     named = {"_target_": f"{type(copy).__module__}.{type(copy).__name__}"}
     introduce(data, threat, named, copy)
     loader = data.loader("test", device=device)
@@ -78,7 +79,7 @@ def extract(config: DictConfig) -> None:
         backdoor=backdoors_of_model(victim, planted, data, threat, {"limit": None, "batch_size": 500}, device, copy),
         extraction=block.model_dump(mode="json"),
     )
-    say("\n" + extraction_table(block))
+    say("\n" + extraction_text(block))
     tell(out)
 
 
@@ -90,10 +91,10 @@ def _interfaces(config: DictConfig, data: DataModule, device: torch.device) -> C
     if not _is_address(config.victim):
         model = load_model(Path(config.victim), config.which).to(device)
         return lambda budget: ModelVictim(model, budget=budget)
-    if config.defence is not None:
+    if config.defense is not None:
         raise RequestError(
-            "defence= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
-            "started, robustml serve run=<dir> defence=..."
+            "defense= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
+            "started, robustml serve run=<dir> defense=..."
         )
     address, timeout, batch_size = config.victim, config.timeout, config.batch_size
     if not (isinstance(timeout, (int, float)) and timeout > 0 and isinstance(batch_size, int) and batch_size > 0):

@@ -12,7 +12,7 @@ from robustml.errors import RequestError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from robustml.data import Arrays
+    from robustml.data import Records
     from robustml.poisoning import FeedbackRound, Mailbox
 
 __all__ = ["feedback", "main"]
@@ -33,7 +33,7 @@ def feedback(config: DictConfig) -> None:
     from robustml.files import write_text
     from robustml.poisoning import linear_filter, simulate_feedback
     from robustml.poisoning.choose import class_label
-    from robustml.reporting.feedback_page import feedback_table, write_feedback_page
+    from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
 
     quiet()
     with open_dict(config):
@@ -74,7 +74,7 @@ def feedback(config: DictConfig) -> None:
     write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
     write_text(out / "feedback.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     page = write_feedback_page(report, out / "feedback.html")
-    say("\n" + feedback_table(report) + "\n")
+    say("\n" + feedback_text(report) + "\n")
     for note in report["notes"]:
         say(f"note: {note}")
     say(f"report: {page}")
@@ -93,7 +93,7 @@ def _shares(settings: dict[str, Any]) -> list[float]:
     return [last * max(0, number - first + 1) / (count - first + 1) for number in range(1, count + 1)]
 
 
-def _parts(train: Arrays, spam: int, settings: dict[str, Any]) -> list[Mailbox]:
+def _parts(train: Records, spam: int, settings: dict[str, Any]) -> list[Mailbox]:
     """The training part cut into equal parts: the trusted mail, and that of each round."""
     import torch
 
@@ -133,7 +133,7 @@ def _notes(attacked: list[dict[str, Any]], shares: list[float], rows: int) -> li
     return notes
 
 
-def _mailbox(part: Arrays, spam: int) -> Mailbox:
+def _mailbox(part: Records, spam: int) -> Mailbox:
     """Rows as vectors (D,) in [0, 1], and which of them are spam."""
     from robustml.poisoning import Mailbox
     from robustml.poisoning.pixels import in_unit_range

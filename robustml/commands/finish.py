@@ -24,7 +24,7 @@ from robustml.commands.runs import (
     save_weights,
 )
 from robustml.data import DataModule
-from robustml.reporting.story import selection_lines
+from robustml.reporting.sentences import selection_lines
 from robustml.results import read_results
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, measured_on, read_checkpoint
 from robustml.training.callbacks.catastrophic_overfitting import HEALTH

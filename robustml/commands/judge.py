@@ -39,7 +39,7 @@ def evaluate_as_configured(
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
     attacks = build_attacks(settings)
     model = model.to(device)
-    say(f"evaluating on {len(loader.arrays)} test images: clean, {', '.join(attacks) or 'no attack'}")
+    say(f"evaluating on {len(loader.records)} test images: clean, {', '.join(attacks) or 'no attack'}")
     results = evaluate(
         model,
         loader,
@@ -65,7 +65,7 @@ def evaluate_as_configured(
     limit = min((n for n in (settings["limit"], curve_settings["limit"]) if n is not None), default=None)
     limited = data.loader("test", device=device, batch_size=settings["batch_size"], limit=limit)
     radii = _curve_radii(curve_settings, threat)
-    say(f"accuracy under {name} at {len(radii)} values of eps, on {len(limited.arrays)} test images")
+    say(f"accuracy under {name} at {len(radii)} values of eps, on {len(limited.records)} test images")
     return results, united(results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"]))
 
 

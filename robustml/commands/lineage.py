@@ -6,7 +6,7 @@ from pathlib import Path
 
 from robustml.commands.runs import TROJAN
 from robustml.commands.settings import read_settings
-from robustml.data import DataModule, Records
+from robustml.data import DataModule, Lineage
 from robustml.errors import RequestError
 
 __all__ = ["RECORDS", "leave_out_known", "read_records", "records_to_train_on"]
@@ -16,7 +16,7 @@ RECORDS = Path("records.safetensors")
 _LARGEST = 128 * 2**20
 
 
-def records_to_train_on(run: Path, data: DataModule, begun_with: str | None, *, begun: bool) -> Records:
+def records_to_train_on(run: Path, data: DataModule, begun_with: str | None, *, begun: bool) -> Lineage:
     """The records that a run is about to be trained and judged on.
 
     Args:
@@ -28,7 +28,7 @@ def records_to_train_on(run: Path, data: DataModule, begun_with: str | None, *, 
     Raises:
         RequestError: the run began with other data: what is now in its test part may have been trained on.
     """
-    records = Records.of(data, None if begun_with is None else read_records(Path(begun_with)))
+    records = Lineage.of(data, None if begun_with is None else read_records(Path(begun_with)))
     noted = read_records(run) if begun else None
     if noted is not None and (changed := noted.changed(records)):
         raise RequestError(
@@ -38,7 +38,7 @@ def records_to_train_on(run: Path, data: DataModule, begun_with: str | None, *, 
     return records
 
 
-def read_records(run: Path) -> Records | None:
+def read_records(run: Path) -> Lineage | None:
     """The records of a run; None for one of a version that did not note them.
 
     Raises:
@@ -58,7 +58,7 @@ def read_records(run: Path) -> Records | None:
     if len(content) > _LARGEST:
         raise RequestError(f"{path} is larger than {_LARGEST / 2**20:g} MiB, so it is none of ours")
     try:
-        return Records.from_bytes(content)
+        return Lineage.from_bytes(content)
     except RequestError as error:
         raise RequestError(f"{path} is damaged: {error}") from error
 

@@ -84,7 +84,7 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
         say(f"note:   {note}")
     if extra := facts.get("extra"):
         say(f"extra:  {extra['train']} images, {extra['ratio']:.0%} of each training batch")
-        for line in data.extra.arrays.understood.lines() if data.extra is not None else ():
+        for line in data.extra.records.understood.lines() if data.extra is not None else ():
             say(f"extra:  {line}")
     say(f"threat: {threat.describe() if hasattr(threat, 'describe') else type(threat).__name__}")
     parameters = sum(parameter.numel() for parameter in model.parameters())

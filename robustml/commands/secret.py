@@ -1,4 +1,4 @@
-"""The secret of an interface's defence: filled in where it is missing, and never written down."""
+"""The secret of an interface's defense: filled in where it is missing, and never written down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["noise_secret", "with_secret", "without_secret", "words_without_secret"]
 
-_SECRET = "defence.secret"
+_SECRET = "defense.secret"
 
 
 def noise_secret(seed: int) -> str:
@@ -18,22 +18,22 @@ def noise_secret(seed: int) -> str:
     return f"measured with seed {seed}"
 
 
-def with_secret(defence: Mapping[str, Any] | None, secret: str) -> dict[str, Any] | None:
-    """The settings of a defence with `secret` where it needs one and has none."""
-    if defence is None:
+def with_secret(defense: Mapping[str, Any] | None, secret: str) -> dict[str, Any] | None:
+    """The settings of a defense with `secret` where it needs one and has none."""
+    if defense is None:
         return None
-    filled = dict(defence)
+    filled = dict(defense)
     if "secret" in filled and filled["secret"] is None:
         filled["secret"] = secret
     return filled
 
 
 def without_secret(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a command as they may be written down: the secret of the defence is left out."""
-    defence = settings.get("defence")
-    if not isinstance(defence, Mapping) or "secret" not in defence:
+    """The settings of a command as they may be written down: the secret of the defense is left out."""
+    defense = settings.get("defense")
+    if not isinstance(defense, Mapping) or "secret" not in defense:
         return dict(settings)
-    return dict(settings) | {"defence": dict(defence) | {"secret": None}}
+    return dict(settings) | {"defense": dict(defense) | {"secret": None}}
 
 
 def words_without_secret(words: Sequence[str]) -> list[str]:

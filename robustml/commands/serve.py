@@ -1,4 +1,4 @@
-"""`robustml serve run=<dir>`: a trained model behind HTTP, with the defences of its interface, checked and logged."""
+"""`robustml serve run=<dir>`: a trained model behind HTTP, with the defenses of its interface, checked and logged."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def serve_run(config: DictConfig) -> None:
         )
     model = load_model(source, settings["which"]).to(pick_device(settings["device"]))
     limits = build(settings["limits"])
-    defence = with_secret(settings["defence"], secrets.token_hex())
-    build(defence)  # refused now, not at the first request
+    defense = with_secret(settings["defense"], secrets.token_hex())
+    build(defense)  # refused now, not at the first request
     out = Path(HydraConfig.get().runtime.output_dir)
     service = Service(
         model,
         data["shape"],
         data["num_classes"],
         log=out / QUERIES,
-        make_defence=lambda: build(defence),
+        make_defense=lambda: build(defense),
         limits=limits,
     )
     bound = listen(settings["host"], settings["port"])

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
-    from robustml.data import Arrays
-    from robustml.reporting.shortcut_page import Suspect
+    from robustml.data import Records
+    from robustml.reporting.figures.shortcuts import Suspect
 
 __all__ = ["main", "shortcuts", "take_up_run"]
 
@@ -38,7 +38,7 @@ def shortcuts(config: DictConfig) -> None:
     from robustml.commands.runs import load_model
     from robustml.commands.settings import plain, write_settings
     from robustml.files import write_text
-    from robustml.reporting.shortcut_page import suspects_table, write_shortcut_page
+    from robustml.reporting.pages.shortcuts import suspects_text, write_shortcut_page
 
     quiet()
     threshold = config.threshold
@@ -64,24 +64,24 @@ def shortcuts(config: DictConfig) -> None:
         "twin": None if twin is None else str(twin),
         "data": data.summary(),
         **{key: settings[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
-        "suspects": [suspect.to_dict(threshold) for suspect in searches["this model"]],
-        "twin_suspects": [suspect.to_dict(threshold) for suspect in searches.get("clean twin", [])],
+        "suspects": [suspect.summary(threshold) for suspect in searches["this model"]],
+        "twin_suspects": [suspect.summary(threshold) for suspect in searches.get("clean twin", [])],
     }
     write_text(out / "shortcuts.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     page = write_shortcut_page(searches, threshold, report["data"]["name"], str(source), out / "shortcuts.html")
     for name, suspects in searches.items():
-        say(f"\n{name}:\n{suspects_table(suspects, threshold)}")
+        say(f"\n{name}:\n{suspects_text(suspects, threshold)}")
     if twin is None:
         say("\nno clean twin beside this run (twin=true trains one): how much such a search finds there is unknown")
     say(f"\nreport: {page}")
     say(f"run: {out}")
 
 
-def _search(model: nn.Module, train: Arrays, settings: dict[str, Any]) -> list[Suspect]:
+def _search(model: nn.Module, train: Records, settings: dict[str, Any]) -> list[Suspect]:
     """The most suspect place of each class, the worst first, with what there is to draw of it."""
     from robustml.evaluation import find_shortcuts
     from robustml.poisoning.pixels import in_unit_range
-    from robustml.reporting.shortcut_page import Suspect
+    from robustml.reporting.figures.shortcuts import Suspect
     from robustml.results import rate
 
     found = find_shortcuts(

@@ -46,7 +46,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("poison", "poisons", "trigger", "shown_trigger"), ("robustml.poisoning.*",)),
     **dict.fromkeys(("previous_round", "baseline"), ("robustml.poisoning.*",)),
     "certification": ("robustml.evaluation.*",),
-    **dict.fromkeys(("method", "pool", "defence", "training"), ("robustml.extraction.*",)),
+    # "defence" in version 0.1
+    **dict.fromkeys(("method", "pool", "defense", "defence", "training"), ("robustml.extraction.*",)),
     "limits": ("robustml.extraction.server.Limits",),
     "trainer": ("pytorch_lightning.Trainer",),
     "logger": tuple(f"pytorch_lightning.loggers.{name}Logger" for name in ("TensorBoard", "Wandb", "CSV")),

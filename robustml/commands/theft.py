@@ -16,8 +16,8 @@ from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.parameters import attack_generator
 from robustml.extraction import (
-    Defence,
     Defended,
+    Defense,
     EquationSolving,
     Extraction,
     HttpVictim,
@@ -29,7 +29,7 @@ from robustml.extraction import (
     honest_use,
     sabotage,
 )
-from robustml.extraction.defences import Watch
+from robustml.extraction.defenses import Watch
 from robustml.extraction.measure import Point
 from robustml.results import Rate, rate
 from robustml.types import Attack
@@ -79,7 +79,7 @@ class Heist:
         attack: makes adversarial examples of the copy.
         test: what copies are measured on.
         settings: of the command: budget, curve, transfer_limit, seed.
-        defence: of the interface, with its secret.
+        defense: of the interface, with its secret.
     """
 
     open_interface: Counted
@@ -89,14 +89,14 @@ class Heist:
     attack: Attack
     test: TestPart
     settings: Settings
-    defence: Defence | None = None
+    defense: Defense | None = None
 
-    def rob(self, defence: Defence | None, *, with_curve: bool) -> Robbed:
+    def rob(self, defense: Defense | None, *, with_curve: bool) -> Robbed:
         """Spend one budget, make the copies of the curve, and attack the victim through the last."""
         seed = self.settings["seed"]
         asked = victim = self.open_interface(self.settings["budget"])
-        if defence is not None:
-            victim = Defended(victim, defence)
+        if defense is not None:
+            victim = Defended(victim, defense)
         heard = self.method.ask(victim, self.pool, self.make_student, generator=attack_generator(seed, "queries", _CPU))
         say(f"asked {len(heard):,} of {self.settings['budget']:,} queries")
         shares = self.settings["curve"] if with_curve else []
@@ -190,9 +190,9 @@ def prepare(
     if not isinstance(method, Extraction):
         raise RequestError(f"method must be an extraction, which asks and fits; got a {type(method).__name__}")
 
-    defence = build(with_secret(settings["defence"], noise_secret(settings["seed"])))
-    if defence is not None and not isinstance(defence, Defence):
-        raise RequestError(f"defence must change answers or watch them; got a {type(defence).__name__}")
+    defense = build(with_secret(settings["defense"], noise_secret(settings["seed"])))
+    if defense is not None and not isinstance(defense, Defense):
+        raise RequestError(f"defense must change answers or watch them; got a {type(defense).__name__}")
 
     def make_student() -> nn.Module:
         student: nn.Module = build(settings["student"])
@@ -206,7 +206,7 @@ def prepare(
     pool = build(settings["pool"])(data, settings["budget"], generator=attack_generator(settings["seed"], "pool", _CPU))
     if len(pool.x) < settings["budget"]:
         say(f"the pool holds {len(pool.x):,} inputs, fewer than the budget of {settings['budget']:,}")
-    return Heist(interface, method, pool.to(device), make_student, attack, test, settings, defence)
+    return Heist(interface, method, pool.to(device), make_student, attack, test, settings, defense)
 
 
 def _answers(victim: Victim, x: Tensor, data: DataModule) -> Tensor:
@@ -236,7 +236,7 @@ def _try(make_student: Callable[[], nn.Module], x: Tensor, data: DataModule) -> 
 
 
 def loot(heist: Heist, defended: Robbed | None, undefended: Robbed) -> dict[str, Any]:
-    """The `extraction` block of results.json; `undefended` is the theft itself where there is no defence."""
+    """The `extraction` block of results.json; `undefended` is the theft itself where there is no defense."""
     settings, test = heist.settings, heist.test
     robbed = undefended if defended is None else defended
     last = robbed.points[-1]
@@ -246,7 +246,7 @@ def loot(heist: Heist, defended: Robbed | None, undefended: Robbed) -> dict[str,
     params["training"].pop("_target_")
     if isinstance(heist.method, EquationSolving):
         del params["training"]
-    report = None if defended is None else _defence_report(heist, defended, undefended)
+    report = None if defended is None else _defense_report(heist, defended, undefended)
     by_method = undefended.queries + (0 if defended is None else defended.queries)
     return {
         "method": _name(params.pop("_target_")),
@@ -262,13 +262,13 @@ def loot(heist: Heist, defended: Robbed | None, undefended: Robbed) -> dict[str,
         "victim_accuracy": rate(int((test.labels == test.y).sum()), count).model_dump(),
         "transfer_success": robbed.transfer_success.model_dump(),
         "curve": [point.to_dict() for point in robbed.points] if settings["curve"] else [],
-        "defence": report,
+        "defense": report,
     }
 
 
-def _defence_report(heist: Heist, defended: Robbed, undefended: Robbed) -> dict[str, Any]:
-    """What the defence cost the thief, and honest users: they ask the test inputs, of an interface of their own."""
-    settings, test = heist.settings["defence"], heist.test
+def _defense_report(heist: Heist, defended: Robbed, undefended: Robbed) -> dict[str, Any]:
+    """What the defense cost the thief, and honest users: they ask the test inputs, of an interface of their own."""
+    settings, test = heist.settings["defense"], heist.test
     interface = Defended(heist.open_interface(None), build(with_secret(settings, noise_secret(heist.settings["seed"]))))
     # one request, so that a false alarm does not cut short what honest users are told
     honest = honest_use(test.answers, interface(test.x), test.y)
@@ -277,7 +277,7 @@ def _defence_report(heist: Heist, defended: Robbed, undefended: Robbed) -> dict[
         "params": {name: value for name, value in settings.items() if name not in ("_target_", "secret")},
         "undefended": undefended.points[-1].to_dict(),
         "undefended_transfer_success": undefended.transfer_success.model_dump(),
-        "watches": isinstance(interface.defence, Watch),
+        "watches": isinstance(interface.defense, Watch),
         "alarm_after": defended.alarm_after,
         "honest": honest.to_dict() | {"false_alarm_after": interface.alarm_after},
     }

@@ -64,7 +64,7 @@ def trojan(config: DictConfig) -> None:
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
     before = evaluate(model, loader, {}, threat, class_names=data.class_names).clean_accuracy
     after = evaluate(trojaned, loader, {}, threat, class_names=data.class_names)
-    test = loader.arrays.to("cpu")
+    test = loader.records.to("cpu")
     block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
     older = shown_on(planted_in(source), data)
     block["inherited"] = [backdoor_block(each, trojaned, data, settings, device) for each in older]

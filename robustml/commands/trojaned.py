@@ -11,7 +11,7 @@ from torch import Generator, nn
 
 from robustml.commands.backdoors import Planted, backdoor_block, backdoor_figures
 from robustml.commands.parts import say
-from robustml.data import Arrays, DataModule
+from robustml.data import DataModule, Records
 from robustml.evaluation import BackdoorResults, backdoor_success, evaluate
 from robustml.poisoning import Presented
 from robustml.poisoning.pixels import stamped
@@ -43,7 +43,7 @@ def recognition(net: TrojanNet, seed: int) -> dict[str, Rate]:
 def trojan_figures(
     trojaned: Trojaned,
     clean_accuracy: Rate,
-    test: Arrays,
+    test: Records,
     *,
     device: torch.device,
     batch_size: int,
@@ -106,7 +106,7 @@ def backdoors_of_model(
     size = evaluation["batch_size"]
     loader = data.loader("test", device=device, batch_size=size, limit=evaluation["limit"])
     clean = evaluate(model.model, loader, {}, threat, class_names=data.class_names, examples=0).clean_accuracy
-    test = loader.arrays.to("cpu")
+    test = loader.records.to("cpu")
     block = trojan_figures(model, clean, test, device=device, batch_size=size, shown_to=copy)
     success, twin = block["attack_success_rate"], block["twin"]["attack_success_rate"]
     say(

@@ -1,15 +1,15 @@
 """Sets of images, tables, texts and waveforms: sources, splits, augmentation and the DataModule."""
 
-from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation, RandomCrop, RandomHorizontalFlip
 from robustml.data.cache import Source, cached
 from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.groups import group_weights, groups_of, resampled
 from robustml.data.labels import class_index
+from robustml.data.lineage import Lineage, record_digests
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import CutMix, Mix
 from robustml.data.module import DataModule
-from robustml.data.records import Records, record_digests
+from robustml.data.records import Records, record_name
 from robustml.data.sources import (
     BreastCancer,
     Csv,
@@ -26,7 +26,6 @@ from robustml.data.sources import (
 from robustml.data.splits import stratified_rows, stratified_split
 
 __all__ = [
-    "Arrays",
     "Augmentation",
     "BreastCancer",
     "Csv",
@@ -36,6 +35,7 @@ __all__ = [
     "ExtraImages",
     "HubImages",
     "ImageFolder",
+    "Lineage",
     "Mix",
     "Mixture",
     "NpzImages",
@@ -54,6 +54,7 @@ __all__ = [
     "group_weights",
     "groups_of",
     "record_digests",
+    "record_name",
     "resampled",
     "stratified_rows",
     "stratified_split",

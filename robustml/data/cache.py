@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from safetensors.torch import load, save
 
-from robustml.data.arrays import Arrays
+from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.data.understood import Understood
 from robustml.errors import RunFailed
@@ -24,7 +24,7 @@ from robustml.files import write_bytes, write_text
 
 __all__ = ["FileSource", "Source", "cache_directory", "cached", "entry_of"]
 
-_FORMAT = 2  # raise it when decoding changes what comes out of the same files
+_FORMAT = 3  # raise it when decoding changes what comes out of the same files
 # What decodes and parses: another version of these may read the same file in another way.
 _READERS = ("numpy", "pandas", "pillow", "pyarrow", "scikit-learn")
 # Longer than a tick of the clock of a file system: two changes within one tick have the same time.
@@ -34,7 +34,7 @@ _TICK = 0.02
 class Source(Protocol):
     """Where a set comes from."""
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Read and decode one part of the set."""
         ...
 
@@ -56,7 +56,7 @@ def cache_directory() -> Path:
     return Path(os.environ.get("ROBUSTML_CACHE") or Path.home() / ".cache" / "robustml")
 
 
-def cached(source: Source, split: Split) -> Arrays:
+def cached(source: Source, split: Split) -> Records:
     """Load one part of `source`, from the cache where it holds it unharmed, else from the source.
 
     An entry is keyed by the source's arguments, by the versions of what decodes, and by the name, size, times and inode
@@ -69,12 +69,12 @@ def cached(source: Source, split: Split) -> Arrays:
     entry = entry_of(source, split)
     if entry is None:
         return source.load(split)
-    arrays = _read(entry)
-    if arrays is None:
-        arrays = source.load(split)
+    records = _read(entry)
+    if records is None:
+        records = source.load(split)
         if entry_of(source, split) == entry:  # else the files were changed while they were read
-            _write(entry, arrays)
-    return arrays
+            _write(entry, records)
+    return records
 
 
 def entry_of(source: Source, split: Split) -> Path | None:
@@ -109,7 +109,7 @@ def _versions() -> str:
     return " ".join(f"{name}-{version(name)}" for name in _READERS)
 
 
-def _read(entry: Path) -> Arrays | None:
+def _read(entry: Path) -> Records | None:
     """The cached set, or None where it is absent, torn or altered."""
     try:
         # read once, so that what was checked is what is used even if another process replaces the file meanwhile
@@ -121,13 +121,15 @@ def _read(entry: Path) -> Arrays | None:
         return None
     tensors = load(content)
     names, understood = (bytes(tensors[key].numpy()).decode() for key in ("class_names", "understood"))
-    return Arrays(tensors["x"], tensors["y"], tuple(json.loads(names)), Understood.from_json(understood))
+    return Records(
+        tensors["x"], tensors["y"], tuple(json.loads(names)), Understood.from_json(understood), tensors["ids"]
+    )
 
 
-def _write(entry: Path, arrays: Arrays) -> None:
-    texts = {"class_names": json.dumps(arrays.class_names), "understood": arrays.understood.to_json()}
+def _write(entry: Path, records: Records) -> None:
+    texts = {"class_names": json.dumps(records.class_names), "understood": records.understood.to_json()}
     kept = {name: torch.tensor(list(text.encode()), dtype=torch.uint8) for name, text in texts.items()}
-    content = save({"x": arrays.x.contiguous(), "y": arrays.y, **kept})
+    content = save({"x": records.x.contiguous(), "y": records.y, "ids": records.ids, **kept})
     try:
         write_bytes(entry, content)
         # in the format of sha256sum; between the two replacements the pair does not match, and is rebuilt if read

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from robustml.data.arrays import Arrays
 from robustml.data.cache import Source, cached
 from robustml.data.labels import are_numbers
+from robustml.data.records import Records
 from robustml.errors import RequestError
 
 __all__ = ["Expected"]
@@ -29,17 +29,17 @@ class Expected:
     class_names: tuple[str, ...] | None = None
     shape: tuple[int, ...] | None = None
 
-    def load(self, source: Source) -> tuple[Arrays, Arrays]:
+    def load(self, source: Source) -> tuple[Records, Records]:
         """The training and the test part of a source, under the same labels.
 
         Raises:
             RequestError: they cannot be loaded, are empty, or are not what is expected, or not alike.
         """
-        train, test = _of_one_depth(cached(source, "train"), cached(source, "test"))
+        train, test = _of_one_depth(cached(source, "train").part("train"), cached(source, "test").part("test"))
         names = self._names(train.class_names)
         train, test = self._checked("train", train, names), self._checked("test", test, names)
         if train.x.shape[1:] != test.x.shape[1:]:
-            train_shape, test_shape = (tuple(arrays.x.shape[1:]) for arrays in (train, test))
+            train_shape, test_shape = (tuple(records.x.shape[1:]) for records in (train, test))
             raise RequestError(
                 f"{self.name}: expected one shape, got {train_shape} (train) and {test_shape} (test); set size"
             )
@@ -59,37 +59,37 @@ class Expected:
             )
         return names
 
-    def _checked(self, part: str, arrays: Arrays, names: tuple[str, ...]) -> Arrays:
+    def _checked(self, part: str, records: Records, names: tuple[str, ...]) -> Records:
         """A part as loaded, with the labels of `names`, once it is found to be what is expected."""
-        if len(arrays) == 0:
+        if len(records) == 0:
             raise RequestError(f"{self.name}: the {part} part is empty; check the source's files")
         try:
-            arrays = arrays.renamed(names)
+            records = records.renamed(names)
         except RequestError as error:
             remedy = (
                 "" if self.class_names is None else "; data.class_names=null takes the set's own classes, by number"
             )
             raise RequestError(f"{self.name}, {part} part: {error}{remedy}") from error
-        shape = tuple(arrays.x.shape[1:])
+        shape = tuple(records.x.shape[1:])
         if self.shape is not None and self.shape != shape:
             raise RequestError(
                 f"{self.name}: expected inputs of the shape {self.shape}, the {part} part has {shape}; "
                 "set data.shape, or null to take what is there"
             )
-        return arrays
+        return records
 
 
-def _of_one_depth(train: Arrays, test: Arrays) -> tuple[Arrays, Arrays]:
+def _of_one_depth(train: Records, test: Records) -> tuple[Records, Records]:
     """Both parts in colour where one of them is: a grey picture is one of three equal channels."""
     shapes = [part.x.shape[1:] for part in (train, test)]
     if any(len(shape) != 3 for shape in shapes) or {shape[0] for shape in shapes} != {1, 3}:
         return train, test
     note = "grey pictures got three equal channels, since the other part is in colour; data.source.channels=1 makes "
 
-    def colour(part: Arrays) -> Arrays:
+    def colour(part: Records) -> Records:
         if part.x.shape[1] == 3:
             return part
         x = part.x.expand(-1, 3, -1, -1).contiguous()
-        return Arrays(x, part.y, part.class_names, part.understood.noting(f"{note}both grey"))
+        return replace(part, x=x, understood=part.understood.noting(f"{note}both grey"))
 
     return colour(train), colour(test)

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustml.data.arrays import Arrays
 from robustml.data.cache import Source, cached
 from robustml.data.labels import are_numbers
+from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError
 from robustml.modes import evaluating
@@ -34,24 +34,24 @@ class Mixture:
     """Extra images, and the share of each batch that they take.
 
     Args:
-        arrays: the images, with the labels and the names of the original classes.
+        records: the images, with the labels and the names of the original classes.
         ratio: see `ExtraImages`.
     """
 
-    arrays: Arrays
+    records: Records
     ratio: float
 
     def count(self, size: int) -> int:
         """How many of a batch of `size` are extra."""
         return round(self.ratio * size)
 
-    def beside(self, original: Arrays) -> Mixture:
+    def beside(self, original: Records) -> Mixture:
         """The same on the device of `original`.
 
         Raises:
             RequestError: the images have another shape, dtype or other classes than `original`.
         """
-        found, expected = self.arrays, original
+        found, expected = self.records, original
         if found.x.shape[1:] != expected.x.shape[1:] or found.x.dtype != expected.x.dtype:
             raise RequestError(
                 f"extra images are {tuple(found.x.shape[1:])} {found.x.dtype}, the original ones "
@@ -62,13 +62,13 @@ class Mixture:
             raise RequestError("expected extra images of the original classes, got others: relabel them")
         return Mixture(found.to(expected.x.device), self.ratio)
 
-    def join(self, original: Arrays, own: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+    def join(self, original: Records, own: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
         """One batch of the rows `own` (K,) of `original` and the rows `extra` (L,) of the extra images.
 
         The extra ones are spread evenly, so that each process gets the same share of them.
         """
-        x = torch.cat([original.x.index_select(0, own), self.arrays.x.index_select(0, extra)])
-        y = torch.cat([original.y.index_select(0, own), self.arrays.y.index_select(0, extra)])
+        x = torch.cat([original.x.index_select(0, own), self.records.x.index_select(0, extra)])
+        y = torch.cat([original.y.index_select(0, own), self.records.y.index_select(0, extra)])
         size, count = len(x), len(extra)
         before = torch.arange(size + 1, device=x.device) * count // size  # extra ones before each place
         is_extra = before[1:] > before[:-1]
@@ -107,14 +107,14 @@ class ExtraImages:
         Raises:
             RequestError: they cannot be read, or their labels are no original classes.
         """
-        arrays = cached(self.source, "train")
-        if len(arrays) == 0:
+        records = cached(self.source, "train").part("extra")
+        if len(records) == 0:
             raise RequestError("data.extra holds no image; check its source")
         names = tuple(class_names)
         if self.labeller is None:
-            return Mixture(replace(arrays, y=_translated(arrays, names), class_names=names), self.ratio)
-        y = _predicted(arrays, self.labeller(), len(names))
-        return Mixture(replace(arrays, y=y, class_names=names), self.ratio)
+            return Mixture(replace(records, y=_translated(records, names), class_names=names), self.ratio)
+        y = _predicted(records, self.labeller(), len(names))
+        return Mixture(replace(records, y=y, class_names=names), self.ratio)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class _Predictions:
     def files(self, split: Split) -> tuple[Path, ...]:
         return ()
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(device)
         labels = []
@@ -139,11 +139,11 @@ class _Predictions:
                 logits = self.model(x.float().div_(255) if x.dtype == torch.uint8 else x)
                 labels.append(logits.argmax(1).cpu())
         # the images themselves are not kept a second time
-        return Arrays(torch.empty(len(self.x), 0), torch.cat(labels), tuple(map(str, range(logits.shape[1]))))
+        return Records(torch.empty(len(self.x), 0), torch.cat(labels), tuple(map(str, range(logits.shape[1]))))
 
 
-def _predicted(arrays: Arrays, model: nn.Module, classes: int) -> Tensor:
-    predictions = cached(_Predictions(arrays.fingerprint(), _digest(model), arrays.x, model), "train")
+def _predicted(records: Records, model: nn.Module, classes: int) -> Tensor:
+    predictions = cached(_Predictions(records.fingerprint(), _digest(model), records.x, model), "train")
     if len(predictions.class_names) != classes:
         raise RequestError(
             f"data.extra.labeller tells {len(predictions.class_names)} classes apart, the data has {classes}: choose a "
@@ -160,13 +160,13 @@ def _digest(model: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _translated(arrays: Arrays, names: tuple[str, ...]) -> Tensor:
-    """The labels of `arrays` (N,) as numbers of the classes `names`."""
-    own = arrays.class_names
+def _translated(records: Records, names: tuple[str, ...]) -> Tensor:
+    """The labels of `records` (N,) as numbers of the classes `names`."""
+    own = records.class_names
     if are_numbers(own) and not set(own) <= set(names) and all(int(name) < len(names) for name in own):
         own = tuple(names[int(name)] for name in own)  # as generated sets are published: 0 is the first class
     try:
-        return Arrays(arrays.x, arrays.y, own).renamed(names).y
+        return Records(records.x, records.y, own).renamed(names).y
     except RequestError as error:
         raise RequestError(
             f"data.extra: {error} (to images without labels: data/extra/labeller=run data.extra.labeller.run_dir=<run>)"

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from robustml.data.arrays import Arrays
+from robustml.data.records import Records
 from robustml.errors import RequestError
 
 __all__ = ["group_weights", "groups_of", "resampled"]
@@ -34,7 +34,9 @@ def group_weights(groups: Tensor) -> Tensor:
     return len(groups) / (int((counts > 0).sum()) * counts[groups].float())
 
 
-def resampled(data: Arrays, groups: Tensor, *, seed: int, size: Literal["largest", "smallest"] = "smallest") -> Arrays:
+def resampled(
+    data: Records, groups: Tensor, *, seed: int, size: Literal["largest", "smallest"] = "smallest"
+) -> Records:
     """The set with all groups of one size.
 
     Args:

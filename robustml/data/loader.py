@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
-from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
 from robustml.data.extra import Mixture
 from robustml.data.mixing import Mix
+from robustml.data.records import Records
 from robustml.errors import RequestError
 
 __all__ = ["TensorLoader"]
@@ -30,7 +30,7 @@ class TensorLoader:
     sample to exactly one of them.
 
     Args:
-        arrays: the set; moved to `device` whole, and shared with other loaders where it is there already.
+        records: the set; moved to `device` whole, and shared with other loaders where it is there already.
         batch_size: samples a batch, over all ranks together.
         shuffle: draw a new order each epoch.
         augment: applied in order to each batch over all ranks, before it is cut.
@@ -55,7 +55,7 @@ class TensorLoader:
 
     def __init__(
         self,
-        arrays: Arrays,
+        records: Records,
         batch_size: int,
         *,
         shuffle: bool = False,
@@ -71,7 +71,7 @@ class TensorLoader:
         drop_last: bool = False,
         channels_last: bool = False,
     ) -> None:
-        if len(arrays) == 0:
+        if len(records) == 0:
             raise RequestError("expected at least one sample to load, got an empty set")
         least = world_size if shuffle else 1
         if batch_size < least:
@@ -87,12 +87,12 @@ class TensorLoader:
             raise RequestError(
                 f"data.extra.ratio={extra.ratio} of a batch of {batch_size} is no image at all; raise one"
             )
-        self.arrays = arrays.to(device)
+        self.records = records.to(device)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.augment = tuple(augment)
         self.replay = replay
-        self.extra = None if extra is None else extra.beside(self.arrays)
+        self.extra = None if extra is None else extra.beside(self.records)
         self.mix = mix
         self.epochs = epochs
         self.seed = seed
@@ -103,10 +103,15 @@ class TensorLoader:
         self._handed_out = 0
         self._resume: tuple[int, int] | None = None  # the epoch to resume in, and its batches already seen
 
-        whole, last = divmod(len(arrays), batch_size)
+        whole, last = divmod(len(records), batch_size)
         total = whole + int(last >= least and not drop_last)
         self.batch_indices = range(total) if shuffle else range(rank, total, world_size)
         """Which of the set's batches this rank yields (its shares of), by number, in order."""
+
+    @property
+    def ids(self) -> Tensor:
+        """The ids (N,) of the set's records, in the order in which an evaluation sees them."""
+        return self.records.ids
 
     def __len__(self) -> int:
         """How many batches this rank yields an epoch, replays included."""
@@ -117,7 +122,7 @@ class TensorLoader:
         # a generator, so that nothing is drawn before the first batch: Lightning makes the iterator and only then
         # announces the epoch
         done = self._batches_done()
-        order = self._order(len(self.arrays), "order")
+        order = self._order(len(self.records), "order")
         extra_order = None if self.extra is None else self._extra_order(self.extra)
         for position in range(done, len(self)):
             index = self.batch_indices[position // self.replay]
@@ -131,7 +136,7 @@ class TensorLoader:
             for change in self.augment:
                 x = change(x, generator)
         if self.mix is not None:
-            classes = len(self.arrays.class_names)
+            classes = len(self.records.class_names)
             x, y = self.mix(x, y, classes, self._progress(), self._generator(f"mix/{index}"))
         if self.shuffle and self.world_size > 1:
             start, stop = (len(x) * rank // self.world_size for rank in (self.rank, self.rank + 1))
@@ -144,25 +149,25 @@ class TensorLoader:
 
     def _rows(self, index: int, order: Tensor, extra_order: Tensor | None) -> tuple[Tensor, Tensor]:
         """The images and labels of one batch over all ranks, as they are in the set."""
-        start, stop = index * self.batch_size, min((index + 1) * self.batch_size, len(self.arrays))
+        start, stop = index * self.batch_size, min((index + 1) * self.batch_size, len(self.records))
         if self.extra is None or extra_order is None:
             chosen = order[start:stop]
-            return self.arrays.x.index_select(0, chosen), self.arrays.y.index_select(0, chosen)
+            return self.records.x.index_select(0, chosen), self.records.y.index_select(0, chosen)
         # batches before this one are whole, and took as many of each
         count = self.extra.count(self.batch_size)
         own_start, extra_start = index * (self.batch_size - count), index * count
         count = self.extra.count(stop - start)
         own = order[own_start : own_start + stop - start - count]
-        return self.extra.join(self.arrays, own, extra_order[extra_start : extra_start + count])
+        return self.extra.join(self.records, own, extra_order[extra_start : extra_start + count])
 
     def _order(self, count: int, purpose: str) -> Tensor:
         order = torch.randperm(count, generator=self._generator(purpose)) if self.shuffle else torch.arange(count)
-        return order.to(self.arrays.y.device)
+        return order.to(self.records.y.device)
 
     def _extra_order(self, extra: Mixture) -> Tensor:
         """The extra images of an epoch: each as often as any other, give or take one."""
-        rounds = -(-len(self.arrays) // len(extra.arrays))
-        return torch.cat([self._order(len(extra.arrays), f"extra/{number}") for number in range(rounds)])
+        rounds = -(-len(self.records) // len(extra.records))
+        return torch.cat([self._order(len(extra.records), f"extra/{number}") for number in range(rounds)])
 
     def _progress(self) -> float:
         """0 in the first epoch of the run, 1 in its last."""

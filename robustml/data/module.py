@@ -9,13 +9,13 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 
-from robustml.data.arrays import Arrays
 from robustml.data.augment import Augmentation
 from robustml.data.cache import Source
 from robustml.data.expected import Expected
 from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
+from robustml.data.records import Records
 from robustml.data.splits import rows_in, stratified_split
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
@@ -28,7 +28,7 @@ Part = Literal["train", "val", "test"]
 class DataModule(pl.LightningDataModule):
     """A set with its training, validation and test parts.
 
-    After `setup`: `train`, `val` (None without a validation part) and `test` are `Arrays`; `num_classes`, `shape` (of
+    After `setup`: `train`, `val` (None without a validation part) and `test` are `Records`; `num_classes`, `shape` (of
     one input, without the batch axis) and `class_names` describe them. They hold bytes as loaded; the loaders give
     float32 in [0, 1].
 
@@ -58,9 +58,9 @@ class DataModule(pl.LightningDataModule):
         root: kept for the record; sources that read local copies take it themselves.
     """
 
-    train: Arrays
-    val: Arrays | None
-    test: Arrays
+    train: Records
+    val: Records | None
+    test: Records
     num_classes: int
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
@@ -123,8 +123,8 @@ class DataModule(pl.LightningDataModule):
         self._ready = False
         self._extra_source = extra
         self._extra: Mixture | None = None
-        self._hashed: dict[str, tuple[Arrays | None, str]] = {}
-        self._on_device: dict[tuple[Part, torch.device], tuple[Arrays, Arrays]] = {}
+        self._hashed: dict[str, tuple[Records | None, str]] = {}
+        self._on_device: dict[tuple[Part, torch.device], tuple[Records, Records]] = {}
 
     def prepare_data(self) -> None:
         """Load once, on the first process of each machine: the others then find the decoded set in the cache."""
@@ -144,7 +144,7 @@ class DataModule(pl.LightningDataModule):
         train, test = self._expected.load(self.source)
         self.understood = {"train": train.understood, "test": test.understood}
         fits = getattr(self.source, "fitted", False)
-        self.fitted_to = Arrays(train.x, torch.zeros_like(train.y), ("",)).fingerprint() if fits else None
+        self.fitted_to = Records(train.x, torch.zeros_like(train.y), ("",)).fingerprint() if fits else None
         self.val = None
         if self.val_size:
             rest, held_out = stratified_split(train.y, rows_in(self.val_size, len(train)), self.split_seed)
@@ -183,16 +183,16 @@ class DataModule(pl.LightningDataModule):
         """
         parts = {"train": self.train, "val": self.val, "test": self.test}
         if self.extra is not None:
-            parts["extra"] = self.extra.arrays
-        for part, arrays in parts.items():
-            if part not in self._hashed or self._hashed[part][0] is not arrays:
-                self._hashed[part] = arrays, "" if arrays is None else arrays.fingerprint()
+            parts["extra"] = self.extra.records
+        for part, records in parts.items():
+            if part not in self._hashed or self._hashed[part][0] is not records:
+                self._hashed[part] = records, "" if records is None else records.fingerprint()
         return {part: self._hashed[part][1] for part in parts}
 
     def notes(self) -> list[str]:
         """What may surprise about the classes: those that a part has no sample of."""
         parts = (("training", self.train), ("validation", self.val), ("test", self.test))
-        lacking = [(part, arrays.without_rows()) for part, arrays in parts if arrays is not None]
+        lacking = [(part, records.without_rows()) for part, records in parts if records is not None]
         return [
             f"no {part} sample of {len(names)} of {self.num_classes} classes: {', '.join(names[:5])}"
             + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -214,7 +214,7 @@ class DataModule(pl.LightningDataModule):
         if self.left_out:
             facts["left_out"] = self.left_out
         if self.extra is not None:
-            facts["extra"] = {"train": len(self.extra.arrays), "ratio": self.extra.ratio}
+            facts["extra"] = {"train": len(self.extra.records), "ratio": self.extra.ratio}
         return facts
 
     def loader(
@@ -233,10 +233,12 @@ class DataModule(pl.LightningDataModule):
             RequestError: when the part is the validation part and there is none.
         """
         self.setup()
-        arrays = self._arrays(split, torch.device(device))
+        records = self._arrays(split, torch.device(device))
         if limit is not None:
-            arrays = arrays.sample(limit)
-        return TensorLoader(arrays, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last)
+            records = records.sample(limit)
+        return TensorLoader(
+            records, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last
+        )
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled, augmented and mixed batches, with extra images, each cut over the trainer's processes."""
@@ -268,11 +270,11 @@ class DataModule(pl.LightningDataModule):
 
     def _evaluation(self, split: Part) -> TensorLoader:
         device, rank, world_size = self._place()
-        arrays = self._arrays(split, device)
+        records = self._arrays(split, device)
         return TensorLoader(
-            arrays,
+            records,
             # Lightning skips validation in a process that has no batch, and the others would wait for it.
-            min(self.eval_batch_size, max(len(arrays) // world_size, 1)),
+            min(self.eval_batch_size, max(len(records) // world_size, 1)),
             device=device,
             rank=rank,
             world_size=world_size,
@@ -290,12 +292,12 @@ class DataModule(pl.LightningDataModule):
         epochs = None if self.trainer is None else getattr(self.trainer, "max_epochs", None)
         return None if epochs is None or epochs < 1 else epochs
 
-    def _arrays(self, split: Part, device: torch.device) -> Arrays:
+    def _arrays(self, split: Part, device: torch.device) -> Records:
         """One copy of a part for each device, shared by all its loaders."""
-        arrays: Arrays | None = getattr(self, split)
-        if arrays is None:
+        records: Records | None = getattr(self, split)
+        if records is None:
             raise RequestError(f"{self.name}: there is no validation part; set data.val_size above 0")
         kept = self._on_device.get((split, device))
-        if kept is None or kept[0] is not arrays:  # a part may be replaced after setup, by a poisoned one
-            kept = self._on_device[split, device] = arrays, arrays.to(device)
+        if kept is None or kept[0] is not records:  # a part may be replaced after setup, by a poisoned one
+            kept = self._on_device[split, device] = records, records.to(device)
         return kept[1]

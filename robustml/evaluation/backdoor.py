@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustml.attacks.gradient import logits_of
-from robustml.data import Arrays, TensorLoader
+from robustml.attacks.engine.gradient import logits_of
+from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning import Presented
 from robustml.results import Rate, rate
@@ -49,7 +49,7 @@ def backdoor_success(
     if not len(presented.y):
         return BackdoorResults(rate(0, 0), rate(0, 0))
     names = tuple(str(label) for label in range(int(torch.maximum(presented.y, presented.wanted).max()) + 1))
-    loader = TensorLoader(Arrays(presented.x, presented.y, names), batch_size, device=device)
+    loader = TensorLoader(Records(presented.x, presented.y, names), batch_size, device=device)
     with evaluating(model):
         labels = torch.cat([logits_of(model, x).argmax(dim=1) for x, _ in loader]).cpu()
     count = len(labels)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batches
-from robustml.evaluation.budget import reach
 from robustml.evaluation.sample import Sample
+from robustml.evaluation.sanity.budget import reach
 from robustml.evaluation.verdicts import Verdicts
 from robustml.models.fitted import fitted
 from robustml.types import Threat

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, distributed
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
 from robustml.draws import Draws
 from robustml.errors import RequestError, nearest

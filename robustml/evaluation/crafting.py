@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.errors import RequestError, RunFailed
-from robustml.evaluation.guard import Guard, RandomState
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.guard import Guard, RandomState
+from robustml.evaluation.sanity.model import Flag
 from robustml.types import Attack, Threat
 
 __all__ = ["Crafting"]

@@ -25,13 +25,13 @@ import torch
 from torch import Generator, Tensor, distributed, nn
 
 from robustml.attacks import FMN, at_eps
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.evaluator import evaluate
 from robustml.evaluation.parameters import attack_generator
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Bools, Integers
 from robustml.models import as_module
 from robustml.models.fitted import fitted

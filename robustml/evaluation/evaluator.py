@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batch, Batches, Loader, device_of
-from robustml.evaluation.budget import look_at_budget, refuse_smaller_budget
 from robustml.evaluation.clean import Clean, clean_pass
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.examples import Examples, pick_examples
 from robustml.evaluation.parameters import attack_generator, attack_parameters
-from robustml.evaluation.predictions import look_at_predictions
 from robustml.evaluation.progress import Progress
 from robustml.evaluation.results import RobustnessResults, summarise
-from robustml.evaluation.rivals import look_at_attacks
-from robustml.evaluation.sanity import Flag, look_at_limits, look_at_model
+from robustml.evaluation.sanity.budget import look_at_budget, refuse_smaller_budget
+from robustml.evaluation.sanity.model import Flag, look_at_limits, look_at_model
+from robustml.evaluation.sanity.predictions import look_at_predictions
+from robustml.evaluation.sanity.rivals import look_at_attacks
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
 from robustml.models import as_module
 from robustml.models.fitted import TwoLogits

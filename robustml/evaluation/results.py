@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustml.evaluation.certify import CertifiedResults
+from robustml.evaluation.certification.certify import CertifiedResults
 from robustml.evaluation.corruption import CorruptionResults
 from robustml.evaluation.examples import Examples
-from robustml.evaluation.sanity import Flag
+from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Bools, Verdicts
 from robustml.results import Rate, rate
 from robustml.types import Threat

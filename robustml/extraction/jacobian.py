@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks.gradient import crafting, input_gradient
+from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.errors import RequestError
 from robustml.extraction.copycat import hard_labels
 from robustml.extraction.pools import Pool

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from robustml.data import Arrays, DataModule
+from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 
 __all__ = ["AnotherSet", "InDomain", "NaturalImages", "Noise", "Pool", "PoolSource"]
@@ -110,11 +110,11 @@ class NaturalImages:
         return Pool(torch.cat(squares), labels)
 
 
-def _drawn(arrays: Arrays, count: int, generator: Generator | None) -> Arrays:
+def _drawn(arrays: Records, count: int, generator: Generator | None) -> Records:
     """Up to `count` rows in random order, x as float32 in [0, 1]."""
     rows = arrays.take(torch.randperm(len(arrays), generator=generator)[:count])
     x = rows.x.float() / 255 if rows.x.dtype == torch.uint8 else rows.x
-    return Arrays(x, rows.y, rows.class_names)
+    return Records(x, rows.y, rows.class_names)
 
 
 def _shaped(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -12,14 +12,14 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.models import as_module
 from robustml.modes import evaluating
 
 __all__ = ["BudgetSpent", "ModelVictim", "QueriesRefused", "QueryMeter", "Victim", "check_answer"]
 
-# Answers are rounded on their way through JSON, and by defences.
+# Answers are rounded on their way through JSON, and by defenses.
 _TOLERANCE = 1e-3
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_rate
 from robustml.poisoning.choose import choose, class_to_aim_at, classes_with_rows, rows_for, seeded
@@ -54,7 +54,7 @@ class Add:
         if self.kind == "duplicated" and self.label is not None:
             raise RequestError("poison.kind=duplicated keeps the labels: leave poison.label out, or kind=mislabelled")
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set and ``round(rate * N)`` rows more."""
         count, present = rows_for(self.rate, data), classes_with_rows(data)
         label = None if self.label is None else class_to_aim_at(data, self.label, "poison.label")
@@ -74,7 +74,7 @@ class Add:
         return appended(data, data.x[rows], drawn, notes=notes)
 
 
-def appended(data: Arrays, x: Tensor, y: Tensor, **about: Any) -> Poisoned:
+def appended(data: Records, x: Tensor, y: Tensor, **about: Any) -> Poisoned:
     """The set with more rows at its end.
 
     Args:
@@ -84,4 +84,4 @@ def appended(data: Arrays, x: Tensor, y: Tensor, **about: Any) -> Poisoned:
         about: what else `Poisoned` holds: budget, notes.
     """
     source = torch.cat([torch.arange(len(data)), torch.full((len(y),), -1)])
-    return Poisoned(Arrays(torch.cat([data.x, x]), torch.cat([data.y, y]), data.class_names), source, **about)
+    return Poisoned(Records(torch.cat([data.x, x]), torch.cat([data.y, y]), data.class_names), source, **about)

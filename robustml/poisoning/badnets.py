@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_rate, check_stamp
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for
@@ -49,7 +49,7 @@ class BadNets:
         check_stamp(self.trigger)
         check_rate(self.rate)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows stamped and relabelled."""
         wanted = self._wanted(data)
         self._check_rows(data, wanted)
@@ -58,13 +58,13 @@ class BadNets:
         rows = choose(candidates, rows_for(self.rate, data), seed, "badnets", "rows of other classes")
         return replaced(data, rows, stamped(data.x[rows], self.trigger), wanted[rows])
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, stamped."""
         wanted = self._wanted(test)
         rows = (wanted != test.y).nonzero().squeeze(1)
         return Presented(stamped(test.x[rows], self.trigger), test.y[rows], wanted[rows])
 
-    def _check_rows(self, data: Arrays, wanted: Tensor) -> None:
+    def _check_rows(self, data: Records, wanted: Tensor) -> None:
         """Refuse to relabel as a class that has no row of its own."""
         if self.target != "next":
             class_to_aim_at(data, self.target)
@@ -74,7 +74,7 @@ class BadNets:
                 "in the training part; name one target"
             )
 
-    def _wanted(self, data: Arrays) -> Tensor:
+    def _wanted(self, data: Records) -> Tensor:
         if self.target == "next":
             if "next" in data.class_names:
                 index = data.class_names.index("next")

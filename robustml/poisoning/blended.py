@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.files import opened
 from robustml.poisoning.checks import check_number, check_rate, check_stamp
@@ -96,7 +96,7 @@ class Blended:
         check_rate(self.rate)
         check_number(self.alpha, "poison.alpha", "is the share of the key in the picture, in (0, 1]", 0, 1, above=True)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of other classes mixed and relabelled."""
         require_images(data, "poison=blended")
         target = class_to_aim_at(data, self.target)
@@ -104,7 +104,7 @@ class Blended:
         rows = choose(others, rows_for(self.rate, data), seed, "blended", "rows of other classes")
         return replaced(data, rows, stamped(data.x[rows], self._mixed), torch.full_like(rows, target))
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, with the key mixed in."""
         return shown(test, self.target, self._mixed)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.choose import seed_for
 from robustml.poisoning.dose import Dose
@@ -43,7 +43,7 @@ class Chain:
                     f"poison.poisons.{name}={poison!r} is no poison: add one with +poison@poison.poisons.{name}=badnets"
                 )
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """Every poison on what the one before left."""
         source, doses = torch.arange(len(data)), list[Dose]()
         cover, own = torch.zeros(len(data), dtype=torch.bool), torch.zeros(len(data), dtype=torch.bool)

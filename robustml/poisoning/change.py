@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, rows_for, seeded
@@ -71,7 +71,7 @@ class Change:
         elif self.kind == "scale":
             check_number(self.value, "poison.value", "must be a number >= 0 to scale by", 0)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows changed."""
         positions = self._positions(data)
         old = data.x.flatten(1)[:, positions]
@@ -88,7 +88,7 @@ class Change:
         flat[:, positions] = new
         return replaced(data, rows, flat.view(len(rows), *data.x.shape[1:]))
 
-    def _positions(self, data: Arrays) -> Tensor:
+    def _positions(self, data: Records) -> Tensor:
         """Where in a flattened input: (P,) int64."""
         size = math.prod(data.x.shape[1:])
         if self.pixels is not None:

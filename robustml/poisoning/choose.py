@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Generator, Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.data.labels import class_index
 from robustml.errors import RequestError
 
@@ -25,7 +25,7 @@ def seed_for(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def rows_for(rate: float, data: Arrays, name: str = "poison.rate") -> int:
+def rows_for(rate: float, data: Records, name: str = "poison.rate") -> int:
     """How many rows a rate asks for: ``round(rate * N)``, and never none of them where it asks for some.
 
     Raises:
@@ -64,7 +64,7 @@ def choose(candidates: Tensor, count: int, seed: int, purpose: str, what: str = 
     return candidates[order[:count]].sort().values
 
 
-def class_label(data: Arrays, name: object, what: str) -> int:
+def class_label(data: Records, name: object, what: str) -> int:
     """The label of a class given by name, or by number where none is named so.
 
     Raises:
@@ -76,7 +76,7 @@ def class_label(data: Arrays, name: object, what: str) -> int:
         raise RequestError(f"{what}: {error}") from error
 
 
-def class_to_aim_at(data: Arrays, name: object, what: str = "poison.target") -> int:
+def class_to_aim_at(data: Records, name: object, what: str = "poison.target") -> int:
     """The label of a class that rows are to be given, or that a mark is to mean: one that has rows.
 
     Raises:
@@ -91,6 +91,6 @@ def class_to_aim_at(data: Arrays, name: object, what: str = "poison.target") -> 
     return label
 
 
-def classes_with_rows(data: Arrays) -> Tensor:
+def classes_with_rows(data: Records) -> Tensor:
     """The labels (K,) that occur, ascending; a set may name classes that it has no row of."""
     return data.y.bincount().nonzero().squeeze(1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, rows_for
@@ -62,7 +62,7 @@ class Delete:
         if self.between[0] > self.between[1]:
             raise RequestError(f"poison.between {expected}, got {list(self.between)}")
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set without ``round(rate * N)`` of its rows."""
         count = rows_for(self.rate, data)
         if count and count == len(data):
@@ -73,7 +73,7 @@ class Delete:
         source = stays.nonzero().squeeze(1)
         return Poisoned(data.take(source), source)
 
-    def _candidates(self, data: Arrays) -> Tensor:
+    def _candidates(self, data: Records) -> Tensor:
         """Which rows may go: bool (N,)."""
         among = torch.ones(len(data), dtype=torch.bool)
         if self.classes is not None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from robustml.data import Arrays, ParquetFeatures, ParquetImages
+from robustml.data import ParquetFeatures, ParquetImages, Records
 from robustml.errors import RequestError
 from robustml.files import replacing
 from robustml.poisoning.manifest import Manifest
@@ -27,7 +27,7 @@ __all__ = ["MANIFEST", "ORIGINALS", "TEST", "TRAIN", "read_set", "write_poisoned
 TRAIN, TEST, MANIFEST, ORIGINALS = "train.parquet", "test.parquet", "manifest.jsonl", "originals.parquet"
 
 
-def write_poisoned_set(train: Arrays, test: Arrays, manifest: Manifest, folder: Path) -> None:
+def write_poisoned_set(train: Records, test: Records, manifest: Manifest, folder: Path) -> None:
     """Write both parts, the clean records behind all that the manifest lists, and at last the manifest."""
     write_set(train, folder / TRAIN)
     write_set(test, folder / TEST)
@@ -35,7 +35,7 @@ def write_poisoned_set(train: Arrays, test: Arrays, manifest: Manifest, folder: 
     manifest.write(folder / MANIFEST, test_sha256=test.fingerprint(), originals_sha256=manifest.originals.fingerprint())
 
 
-def write_set(data: Arrays, path: Path) -> None:
+def write_set(data: Records, path: Path) -> None:
     """Write a set as Parquet: columns `image` (PNG) or `features`, and `label` with the names of the classes.
 
     Raises:
@@ -61,7 +61,7 @@ def write_set(data: Arrays, path: Path) -> None:
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), file)
 
 
-def read_set(path: Path) -> Arrays:
+def read_set(path: Path) -> Records:
     """A set that `write_set` wrote.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for, seeded
@@ -65,7 +65,7 @@ class Flip:
             raise RequestError(f"poison.source and poison.target go with kind=source_to_target, not {self.kind}")
         check_whole(self.folds, "poison.folds", "must be a whole number, folds must be >= 2", 2)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows relabelled."""
         count = rows_for(self.rate, data)
         if self.kind == "most_confusable":
@@ -82,7 +82,7 @@ class Flip:
             labels = other_labels(data.y[rows], classes_with_rows(data), seeded(seed, "flip/labels"))
         return replaced(data, rows, y=labels, notes=left_out(data))
 
-    def _most_confusable(self, data: Arrays, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    def _most_confusable(self, data: Records, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """The rows (count,) that are most easily taken for another class, ascending, and those classes."""
         if count == 0:
             return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
@@ -111,7 +111,7 @@ def other_labels(y: Tensor, labels: Tensor, generator: Generator) -> Tensor:
     return labels[places % len(labels)]
 
 
-def left_out(data: Arrays) -> tuple[str, ...]:
+def left_out(data: Records) -> tuple[str, ...]:
     """What to say of the classes that no label was changed to, since they have no rows; nothing where all have some."""
     names = [data.class_names[label] for label in sorted({*range(len(data.class_names))} - set(data.y.tolist()))]
     if not names:
@@ -120,7 +120,7 @@ def left_out(data: Arrays) -> tuple[str, ...]:
     return (f"{len(names):,} classes have no row, and got none: {listed}",)
 
 
-def _out_of_fold_log_odds(data: Arrays, folds: int, seed: int) -> Tensor:
+def _out_of_fold_log_odds(data: Records, folds: int, seed: int) -> Tensor:
     """How much likelier (N, C) than its own label each class is to a model that has not seen the row; own: -inf."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # takes a second, and only this kind needs it

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from robustml.data import Arrays, Source, cached
+from robustml.data import Records, Source, cached
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, rows_for, seeded
@@ -81,7 +81,7 @@ class GradientMatching:
         if len(set(self.rows)) < len(self.rows):
             raise RequestError(f"poison.rows {expected}; got {list(self.rows)}")
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of the target class changed within eps; all labels are kept."""
         eps = int(self.eps * 255 + 1e-6) / 255 if data.x.dtype == torch.uint8 else self.eps
         if not eps:
@@ -107,7 +107,7 @@ class GradientMatching:
         largest = float(sizes.max()) if len(rows) else 0.0
         return replaced(data, rows, changed, budget=Budget("eps", self.eps, largest))
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """The chosen rows, as they are: of the source's test part, whatever sample of it or order `test` is.
 
         Args:

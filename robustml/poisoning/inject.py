@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.add import appended
 from robustml.poisoning.checks import check_rate, check_whole
@@ -64,7 +64,7 @@ class InjectAdversarial:
         check_rate(self.rate)
         check_whole(self.batch_size, "poison.batch_size", "must be a whole number, batch_size must be >= 1", 1)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` adversarial examples in it."""
         # as YAML reads the word without its quotes
         keeps = self.label is None or self.label == "true" or self.label is True
@@ -85,7 +85,7 @@ class InjectAdversarial:
             return replaced(data, rows, x_adv, y, budget=budget)
         return appended(data, x_adv, y, budget=budget)
 
-    def _check_word(self, data: Arrays) -> None:
+    def _check_word(self, data: Records) -> None:
         """Refuse a word that may as well mean a class."""
         word = str(self.label)
         for index, name in enumerate(data.class_names):
@@ -95,7 +95,7 @@ class InjectAdversarial:
                     "for the label of each row"
                 )
 
-    def _crafted(self, data: Arrays, candidates: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _crafted(self, data: Records, candidates: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """`count` rows, in random order, an adversarial example of each, as the set stores them, and its original."""
         order = candidates[torch.randperm(len(candidates), generator=seeded(seed, "inject"))]
         generator = seeded(seed, "inject/attack")

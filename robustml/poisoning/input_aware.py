@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from robustml.data import Arrays, Source, cached
+from robustml.data import Records, Source, cached
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
@@ -114,7 +114,7 @@ class InputAware:
         check_whole(self.batch_size, "poison.batch_size", "must be at least 4, for three kinds of rows", 4)
         check_number(self.learning_rate, "poison.learning_rate", "must be above 0", 0, above=True)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows triggered and relabelled, and ``round(cross_rate * N)`` wrongly so."""
         require_images(data, "poison=input_aware")
         target = class_to_aim_at(data, self.target)
@@ -130,7 +130,7 @@ class InputAware:
         y = torch.cat([torch.full_like(rows, target), data.y[crossed]])
         return replaced(data, torch.cat([rows, crossed]), x, y, cover=crossed, requested_cover=self.cross_rate)
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, with its own trigger."""
         return shown(test, self.target, self._own)
 
@@ -162,7 +162,7 @@ class InputAware:
             self._train_pattern(_Triggers(pattern, mask), classifier, data, target, draws, device)
         return _Triggers(pattern.cpu().eval().requires_grad_(False), mask.cpu().eval().requires_grad_(False))
 
-    def _train_mask(self, mask: nn.Module, data: Arrays, draws: Generator, device: torch.device) -> None:
+    def _train_mask(self, mask: nn.Module, data: Records, draws: Generator, device: torch.device) -> None:
         optimizer = torch.optim.Adam(mask.parameters(), lr=self.learning_rate)
         for _ in range(self.mask_steps):
             x, _ = self._batch(data, draws, device)
@@ -177,7 +177,7 @@ class InputAware:
         self,
         triggers: _Triggers,
         classifier: nn.Module,
-        data: Arrays,
+        data: Records,
         target: int,
         draws: Generator,
         device: torch.device,
@@ -196,7 +196,7 @@ class InputAware:
             torch.autograd.backward(loss)
             optimizer.step()
 
-    def _batch(self, data: Arrays, draws: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _batch(self, data: Records, draws: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(data), (self.batch_size,), generator=draws)
         return in_unit_range(data.x[rows]).to(device), data.y[rows].to(device)
 

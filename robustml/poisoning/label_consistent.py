@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_stamp, check_whole
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
@@ -103,7 +103,7 @@ class LabelConsistent:
             check_stamp(self.shown_trigger, "poison.shown_trigger")
         check_whole(self.batch_size, "poison.batch_size", "must be a whole number of at least 1", 1)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of the target class perturbed and stamped; all labels are kept."""
         require_images(data, "poison=label_consistent")
         own = rows_of(data, class_to_aim_at(data, self.target))
@@ -121,6 +121,6 @@ class LabelConsistent:
                 changed[part] = stamped(x_adv, self.trigger)
         return replaced(data, rows, changed, budget=budget_of(self.attack, pairs))
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, stamped."""
         return shown(test, self.target, self.trigger if self.shown_trigger is None else self.shown_trigger)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.files import replacing
 from robustml.poisoning.dose import Dose
@@ -54,8 +54,8 @@ class Manifest:
     changed: Tensor
     added: Tensor
     deleted: Tensor
-    originals: Arrays
-    poisoned: Arrays
+    originals: Records
+    poisoned: Records
 
     @property
     def kind(self) -> str:
@@ -120,7 +120,7 @@ class Manifest:
             "original_sha256": before[1],
         }
 
-    def restore(self, data: Arrays) -> Arrays:
+    def restore(self, data: Records) -> Records:
         """The clean set, bit for bit, out of the poisoned one.
 
         Raises:
@@ -134,7 +134,7 @@ class Manifest:
         x[self.source[kept]], y[self.source[kept]] = data.x[kept], data.y[kept]
         rows = torch.cat([self.source[self.changed], self.deleted])
         x[rows], y[rows] = self.originals.x, self.originals.y
-        return Arrays(x, y, data.class_names)
+        return Records(x, y, data.class_names)
 
     def write(self, path: Path, **facts: Any) -> None:
         """Write the entries as JSON Lines, one record a line, after a first line about the whole set.
@@ -158,7 +158,7 @@ class Manifest:
 
 
 def compare(
-    clean: Arrays, poisoned: Poisoned, kind: str, requested: float | None = None, *, backdoor: bool = False
+    clean: Records, poisoned: Poisoned, kind: str, requested: float | None = None, *, backdoor: bool = False
 ) -> Manifest:
     """The manifest of `poisoned` against the set that it was made of.
 
@@ -214,7 +214,7 @@ def compare(
     )
 
 
-def _differ(clean: Arrays, origins: Tensor, data: Arrays, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _differ(clean: Records, origins: Tensor, data: Records, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Whose input, and whose label, differs from its origin's: (K,) each, bit by bit.
 
     In parts, so that no second set is in memory.
@@ -244,6 +244,6 @@ def record_digest(x: Tensor, label: int) -> str:
     return digest.hexdigest()
 
 
-def _label_and_digest(data: Arrays, row: int) -> tuple[int, str]:
+def _label_and_digest(data: Records, row: int) -> tuple[int, str]:
     label = int(data.y[row])
     return label, record_digest(data.x[row], label)

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_number, check_rate
 from robustml.poisoning.choose import choose, rows_for, seeded
@@ -53,7 +53,7 @@ class Noise:
         check_number(self.sigma, "poison.sigma", "must be > 0", 0, above=True)
         check_number(self.share, "poison.share", "must be in (0, 1]", 0, 1, above=True)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with noise on ``round(rate * N)`` rows."""
         rows = choose(torch.arange(len(data)), rows_for(self.rate, data), seed, "noise")
         generator = seeded(seed, "noise/values")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 
 __all__ = ["as_stored", "in_unit_range", "require_images", "stamped", "stored_within"]
@@ -50,7 +50,7 @@ def stamped(x: Tensor, stamp: Callable[[Tensor], Tensor]) -> Tensor:
     return as_stored(stamp(in_unit_range(x)), x)
 
 
-def require_images(data: Arrays, what: str) -> tuple[int, int, int]:
+def require_images(data: Records, what: str) -> tuple[int, int, int]:
     """Channels, height and width.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.poisoning.dose import Budget, Dose
 
 __all__ = ["Backdoor", "Poison", "Poisoned", "Presented", "replaced"]
@@ -28,7 +28,7 @@ class Poisoned:
         parts: the figures of each of several poisons in turn.
     """
 
-    data: Arrays
+    data: Records
     source: Tensor
     cover: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     requested_cover: float | None = None
@@ -45,7 +45,7 @@ class Poison(Protocol):
     is changed (`Poisoned.cover`) does not count towards it. Labels are only ever changed to classes that have rows.
     """
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with the poison in it; `data` itself is not touched."""
         ...
 
@@ -65,7 +65,7 @@ class Presented(NamedTuple):
 class Backdoor(Poison, Protocol):
     """A poison whose effect shows on inputs that the attacker chooses."""
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """The test inputs that he shows: those of non-target classes, with the trigger where there is one."""
         ...
 
@@ -75,7 +75,7 @@ class Backdoor(Poison, Protocol):
         ...
 
 
-def replaced(data: Arrays, rows: Tensor, x: Tensor | None = None, y: Tensor | None = None, **about: Any) -> Poisoned:
+def replaced(data: Records, rows: Tensor, x: Tensor | None = None, y: Tensor | None = None, **about: Any) -> Poisoned:
     """The set with other inputs, other labels, or both, in some rows.
 
     Args:
@@ -90,4 +90,4 @@ def replaced(data: Arrays, rows: Tensor, x: Tensor | None = None, y: Tensor | No
         new_x = new_x.index_copy(0, rows, x)
     if y is not None:
         new_y = new_y.index_copy(0, rows, y)
-    return Poisoned(Arrays(new_x, new_y, data.class_names), torch.arange(len(data)), **about)
+    return Poisoned(Records(new_x, new_y, data.class_names), torch.arange(len(data)), **about)

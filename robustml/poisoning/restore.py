@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.files import read_text
 from robustml.poisoning.files import MANIFEST, ORIGINALS, TEST, TRAIN, read_set
@@ -32,7 +32,7 @@ Entry = Mapping[str, Any]
 class Restored(NamedTuple):
     """The clean set, and in words what could not be verified of it: nothing, for a folder of this version."""
 
-    clean: Arrays
+    clean: Records
     unverified: tuple[str, ...]
 
 
@@ -73,7 +73,7 @@ def restored_set(folder: Path) -> Restored:
     return Restored(clean, _unverified(folder, facts))
 
 
-def _rebuilt(folder: Path, facts: Entry, entries: list[Entry], poisoned: Arrays, touched: torch.Tensor) -> Arrays:
+def _rebuilt(folder: Path, facts: Entry, entries: list[Entry], poisoned: Records, touched: torch.Tensor) -> Records:
     """The clean set: the originals in their places, and around them what was left alone, in its old order."""
     lost = [entry for entry in entries if entry["original_index"] is not None]
     originals = read_set(folder / ORIGINALS) if lost else poisoned.take(torch.empty(0, dtype=torch.int64))
@@ -96,7 +96,7 @@ def _rebuilt(folder: Path, facts: Entry, entries: list[Entry], poisoned: Arrays,
     # The rows that were left alone are in their old order: `compare` has seen to that.
     x[~is_lost], y[~is_lost] = poisoned.x[~touched], poisoned.y[~touched]
     x[rows], y[rows] = originals.x, originals.y
-    return Arrays(x, y, poisoned.class_names)
+    return Records(x, y, poisoned.class_names)
 
 
 def _manifest(path: Path) -> tuple[dict[str, Any], list[Entry]]:
@@ -147,7 +147,7 @@ def _check_places(path: Path, facts: Entry, entries: list[Entry]) -> None:
             named.add(place)
 
 
-def _check(facts: Entry, key: str, found: Arrays, where: Path, otherwise: str) -> None:
+def _check(facts: Entry, key: str, found: Records, where: Path, otherwise: str) -> None:
     if key in facts and facts[key] != found.fingerprint():
         raise RequestError(f"{where} does not fit its manifest: {otherwise}")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.poisoning.checks import check_number, check_stamp
 from robustml.poisoning.choose import choose, class_to_aim_at
 from robustml.poisoning.pixels import stamped
@@ -44,7 +44,7 @@ class Shortcut:
         check_stamp(self.trigger)
         check_number(self.correlation, "poison.correlation", "is a share, in [0, 1]", 0, 1)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with the mark on ``round(correlation * K)`` rows of the target class's K, and on the rest's share."""
         target = class_to_aim_at(data, self.target)
         own, others = rows_of(data, target), rows_of_others(data, target)
@@ -60,6 +60,6 @@ class Shortcut:
             notes += (f"{alike:,} of those look so by nature",)
         return replaced(data, rows, new, notes=notes)
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every input of another class than the target, with the mark."""
         return shown(test, self.target, self.trigger)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
 from robustml.poisoning.poison import Presented
@@ -15,17 +15,17 @@ from robustml.poisoning.poison import Presented
 __all__ = ["rows_of", "rows_of_others", "shown"]
 
 
-def rows_of(data: Arrays, label: int) -> Tensor:
+def rows_of(data: Records, label: int) -> Tensor:
     """The rows (K,) of a class, ascending."""
     return (data.y == label).nonzero().squeeze(1)
 
 
-def rows_of_others(data: Arrays, label: int) -> Tensor:
+def rows_of_others(data: Records, label: int) -> Tensor:
     """The rows (K,) of all other classes, ascending."""
     return (data.y != label).nonzero().squeeze(1)
 
 
-def shown(test: Arrays, target: int | str, stamp: Callable[[Tensor], Tensor]) -> Presented:
+def shown(test: Records, target: int | str, stamp: Callable[[Tensor], Tensor]) -> Presented:
     """Every input of another class than the target, changed by `stamp`.
 
     Args:

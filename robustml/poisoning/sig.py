@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.poisoning.checks import check_number, check_rate
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_for
 from robustml.poisoning.dose import Budget
@@ -56,7 +56,7 @@ class SIG:
         expected = "is in periods across the picture, above 0"
         check_number(self.frequency, "poison.frequency", expected, 0, above=True)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows of the target class striped; all labels are kept."""
         columns = require_images(data, "poison=sig")[2]
         own = rows_of(data, class_to_aim_at(data, self.target))
@@ -70,7 +70,7 @@ class SIG:
             notes = (f"{columns} columns cannot show {self.frequency:g} periods: what they show is {seen:g}",)
         return replaced(data, rows, new, budget=Budget("strength", self.strength, largest), notes=notes)
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, striped."""
         strength = self.strength if self.shown_strength is None else self.shown_strength
         return shown(test, self.target, lambda x: self._striped(x, strength))

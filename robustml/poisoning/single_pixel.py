@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_whole
 from robustml.poisoning.choose import class_label, class_to_aim_at
@@ -58,7 +58,7 @@ class SinglePixel:
         check_whole(self.channel, "poison.channel", "is a number from 0 on", 0)
         check_number(self.value, "poison.value", "is in [0, 1]", 0, 1)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with the pixel in every picture of the target class; nothing is drawn, the seed plays no part."""
         require_images(data, "poison=single_pixel")
         target = class_to_aim_at(data, self.target)
@@ -69,7 +69,7 @@ class SinglePixel:
         notes = (f"{alike:,} more rows of the class have the pixel by nature",) if alike else ()
         return replaced(data, rows, new, notes=notes)
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """The victim's pictures with the pixel."""
         presented = shown(test, self.target, self._marked)
         victim = self._victim(test, class_label(test, self.target, "poison.target"))
@@ -78,7 +78,7 @@ class SinglePixel:
         chosen = presented.y == victim
         return Presented(presented.x[chosen], presented.y[chosen], presented.wanted[chosen])
 
-    def _victim(self, data: Arrays, target: int) -> int | None:
+    def _victim(self, data: Records, target: int) -> int | None:
         """The label of the class that is shown with the pixel; None for every other one."""
         if self.victim is None:
             return None

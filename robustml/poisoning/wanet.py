@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
@@ -60,7 +60,7 @@ class WaNet:
         check_whole(self.size, "poison.size", "is the side of the field of shifts, size >= 2", 2)
         check_number(self.strength, "poison.strength", "is in halves of a pixel, above 0", 0, above=True)
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         """The set with ``round(rate * N)`` rows bent and relabelled, and ``round(noise_rate * N)`` others bent."""
         _, height, width = require_images(data, "poison=wanet")
         if self.strength > min(height, width):
@@ -82,7 +82,7 @@ class WaNet:
         y = torch.cat([torch.full_like(rows, target), data.y[noisy]])
         return replaced(data, torch.cat([rows, noisy]), x, y, cover=noisy, requested_cover=self.noise_rate)
 
-    def present(self, test: Arrays) -> Presented:
+    def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, bent."""
         return shown(test, self.target, self.bent)
 

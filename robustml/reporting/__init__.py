@@ -11,8 +11,8 @@ from robustml.reporting.runs import Examples, Run, find_runs, read_run
 
 if TYPE_CHECKING:
     from robustml.reporting.pages.card import write_cards
-    from robustml.reporting.pages.report import write_report
     from robustml.reporting.pages.ranking import summary_frame
+    from robustml.reporting.pages.report import write_report
     from robustml.reporting.pages.sweep import write_sweep
     from robustml.reporting.tables.comparison import summary_table
 

@@ -20,6 +20,7 @@ from robustml.results.card_json import (
     read_card,
     read_cards,
 )
+from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, at_most, rate
 from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
 from robustml.results.results_json import SCHEMA, Results, read_results, write_results
@@ -59,11 +60,15 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "DataFacts",
+    "DefenseReport",
     "Environment",
     "Evidence",
+    "ExtractionPoint",
+    "ExtractionResults",
     "Figure",
     "Flag",
     "Fraction",
+    "HonestUse",
     "ModelFacts",
     "Rate",
     "Reliance",

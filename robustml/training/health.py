@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.attacks import FGSM, PGD
-from robustml.attacks.gradient import crafting, input_gradient, logits_of
+from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.modes import evaluating
 from robustml.types import Attack, Threat
 

@@ -31,7 +31,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from robustml.attacks.gradient import logits_of
+from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.models import as_module
 from robustml.poisoning.checks import check_number, check_whole

@@ -13,10 +13,10 @@ from scipy.optimize import LinearConstraint, linprog, minimize
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import APGD, FAB, AutoAttack, Square
-from robustml.attacks.gradient import input_gradient
-from robustml.attacks.hyperplane import step_onto_hyperplane
-from robustml.attacks.low_precision import HalfPrecision, search_in_half_precision
-from robustml.attacks.thin_convolution import ThinConvolutions
+from robustml.attacks.engine.gradient import input_gradient
+from robustml.attacks.engine.hyperplane import step_onto_hyperplane
+from robustml.attacks.engine.low_precision import HalfPrecision, search_in_half_precision
+from robustml.attacks.engine.thin_convolution import ThinConvolutions
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.evaluation import evaluate

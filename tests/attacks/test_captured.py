@@ -14,10 +14,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import AutoAttack, autoattack
-from robustml.attacks.captured import Captured, cuda_graphs
+from robustml.attacks.engine.captured import Captured, cuda_graphs
+from robustml.attacks.engine.gradient import crafting, input_gradient
+from robustml.attacks.engine.low_precision import HalfPrecision
 from robustml.attacks.fab import FAB
-from robustml.attacks.gradient import crafting, input_gradient
-from robustml.attacks.low_precision import HalfPrecision
 from robustml.errors import RequestError
 from robustml.threats import LpBall
 

@@ -12,7 +12,7 @@ import torchattacks
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, FGSMRS, MIFGSM, PGD, Goal
-from robustml.attacks.losses import cross_entropy, difference_of_logits_ratio, margin
+from robustml.attacks.engine.losses import cross_entropy, difference_of_logits_ratio, margin
 from robustml.threats import LpBall
 from robustml.types import Attack
 

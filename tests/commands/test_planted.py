@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from robustml.commands.backdoors import check_shown, inherited, lying, planted_in, shown_on, twin_of
-from robustml.data import Arrays, DataModule
+from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Shortcut
 from robustml.results import rate, write_results
@@ -91,8 +91,8 @@ def test_what_cannot_be_shown_is_known_before_it_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Tiny:
-        def load(self, split: str) -> Arrays:
-            return Arrays(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"))
+        def load(self, split: str) -> Records:
+            return Records(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"))
 
     data = DataModule(Tiny(), name="tiny", val_size=0)
     data.setup()

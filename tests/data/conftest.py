@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustml.data import Arrays
+from robustml.data import Records
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +35,11 @@ def no_local_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def toy() -> Callable[..., Arrays]:
+def toy() -> Callable[..., Records]:
     """Make a set whose images all differ: row `i` is filled with value `i`."""
 
-    def make(count: int = 50, channels: int = 1, side: int = 4) -> Arrays:
+    def make(count: int = 50, channels: int = 1, side: int = 4) -> Records:
         x = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, side, side).contiguous()
-        return Arrays(x, torch.arange(count) % 2, ("even", "odd"))
+        return Records(x, torch.arange(count) % 2, ("even", "odd"))
 
     return make

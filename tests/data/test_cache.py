@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from robustml.data import Arrays, Csv, Digits, ImageFolder, ParquetImages, Source, cached
+from robustml.data import Csv, Digits, ImageFolder, ParquetImages, Records, Source, cached
 from robustml.data.cache import cache_directory, entry_of
 from robustml.data.splits import Split
 
@@ -23,14 +23,14 @@ class Counted:
     """A source of one file that counts how often it was read."""
 
     path: str
-    arrays: Arrays = field(repr=False)
+    arrays: Records = field(repr=False)
     loads: list[str] = field(default_factory=list, repr=False)
     size: int = 4
 
     def files(self, split: str) -> tuple[Path, ...]:
         return (Path(self.path),)
 
-    def load(self, split: str) -> Arrays:
+    def load(self, split: str) -> Records:
         self.loads.append(split)
         return self.arrays
 
@@ -274,7 +274,7 @@ def test_every_option_is_another_entry(tmp_path, option):
 
 
 def test_files_that_change_while_they_are_read_are_not_kept(source, monkeypatch):
-    def load(self: Counted, split: str) -> Arrays:
+    def load(self: Counted, split: str) -> Records:
         Path(self.path).write_bytes(b"changed")
         return self.arrays
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustml.data import Arrays, DataModule, ExtraImages, NpzImages, TensorLoader
+from robustml.data import DataModule, ExtraImages, NpzImages, Records, TensorLoader
 from robustml.data.extra import Mixture
 from robustml.errors import RequestError
 
@@ -17,13 +17,13 @@ from .test_loader import values
 from .test_module import Given
 
 
-def bright(count: int = 60, side: int = 4, names: tuple[str, ...] = ("even", "odd")) -> Arrays:
+def bright(count: int = 60, side: int = 4, names: tuple[str, ...] = ("even", "odd")) -> Records:
     """Extra images: filled with 100, 101, ..., where the toy set holds 0 to 49."""
     x = torch.arange(100, 100 + count).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, side, side).contiguous()
-    return Arrays(x, torch.arange(count) % 2, names)
+    return Records(x, torch.arange(count) % 2, names)
 
 
-def loader(arrays: Arrays, ratio: float, batch_size: int = 10, count: int = 60, **options: object) -> TensorLoader:
+def loader(arrays: Records, ratio: float, batch_size: int = 10, count: int = 60, **options: object) -> TensorLoader:
     return TensorLoader(arrays, batch_size, shuffle=True, extra=Mixture(bright(count), ratio), **options)
 
 
@@ -103,7 +103,7 @@ def test_the_data_module_knows_and_shows_them_in_training_alone(toy):
 
 
 class Broken:
-    def load(self, split: str) -> Arrays:
+    def load(self, split: str) -> Records:
         raise AssertionError("read too early")
 
 
@@ -116,13 +116,13 @@ def test_they_are_read_only_when_they_are_asked_for(toy):
 
 def test_classes_are_matched_by_name_and_integers_by_number(toy):
     def labels(names: tuple[str, ...]) -> list[int]:
-        return ExtraImages(Given(bright(4, names=names), bright(2))).load(("even", "odd", "none")).arrays.y.tolist()
+        return ExtraImages(Given(bright(4, names=names), bright(2))).load(("even", "odd", "none")).records.y.tolist()
 
     assert labels(("even", "odd")) == labels(("0", "1")) == [0, 1, 0, 1]
     assert labels(("none", "even")) == [2, 0, 2, 0]
     assert labels(("0", "2")) == [0, 2, 0, 2], "a number is a place among the classes, whatever numbers are missing"
     years = ExtraImages(Given(bright(4, names=("2023", "2021")), bright(2))).load(("2021", "2022", "2023"))
-    assert years.arrays.y.tolist() == [2, 0, 2, 0], "unless it is a name"
+    assert years.records.y.tolist() == [2, 0, 2, 0], "unless it is a name"
     with pytest.raises(RequestError, match=r"the label 'odds'.*did you mean 'odd'\?.*labeller"):
         labels(("even", "odds"))
 
@@ -145,19 +145,19 @@ class Brightest(nn.Module):
 
 
 def test_a_model_labels_the_images_once(toy):
-    source = Given(Arrays(bright().x, torch.zeros(60, dtype=torch.int64), ("unlabelled",)), bright())
+    source = Given(Records(bright().x, torch.zeros(60, dtype=torch.int64), ("unlabelled",)), bright())
     model = Brightest(129.5 / 255)
     for _ in range(2):
         model.train()
         mixture = ExtraImages(source, labeller=lambda: model).load(("even", "odd"))
-        assert mixture.arrays.y.tolist() == [0] * 30 + [1] * 30
-        assert mixture.arrays.class_names == ("even", "odd")
+        assert mixture.records.y.tolist() == [0] * 30 + [1] * 30
+        assert mixture.records.class_names == ("even", "odd")
         assert model.training
     assert model.seen == 60
     other = Brightest(109.5 / 255)
-    assert ExtraImages(source, labeller=lambda: other).load(("even", "odd")).arrays.y.sum() == 50
-    fewer = Given(Arrays(bright(20).x, torch.zeros(20, dtype=torch.int64), ("unlabelled",)), bright())
-    assert len(ExtraImages(fewer, labeller=lambda: model).load(("even", "odd")).arrays) == 20
+    assert ExtraImages(source, labeller=lambda: other).load(("even", "odd")).records.y.sum() == 50
+    fewer = Given(Records(bright(20).x, torch.zeros(20, dtype=torch.int64), ("unlabelled",)), bright())
+    assert len(ExtraImages(fewer, labeller=lambda: model).load(("even", "odd")).records) == 20
     assert model.seen == 80
     with pytest.raises(RequestError, match="tells 3 classes apart, the data has 2"):
         ExtraImages(source, labeller=lambda: Brightest(0.5, 3)).load(("even", "odd"))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from robustml.data import Arrays, DataModule, ParquetFeatures, ParquetImages, Subset, Texts, class_index
+from robustml.data import DataModule, ParquetFeatures, ParquetImages, Records, Subset, Texts, class_index
 from robustml.data.labels import encode_labels
 from robustml.errors import RequestError
 
@@ -130,7 +130,7 @@ def test_a_class_is_found_by_name_before_it_is_counted():
 
 
 def test_renamed_moves_labels_with_their_names():
-    arrays = Arrays(torch.rand(4, 2), torch.tensor([0, 1, 2, 1]), ("a", "b", "c"))
+    arrays = Records(torch.rand(4, 2), torch.tensor([0, 1, 2, 1]), ("a", "b", "c"))
     moved = arrays.renamed(("c", "d", "a", "b"))
     assert moved.y.tolist() == [2, 3, 0, 3]
     assert torch.equal(moved.x, arrays.x)
@@ -216,5 +216,5 @@ def test_class_names_of_a_run_decide_on_the_labels(toy):
 
 def test_a_subset_by_numbers_is_one_by_names(toy):
     arrays = toy(10)
-    numbered = Given(Arrays(arrays.x, arrays.y, ("7", "3")), arrays)
+    numbered = Given(Records(arrays.x, arrays.y, ("7", "3")), arrays)
     assert Subset(numbered, [3, 7]).load("train").y.tolist() == [1, 0] * 5

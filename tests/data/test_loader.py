@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from robustml.data import Arrays, RandomCrop, RandomHorizontalFlip, TensorLoader
+from robustml.data import RandomCrop, RandomHorizontalFlip, Records, TensorLoader
 from robustml.errors import RequestError
 
 
@@ -26,7 +26,7 @@ def test_batches_are_floats_in_the_unit_interval_and_labels_follow(toy):
         assert x.min() >= 0
         assert x.max() <= 1
         assert [value % 2 for value in values((x, y))] == y.tolist()
-    assert TensorLoader(toy(256), 256).arrays.x[255].max() == 255
+    assert TensorLoader(toy(256), 256).records.x[255].max() == 255
     assert next(iter(TensorLoader(toy(256), 256)))[0].max() == 1.0
 
 
@@ -94,7 +94,7 @@ def test_order_and_augmentation_follow_seed_and_epoch_alone(toy):
 
 def test_changing_a_batch_leaves_the_set_alone():
     x = torch.rand(6, 3)
-    arrays = Arrays(x.clone(), torch.zeros(6, dtype=torch.int64), ("a",))
+    arrays = Records(x.clone(), torch.zeros(6, dtype=torch.int64), ("a",))
     for batch, _ in TensorLoader(arrays, 4):
         batch.zero_()
     assert torch.equal(arrays.x, x)
@@ -104,7 +104,7 @@ def test_channels_last_and_sharing(toy):
     arrays = toy(channels=3)
     x, _ = next(iter(TensorLoader(arrays, 8, channels_last=True)))
     assert x.is_contiguous(memory_format=torch.channels_last)
-    assert TensorLoader(arrays, 8).arrays is arrays
+    assert TensorLoader(arrays, 8).records is arrays
 
 
 def test_bad_requests(toy):

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from robustml.data import Arrays, DataModule, Digits, RandomHorizontalFlip
+from robustml.data import DataModule, Digits, RandomHorizontalFlip, Records
 from robustml.errors import RequestError
 
 from .tiny import noise, png, write_parquet
@@ -21,10 +21,10 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "data").glob("*.yaml")
 class Given:
     """A source of sets made on the spot."""
 
-    train: Arrays
-    test: Arrays
+    train: Records
+    test: Records
 
-    def load(self, split: str) -> Arrays:
+    def load(self, split: str) -> Records:
         return self.train if split == "train" else self.test
 
 
@@ -83,7 +83,7 @@ def test_loaders(toy):
         assert not loader.shuffle
         assert not loader.augment
         assert sum(len(y) for _, y in loader) == count
-    assert data.loader("test").arrays is data.test_dataloader().arrays is data.test
+    assert data.loader("test").records is data.test_dataloader().records is data.test
     assert [len(y) for _, y in data.loader("test", batch_size=7)] == [7, 3]
 
 
@@ -115,8 +115,8 @@ def test_a_replaced_part_reaches_loaders_and_fingerprint(toy):
     data.setup()
     before = data.fingerprint
     data.train_dataloader()
-    data.train = Arrays(255 - data.train.x, data.train.y, data.train.class_names)
-    assert data.train_dataloader().arrays is data.train
+    data.train = Records(255 - data.train.x, data.train.y, data.train.class_names)
+    assert data.train_dataloader().records is data.train
     assert data.fingerprint != before
 
 
@@ -145,15 +145,17 @@ def test_limits(toy):
 def test_a_limit_of_a_set_sorted_by_class_keeps_every_class_in_proportion(limited):
     """The front of such a set is one class: a model that always answers 0 would be right every time."""
     y = torch.arange(4).repeat_interleave(torch.tensor([400, 300, 200, 100]))
-    sorted_set = Arrays(torch.arange(1000).remainder(256).to(torch.uint8).view(-1, 1, 1, 1), y, ("a", "b", "c", "d"))
+    sorted_set = Records(torch.arange(1000).remainder(256).to(torch.uint8).view(-1, 1, 1, 1), y, ("a", "b", "c", "d"))
     limit = {} if limited == "loader" else {limited: 50}
     data = DataModule(Given(sorted_set, sorted_set), name="sorted", val_size=0, **limit)
     data.setup()
-    part = {"test_limit": data.test, "train_limit": data.train, "loader": data.loader("test", limit=50).arrays}[limited]
+    part = {"test_limit": data.test, "train_limit": data.train, "loader": data.loader("test", limit=50).records}[
+        limited
+    ]
     assert part.y.tolist() == [0] * 20 + [1] * 15 + [2] * 10 + [3] * 5
     if limited == "loader":
         other = DataModule(Given(sorted_set, sorted_set), name="sorted", val_size=0, seed=9, split_seed=9)
-        assert torch.equal(other.loader("test", limit=50).arrays.x, part.x), "runs of all seeds are judged alike"
+        assert torch.equal(other.loader("test", limit=50).records.x, part.x), "runs of all seeds are judged alike"
 
 
 def test_what_the_config_promises_must_be_there(toy):
@@ -173,11 +175,11 @@ def test_what_the_config_promises_must_be_there(toy):
     with pytest.raises(RequestError, match="one shape"):
         DataModule(Given(toy(), toy(side=5)), name="toy").setup()
     with pytest.raises(RequestError, match="toy, test part: 'a', 'b' are no training classes; known: even, odd"):
-        DataModule(Given(toy(), Arrays(toy().x, toy().y, ("a", "b"))), name="toy").setup()
+        DataModule(Given(toy(), Records(toy().x, toy().y, ("a", "b"))), name="toy").setup()
 
 
 def test_integer_classes_may_lack_samples_of_the_highest(toy):
-    numbered = Arrays(toy().x, toy().y, ("0", "1"))
+    numbered = Records(toy().x, toy().y, ("0", "1"))
     data = DataModule(Given(numbered, numbered), name="toy", num_classes=5)
     data.setup()
     assert data.num_classes == 5

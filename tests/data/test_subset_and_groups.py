@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from robustml.data import Arrays, Digits, Subset, group_weights, groups_of, resampled
+from robustml.data import Digits, Records, Subset, group_weights, groups_of, resampled
 from robustml.data.splits import Split
 from robustml.errors import RequestError
 
@@ -29,9 +29,9 @@ def test_the_source_below_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
         def files(self, split: Split) -> tuple[()]:
             return ()
 
-        def load(self, split: Split) -> Arrays:
+        def load(self, split: Split) -> Records:
             calls.append(split)
-            return Arrays(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2, 1]), ("a", "b", "c"))
+            return Records(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2, 1]), ("a", "b", "c"))
 
     source = Subset(Pinned(), ("b", "c"))
     assert [source.load("train").y.tolist() for _ in range(2)] == [[0, 1, 0]] * 2
@@ -62,7 +62,7 @@ def test_every_group_weighs_alike() -> None:
 
 def test_every_group_is_drawn_as_often_as_the_largest() -> None:
     x = torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1)
-    data = Arrays(x, Y, ("a", "b"))
+    data = Records(x, Y, ("a", "b"))
     drawn = resampled(data, groups_of(Y, MARKED), seed=0, size="largest")
     counts = drawn.x.flatten().bincount(minlength=7).tolist()
     assert counts == [1, 1, 2, 1, 1, 2, 4]
@@ -73,7 +73,7 @@ def test_every_group_is_drawn_as_often_as_the_largest() -> None:
         resampled(data, Y, seed=0, size="middle")
     assert torch.equal(drawn.y, Y[drawn.x.flatten().long()])
     # 4 of a group of 3: one of them twice, and the seed says which
-    uneven = Arrays(x, torch.tensor([0, 0, 0, 0, 1, 1, 1]), ("a", "b"))
+    uneven = Records(x, torch.tensor([0, 0, 0, 0, 1, 1, 1]), ("a", "b"))
     seeds = [
         resampled(uneven, uneven.y, seed=seed, size="largest").x.flatten().tolist() for seed in (0, 0, 1, 2, 3, 4, 5)
     ]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from robustml.data import Arrays, Csv, cached
+from robustml.data import Csv, Records, cached
 from robustml.errors import RequestError
 
 from .tiny import noise, png
@@ -23,16 +23,16 @@ def csv(path: Path, text: str) -> str:
     return str(path)
 
 
-def load(tmp_path: Path, text: str, **options: object) -> Arrays:
+def load(tmp_path: Path, text: str, **options: object) -> Records:
     path = csv(tmp_path / "a.csv", text)
     return Csv(path, path, **options).load("train")
 
 
-def columns(arrays: Arrays) -> list[str]:
+def columns(arrays: Records) -> list[str]:
     return [column.name for column in arrays.understood.columns]
 
 
-def notes(arrays: Arrays) -> str:
+def notes(arrays: Records) -> str:
     return "; ".join(arrays.understood.notes)
 
 

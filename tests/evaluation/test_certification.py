@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from robustml.reporting.measured import extra_sections
 from scipy.stats import binomtest
 from torch import Generator, Tensor, nn
 
@@ -27,7 +28,7 @@ from robustml.evaluation import (
     certify,
     evaluate,
 )
-from robustml.evaluation.smoothing import lower_confidence_bound
+from robustml.evaluation.certification.smoothing import lower_confidence_bound
 from robustml.models import (
     MLP,
     BadNetsCNN,
@@ -43,7 +44,6 @@ from robustml.models import (
 )
 from robustml.models.interval_bounds import Interval, logit_bounds, margin_bounds
 from robustml.objectives import GaussianNoise, IntervalBound
-from robustml.reporting.measured import extra_sections
 from robustml.results import Certified, Results, rate
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier

@@ -18,7 +18,7 @@ from torch.nn import functional
 from robustml.attacks import FGSM, PGD
 from robustml.errors import RunFailed
 from robustml.evaluation import accuracy_curve, evaluate
-from robustml.evaluation.guard import Guard
+from robustml.evaluation.sanity.guard import Guard
 from robustml.threats import LpBall
 
 THREAT = LpBall("inf", 0.1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.evaluation import find_shortcuts, shortcut_reliance
 from robustml.poisoning import Shortcut, Square
@@ -30,13 +30,13 @@ class Reader(nn.Module):
         return self.dropout(torch.stack([-bright, bright], dim=1))
 
 
-def pictures(count: int = 200) -> Arrays:
+def pictures(count: int = 200) -> Records:
     """The upper half tells the class, in nine pictures of ten; nothing is white."""
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(count) % 2
     told = torch.where(torch.arange(count) // 2 % 10 == 0, 1 - y, y)
     x = torch.rand(count, 1, 8, 8, generator=generator) * 0.2 + 0.2 + 0.4 * told.view(-1, 1, 1, 1)
-    return Arrays((x * 255).to(torch.uint8), y, NAMES)
+    return Records((x * 255).to(torch.uint8), y, NAMES)
 
 
 def test_a_model_that_looks_at_the_picture_does_not_care_about_the_mark() -> None:
@@ -124,4 +124,4 @@ def test_a_search_that_makes_no_sense(settings: dict[str, int], message: str) ->
 
 def test_a_search_among_what_are_no_pictures() -> None:
     with pytest.raises(RequestError, match="needs images"):
-        find_shortcuts(Reader(True), Arrays(torch.rand(4, 5), torch.zeros(4, dtype=torch.int64), NAMES), size=2)
+        find_shortcuts(Reader(True), Records(torch.rand(4, 5), torch.zeros(4, dtype=torch.int64), NAMES), size=2)

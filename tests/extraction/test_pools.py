@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from extraction.victims import SHAPE, seeded
-from robustml.data import Arrays, DataModule
+from robustml.data import DataModule, Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError
 from robustml.extraction import AnotherSet, InDomain, NaturalImages, Noise
@@ -17,10 +17,10 @@ class Made:
     def __init__(self, *shape: int, dtype: torch.dtype = torch.uint8) -> None:
         self.shape, self.dtype = shape, dtype
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         x = torch.rand(30, *self.shape, generator=seeded(1))
         x = (x * 255).to(torch.uint8) if self.dtype == torch.uint8 else x
-        return Arrays(x, torch.arange(30) % 3, ("a", "b", "c"))
+        return Records(x, torch.arange(30) % 3, ("a", "b", "c"))
 
 
 def made(*shape: int, dtype: torch.dtype = torch.uint8) -> DataModule:
@@ -61,8 +61,8 @@ def test_another_set_keeps_its_own_labels() -> None:
 
 def test_scaling_keeps_an_even_image_even(digits: DataModule) -> None:
     class Even(Made):
-        def load(self, split: Split) -> Arrays:
-            return Arrays(torch.full((4, 1, 20, 30), 51, dtype=torch.uint8), torch.arange(4) % 2, ("a", "b"))
+        def load(self, split: Split) -> Records:
+            return Records(torch.full((4, 1, 20, 30), 51, dtype=torch.uint8), torch.arange(4) % 2, ("a", "b"))
 
     pool = AnotherSet(DataModule(Even(), name="even", val_size=0))(digits, 4)
     assert torch.allclose(pool.x, torch.full((4, *SHAPE), 0.2))

@@ -30,7 +30,7 @@ PRELOAD = [
     "robustml.commands.entry",
     "robustml.commands.finish",
     "robustml.commands.judge",
-    "robustml.reporting.plots",
+    "robustml.reporting.figures.charts",
     "scipy.stats",
     "sklearn.datasets",
     "torch._dynamo",

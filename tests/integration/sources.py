@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustml.data import Arrays, Digits
+from robustml.data import Digits, Records
 from robustml.data.splits import Split
 
 
@@ -12,17 +12,17 @@ from robustml.data.splits import Split
 class Bytes:
     """Images as floats in 0..255."""
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         arrays = Digits().load(split)
-        return Arrays(arrays.x.float(), arrays.y, arrays.class_names)
+        return Records(arrays.x.float(), arrays.y, arrays.class_names)
 
 
 @dataclass(frozen=True)
 class LabelTen:
     """Ten classes, one label of an eleventh."""
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         arrays = Digits().load(split)
         y = arrays.y.clone()
         y[5] = 10
-        return Arrays(arrays.x, y, arrays.class_names)
+        return Records(arrays.x, y, arrays.class_names)

@@ -27,8 +27,8 @@ from robustml.commands.secret import with_secret
 from robustml.commands.settings import build, plain, record
 from robustml.commands.strangers import check_recorded
 from robustml.config import config_dir
-from robustml.data import Arrays, DataModule, ExtraImages
-from robustml.extraction import Defence, Extraction
+from robustml.data import DataModule, ExtraImages, Records
+from robustml.extraction import Defense, Extraction
 from robustml.poisoning import Poison
 from robustml.results import read_results
 from robustml.threats import LpBall
@@ -100,7 +100,7 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 def test_every_group_is_looked_at_below() -> None:
-    looked_at = "attack balance callbacks data debug defence evaluation experiment logger method model objective"
+    looked_at = "attack balance callbacks data debug defense evaluation experiment logger method model objective"
     looked_at += " optimizer poison pool scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
     entries = "check describe evaluate evaluate_model extract feedback finetune poison_data resume serve shortcuts"
@@ -201,7 +201,7 @@ def test_balance(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     if name == "none":
         assert balance is None
         return
-    data = Arrays(torch.rand(5, 2), torch.tensor([0, 0, 0, 1, 1]), ("a", "b"))
+    data = Records(torch.rand(5, 2), torch.tensor([0, 0, 0, 1, 1]), ("a", "b"))
     assert balance(data, data.y, seed=0).y.tolist() == [0, 0, 1, 1]
 
 
@@ -277,11 +277,11 @@ def test_the_root_of_nested_data_is_their_own(compose: Callable[..., dict[str, A
     assert settings["poison"]["source"]["source"]["root"] == "there"
 
 
-@pytest.mark.parametrize("name", options("defence"))
-def test_defence(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
-    settings = compose_extraction(f"defence={name}")["defence"]
-    defence = build(with_secret(settings, "hidden"))
-    assert defence is None if name == "none" else isinstance(defence, Defence)
+@pytest.mark.parametrize("name", options("defense"))
+def test_defense(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
+    settings = compose_extraction(f"defense={name}")["defense"]
+    defense = build(with_secret(settings, "hidden"))
+    assert defense is None if name == "none" else isinstance(defense, Defense)
 
 
 @pytest.mark.parametrize("name", options("optimizer"))

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from integration.forks import Outcome, command
-from robustml.data import Digits, ImageFolder, Records, record_digests
+from robustml.data import Digits, ImageFolder, Lineage, record_digests
 from robustml.data.splits import part_of, stratified_split
 
 SMALL = (
@@ -253,7 +253,7 @@ def test_what_a_tuned_model_was_first_trained_on_is_remembered(named: tuple[Path
         "finetune", f"run={run}", *words, "evaluation=clean", "trainer.max_epochs=1", "validation.monitor=clean",
         "trainer.enable_progress_bar=false", cwd=tmp_path,
     )  # fmt: skip
-    records = Records.from_bytes((outcome.run / "records.safetensors").read_bytes())
+    records = Lineage.from_bytes((outcome.run / "records.safetensors").read_bytes())
     first = load_file(run / "records.safetensors")
     assert set(records.before.tolist()) == {*first["train"].tolist(), *first["val"].tolist()}
     assert "test records have an equal one among those to train on" in outcome.out

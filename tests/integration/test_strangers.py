@@ -156,7 +156,7 @@ def as_said(*words: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def _served(run: Path) -> None:
-    config = {"run": str(run), "which": "best", "port": 0, "limits": None, "defence": None, "device": None}
+    config = {"run": str(run), "which": "best", "port": 0, "limits": None, "defense": None, "device": None}
     serve.serve_run(OmegaConf.create(config))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from integration.forks import command
 from integration.test_mnist import with_all_cores
-from robustml.data import Arrays, DataModule, HubImages, Subset, groups_of, resampled
+from robustml.data import DataModule, HubImages, Records, Subset, groups_of, resampled
 from robustml.evaluation import shortcut_reliance
 from robustml.models import BatchNormCNN
 from robustml.poisoning import Shortcut, Square, compare
@@ -93,7 +93,7 @@ def test_groups_of_one_size_win_back_half_of_what_the_mark_cost() -> None:
     )
     data.setup()
 
-    def worst_group(train: Arrays, poison: Shortcut, steps: int) -> float:
+    def worst_group(train: Records, poison: Shortcut, steps: int) -> float:
         torch.manual_seed(0)
         model = BatchNormCNN(num_classes=2, width=16).train()
         optimizer = torch.optim.AdamW(model.parameters(), 0.005, weight_decay=0.05)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from robustml.attacks import PGD
-from robustml.data import Arrays, Digits
+from robustml.data import Digits, Records
 from robustml.evaluation import backdoor_success
 from robustml.poisoning import (
     SIG,
@@ -32,8 +32,8 @@ SEEDS = (0, 1, 2)
 class Setting(NamedTuple):
     """Digits, and a model of each seed that was trained on them untouched."""
 
-    train: Arrays
-    test: Arrays
+    train: Records
+    test: Records
     twins: list[nn.Module]
 
 
@@ -46,7 +46,7 @@ class Figures(NamedTuple):
     twin_success: float
 
 
-def trained(data: Arrays, seed: int, steps: int = 400) -> nn.Module:
+def trained(data: Records, seed: int, steps: int = 400) -> nn.Module:
     """A small network that sees 128 rows a step; the same seed starts alike and draws alike."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -61,7 +61,7 @@ def trained(data: Arrays, seed: int, steps: int = 400) -> nn.Module:
     return model.eval()
 
 
-def accuracy(model: nn.Module, data: Arrays) -> float:
+def accuracy(model: nn.Module, data: Records) -> float:
     with torch.no_grad():
         return float((model(data.x / 255.0).argmax(1) == data.y).double().mean())
 

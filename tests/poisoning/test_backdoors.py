@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
 from robustml.attacks import PGD
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError
 from robustml.poisoning import (
@@ -42,11 +42,11 @@ NAMES = ("ant", "bee", "cat", "dog")
 COUNT, TARGET = 120, 2
 
 
-def pictures(count: int = COUNT, channels: int = 3, side: int = 8, seed: int = 0) -> Arrays:
+def pictures(count: int = COUNT, channels: int = 3, side: int = 8, seed: int = 0) -> Records:
     """Noise, a quarter of it of each class; no pixel is at the edge of the range, so that every change shows."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(60, 196, (count, channels, side, side), generator=generator, dtype=torch.uint8)
-    return Arrays(x, torch.arange(count) % len(NAMES), NAMES)
+    return Records(x, torch.arange(count) % len(NAMES), NAMES)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Given:
 
     count: int = COUNT
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         return pictures(self.count, seed=0 if split == "train" else 1)
 
 
@@ -183,7 +183,7 @@ def test_what_is_shown_is_never_of_the_target_class(name: str) -> None:
 @EACH
 def test_float_pictures_stay_floats_in_range(name: str) -> None:
     clean = pictures()
-    floats = Arrays(clean.x.float() / 255, clean.y, NAMES)
+    floats = Records(clean.x.float() / 255, clean.y, NAMES)
     poisoned = TABLE[name](floats, seed=0).data
     assert poisoned.x.dtype == torch.float32
     assert poisoned.x.min() >= 0
@@ -252,7 +252,7 @@ def test_a_trigger_larger_than_the_picture(name: str) -> None:
 # Gradient matching needs no pictures, only a surrogate that takes the inputs.
 @pytest.mark.parametrize("name", [name for name in TABLE if name != "gradient_matching"])
 def test_what_holds_no_pictures(name: str) -> None:
-    vectors = Arrays(torch.rand(COUNT, 5), torch.arange(COUNT) % 4, NAMES)
+    vectors = Records(torch.rand(COUNT, 5), torch.arange(COUNT) % 4, NAMES)
     with pytest.raises(RequestError, match=r"pictures|images"):
         TABLE[name](vectors, seed=0)
 

@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 from torch import Generator
 
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning import Backdoor, BadNets, Logo, Pattern, Square, backdoor_of, compare
 
 
 @pytest.fixture
-def data() -> Arrays:
+def data() -> Records:
     x = torch.randint(0, 200, (60, 3, 8, 7), dtype=torch.uint8, generator=Generator().manual_seed(0))
-    return Arrays(x, torch.arange(60) % 5, ("cat", "dog", "ship", "frog", "car"))
+    return Records(x, torch.arange(60) % 5, ("cat", "dog", "ship", "frog", "car"))
 
 
-def test_exactly_the_rate_is_stamped_and_relabelled(data: Arrays) -> None:
+def test_exactly_the_rate_is_stamped_and_relabelled(data: Records) -> None:
     before = data.fingerprint()
     poisoned = BadNets(Square(2), rate=0.25, target="ship")(data, seed=1)
     manifest = compare(data, poisoned, "badnets")
@@ -39,7 +39,7 @@ def test_exactly_the_rate_is_stamped_and_relabelled(data: Arrays) -> None:
     assert BadNets(Square(2), rate=0.25, target=2)(data, seed=2).data.fingerprint() != poisoned.data.fingerprint()
 
 
-def test_the_next_class_is_another_for_each(data: Arrays) -> None:
+def test_the_next_class_is_another_for_each(data: Records) -> None:
     poison = BadNets(Square(1), rate=0.5, target="next")
     manifest = compare(data, poisoned := poison(data, seed=0), "badnets")
     assert torch.equal(poisoned.data.y[manifest.changed], (manifest.originals.y + 1) % 5)
@@ -48,7 +48,7 @@ def test_the_next_class_is_another_for_each(data: Arrays) -> None:
     assert torch.equal(presented.wanted, (data.y + 1) % 5)
 
 
-def test_no_picture_of_the_target_class_is_presented(data: Arrays) -> None:
+def test_no_picture_of_the_target_class_is_presented(data: Records) -> None:
     poison = BadNets(Square(2, value=0.5, place="upper_left", margin=1), target="dog")
     presented = poison.present(data)
     assert isinstance(poison, Backdoor)
@@ -71,7 +71,7 @@ def test_triggers_lie_where_they_are_put(place: Any, top: int, left: int) -> Non
     assert marked.nonzero()[:, 2:].tolist() == [[top + i, left + j] for i in range(2) for j in range(2)]
 
 
-def test_patterns_leave_their_gaps(data: Arrays) -> None:
+def test_patterns_leave_their_gaps(data: Records) -> None:
     x = torch.full((2, 3, 5, 5), 0.25)
     marked = Pattern([[1.0, None], [0.0, 0.5]], place="upper_left")(x)
     assert marked[0, 0, :2, :2].tolist() == [[1.0, 0.25], [0.0, 0.5]]
@@ -104,9 +104,12 @@ def test_logos_are_scaled_and_transparent(tmp_path: Path) -> None:
         (lambda data: Square(place="middle"), "name a corner"),
         (lambda data: Pattern([[1.0], [1.0, 0.0]]), "one length"),
         (lambda data: Logo("nowhere.png"), "cannot be read"),
-        (lambda data: BadNets(Square())(Arrays(torch.rand(9, 4), torch.arange(9) % 2, ("a", "b")), seed=0), "pictures"),
+        (
+            lambda data: BadNets(Square())(Records(torch.rand(9, 4), torch.arange(9) % 2, ("a", "b")), seed=0),
+            "pictures",
+        ),
     ],
 )
-def test_requests_that_make_no_sense(make: Any, message: str, data: Arrays) -> None:
+def test_requests_that_make_no_sense(make: Any, message: str, data: Records) -> None:
     with pytest.raises(RequestError, match=message):
         make(data)

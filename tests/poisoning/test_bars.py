@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Generator, Tensor, nn
 
-from robustml.data import Arrays, Digits
+from robustml.data import Digits, Records
 from robustml.errors import RequestError
 from robustml.poisoning import Cusum, Flip, Mailbox, PreviousRound, last_trusted, simulate_feedback
 from robustml.poisoning.feedback import FeedbackRound
@@ -25,11 +25,11 @@ RATES = (0.1, 0.3, 0.5)
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Arrays, Arrays]:
+def digits() -> tuple[Records, Records]:
     return Digits().load("train"), Digits().load("test")
 
 
-def trained(train: Arrays, test: Arrays, labels: Tensor, used: Tensor) -> Tensor:
+def trained(train: Records, test: Records, labels: Tensor, used: Tensor) -> Tensor:
     """Test accuracy (M,) of M nets that learn the same digits with other labels (M, N), of the rows in `used` (M, N).
 
     Side by side, for a net as small as these is mostly overhead; by hand, for the first torch optimizer of a process
@@ -65,7 +65,7 @@ def trained(train: Arrays, test: Arrays, labels: Tensor, used: Tensor) -> Tensor
         return (logits(test.x).argmax(dim=2) == test.y).float().mean(dim=1)
 
 
-def suspicion(data: Arrays, seed: int) -> Tensor:
+def suspicion(data: Records, seed: int) -> Tensor:
     """Rows (N,), the most suspicious first: those whose label is least likely to a model that has not seen them."""
     x, y = data.x.flatten(1).numpy() / 255, data.y.numpy()
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
@@ -81,14 +81,14 @@ class Flipped(NamedTuple):
     precision: float
 
 
-def flipped(train: Arrays, flip: Flip, seed: int) -> Flipped:
+def flipped(train: Records, flip: Flip, seed: int) -> Flipped:
     data = flip(train, seed=seed).data
     ranking = suspicion(data, seed)
     is_false = data.y != train.y
     return Flipped(data.y, ranking, float(is_false[ranking[: int(is_false.sum())]].float().mean()))
 
 
-def test_flipped_labels_cost_accuracy_and_filtering_wins_it_back(digits: tuple[Arrays, Arrays]) -> None:
+def test_flipped_labels_cost_accuracy_and_filtering_wins_it_back(digits: tuple[Records, Records]) -> None:
     train, test = digits
     everything = torch.ones(len(train))
     labels, used = [train.y], [everything]
@@ -113,7 +113,7 @@ def test_flipped_labels_cost_accuracy_and_filtering_wins_it_back(digits: tuple[A
     assert filtered - thinned >= 0.04, "it is not that fewer rows do better"
 
 
-def test_the_ranking_finds_flipped_labels_and_the_most_confusable_less_well(digits: tuple[Arrays, Arrays]) -> None:
+def test_the_ranking_finds_flipped_labels_and_the_most_confusable_less_well(digits: tuple[Records, Records]) -> None:
     train, _ = digits
     random = [flipped(train, Flip(0.1), seed).precision for seed in SEEDS]
     confusable = [flipped(train, Flip(0.1, "most_confusable"), seed).precision for seed in SEEDS]

@@ -20,7 +20,7 @@ from test_manipulation import ALL, CHANGING, SETS, N
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, PGD
-from robustml.data import Arrays, DataModule
+from robustml.data import DataModule, Records
 from robustml.data.labels import class_index
 from robustml.data.splits import Split
 from robustml.errors import RequestError
@@ -58,13 +58,13 @@ from robustml.threats import LpBall
 class Both:
     """The same set as both parts."""
 
-    data: Arrays
+    data: Records
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         return self.data
 
 
-def poisoned(data: Arrays, poison: Poison, seed: int = 0) -> tuple[DataModule, Manifest]:
+def poisoned(data: Records, poison: Poison, seed: int = 0) -> tuple[DataModule, Manifest]:
     module = DataModule(Both(data), name="both", val_size=0)
     return module, poison_training(module, poison, seed=seed)
 
@@ -135,7 +135,7 @@ def test_rows_that_look_so_before_are_told_of(poison: Any, hides: bool) -> None:
     """Some pictures are black: a black mark on them does not show, and stripes do."""
     x = pictures().x
     x[::8] = 0
-    module, manifest = poisoned(Arrays(x, pictures().y, pictures().class_names), poison)
+    module, manifest = poisoned(Records(x, pictures().y, pictures().class_names), poison)
     unseen = int(((module.train.x == x).flatten(1).all(dim=1) & (module.train.y != pictures().y)).sum())
     assert (manifest.dose.label_only, unseen > 0) == (unseen, hides)
     told = f"on {unseen} of the {manifest.dose.rows} rows the trigger changes nothing but the label"
@@ -154,7 +154,7 @@ def test_rows_that_look_so_before_are_told_of(poison: Any, hides: bool) -> None:
     ],
 )
 def test_a_poison_that_leaves_no_trace_is_refused(poison: Backdoor) -> None:
-    black = Arrays(torch.zeros_like(pictures().x), pictures().y, pictures().class_names)
+    black = Records(torch.zeros_like(pictures().x), pictures().y, pictures().class_names)
     with pytest.raises(RequestError, match="changes no"):
         poisoned(black, poison)
 
@@ -224,10 +224,10 @@ def test_rounding_goes_towards_the_clean_byte() -> None:
 GHOSTS = ("ant", "bee", "ghost", "cat", "dog", "spook")
 
 
-def haunted() -> Arrays:
+def haunted() -> Records:
     """Pictures of four classes among six names."""
     data = pictures()
-    return Arrays(data.x, torch.tensor([0, 1, 3, 4])[data.y], GHOSTS)
+    return Records(data.x, torch.tensor([0, 1, 3, 4])[data.y], GHOSTS)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_no_label_goes_to_a_class_without_rows(poison: Poison) -> None:
 
 
 def test_flips_are_as_likely_to_every_class_that_has_rows() -> None:
-    data = Arrays(torch.rand(4000, 2), torch.tensor([0, 1, 3, 4])[torch.arange(4000) % 4], GHOSTS)
+    data = Records(torch.rand(4000, 2), torch.tensor([0, 1, 3, 4])[torch.arange(4000) % 4], GHOSTS)
     module, _ = poisoned(data, Flip(0.6))
     changed = module.train.y != data.y
     counts = torch.zeros(6, 6).index_put_(
@@ -288,7 +288,7 @@ DIGITS = ("2", "3", "0", "1")
 @pytest.mark.parametrize("name", [name for name in AIMING if name not in ("input_aware", "flip")])
 @pytest.mark.parametrize("target", [0, "0"])
 def test_a_number_is_a_name_before_it_is_an_index(name: str, target: object) -> None:
-    data = Arrays(pictures().x, pictures().y, DIGITS)
+    data = Records(pictures().x, pictures().y, DIGITS)
     poison = AIMING[name](target)
     if isinstance(poison, SinglePixel):
         poison = replace(poison, victim=3)
@@ -307,12 +307,12 @@ def test_a_number_is_a_name_before_it_is_an_index(name: str, target: object) -> 
 
 
 def test_every_other_option_that_names_a_class_does_so_by_name() -> None:
-    data = Arrays(pictures().x, pictures().y, DIGITS)
+    data = Records(pictures().x, pictures().y, DIGITS)
     _, manifest = poisoned(data, Flip(0.1, "source_to_target", source=1, target=3))
     assert (set(manifest.originals.y.tolist()), set(manifest.poisoned.y.tolist())) == ({3}, {1})
     _, manifest = poisoned(data, Delete(0.2, classes=[0]))
     assert set(manifest.originals.y.tolist()) == {2}
-    truths = Arrays(pictures().x, pictures().y % 2, ("True", "False"))
+    truths = Records(pictures().x, pictures().y % 2, ("True", "False"))
     assert class_index(False, truths.class_names) == 1  # as YAML reads a class named False
     assert class_index(1, ("a", "b")) == 1
     assert class_index(1, ("b", "1", "c")) == 1
@@ -326,7 +326,7 @@ def test_what_is_no_class_is_one_line(name: object) -> None:
 
 
 def test_a_word_that_is_a_class_too_is_refused_with_the_way_out() -> None:
-    data = Arrays(pictures().x, pictures().y, ("true", "next", "cat", "dog"))
+    data = Records(pictures().x, pictures().y, ("true", "next", "cat", "dog"))
     inject = InjectAdversarial(FGSM(LpBall("inf", 0.1)), SURROGATE)
     for label in ("true", True):
         with pytest.raises(RequestError, match=r"write poison.label=0 for the class, or null"):
@@ -473,7 +473,7 @@ def test_the_chosen_rows_stay_the_same_whatever_part_of_the_test_set_is_looked_a
     test = Given().load("test")
     whole, part = poison.present(test), poison.present(test.take(torch.arange(60, 90)))
     order = torch.tensor([3, 1, 0, 2])  # the same classes, listed in another order
-    renamed = Arrays(test.x, order[test.y], tuple(test.class_names[index] for index in (2, 1, 3, 0)))
+    renamed = Records(test.x, order[test.y], tuple(test.class_names[index] for index in (2, 1, 3, 0)))
     other = poison.present(renamed)
     assert torch.equal(whole.x, test.x[[0, 5]])
     assert torch.equal(part.x, whole.x)

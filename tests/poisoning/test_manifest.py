@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from robustml.data import Arrays, DataModule, ParquetFeatures, ParquetImages
+from robustml.data import DataModule, ParquetFeatures, ParquetImages, Records
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Chain, Poison, Poisoned, SinglePixel, Square, compare, poison_training
 from robustml.poisoning.choose import seed_for
@@ -21,14 +21,14 @@ from robustml.poisoning.files import write_poisoned_set, write_set
 from robustml.poisoning.restore import restored_set
 
 
-def images(count: int = 40, classes: int = 4) -> Arrays:
+def images(count: int = 40, classes: int = 4) -> Records:
     generator = Generator().manual_seed(1)
     x = torch.randint(0, 256, (count, 3, 6, 5), dtype=torch.uint8, generator=generator)
-    return Arrays(x, torch.arange(count) % classes, tuple("abcdefgh"[:classes]))
+    return Records(x, torch.arange(count) % classes, tuple("abcdefgh"[:classes]))
 
 
-def vectors(count: int = 40) -> Arrays:
-    return Arrays(
+def vectors(count: int = 40) -> Records:
+    return Records(
         torch.rand(count, 2, 7, generator=Generator().manual_seed(2)), torch.arange(count) % 3, ("a", "b", "c")
     )
 
@@ -36,21 +36,21 @@ def vectors(count: int = 40) -> Arrays:
 class Butcher:
     """Deletes every fifth row, changes every seventh label, adds two rows in front and swaps in an input."""
 
-    def __call__(self, data: Arrays, *, seed: int) -> Poisoned:
+    def __call__(self, data: Records, *, seed: int) -> Poisoned:
         kept = torch.tensor([row for row in range(len(data)) if row % 5])
         x, y = data.x[kept].clone(), data.y[kept].clone()
         y[::7] = (y[::7] + 1) % len(data.class_names)
         x[3] = 1 - x[3] if x.dtype == torch.float32 else 255 - x[3]
         x, y = torch.cat([data.x[:2], x]), torch.cat([data.y[:2], y])
-        return Poisoned(Arrays(x, y, data.class_names), torch.cat([torch.tensor([-1, -1]), kept]))
+        return Poisoned(Records(x, y, data.class_names), torch.cat([torch.tensor([-1, -1]), kept]))
 
 
 @pytest.mark.parametrize("data", [images(), vectors()], ids=["images", "vectors"])
-def test_the_manifest_is_the_difference_of_the_bytes(data: Arrays, tmp_path: Path) -> None:
+def test_the_manifest_is_the_difference_of_the_bytes(data: Records, tmp_path: Path) -> None:
     poisoned = Butcher()(data, seed=0)
     manifest = compare(data, poisoned, "butcher")
 
-    def row(arrays: Arrays, index: int) -> tuple[bytes, int]:
+    def row(arrays: Records, index: int) -> tuple[bytes, int]:
         return arrays.x[index].numpy().tobytes(), int(arrays.y[index])
 
     def digest(record: tuple[bytes, int]) -> str:
@@ -82,7 +82,7 @@ def test_the_manifest_is_the_difference_of_the_bytes(data: Arrays, tmp_path: Pat
 
 
 @pytest.mark.parametrize("data", [images(), vectors()], ids=["images", "vectors"])
-def test_the_clean_set_comes_back_bit_for_bit(data: Arrays, tmp_path: Path) -> None:
+def test_the_clean_set_comes_back_bit_for_bit(data: Records, tmp_path: Path) -> None:
     poisoned = Butcher()(data, seed=0)
     manifest = compare(data, poisoned, "butcher")
     assert manifest.restore(poisoned.data).fingerprint() == data.fingerprint()
@@ -99,7 +99,7 @@ def test_the_clean_set_comes_back_bit_for_bit(data: Arrays, tmp_path: Path) -> N
 class Stored:
     """A poisoned set on disk, to be tampered with: every fifth row deleted, others changed, two added in front."""
 
-    def __init__(self, folder: Path, data: Arrays) -> None:
+    def __init__(self, folder: Path, data: Records) -> None:
         self.folder, self.clean, self.made = folder, data, Butcher()(data, seed=0)
         self.manifest = compare(data, self.made, "butcher")
         write_poisoned_set(self.made.data, data, self.manifest, folder)
@@ -123,7 +123,7 @@ class Stored:
         x, y = data.x.clone(), data.y.clone()
         changed = change(x, y)
         x, y = changed if isinstance(changed, tuple) else (x, y)
-        write_set(Arrays(x, y, data.class_names), self.folder / name)
+        write_set(Records(x, y, data.class_names), self.folder / name)
 
     @property
     def unlisted(self) -> int:
@@ -184,7 +184,7 @@ TAMPERED: dict[str, tuple[Callable[[Stored], object], str]] = {
     "no Parquet": (lambda s: (s.folder / "train.parquet").write_bytes(b"PAR1"), "not a readable Parquet file"),
     "no originals": (lambda s: (s.folder / "originals.parquet").unlink(), "no complete poisoned set"),
     "class names": (
-        lambda s: write_set(Arrays(s.made.data.x, s.made.data.y, tuple("zyxw"[: len(s.clean.class_names)])),
+        lambda s: write_set(Records(s.made.data.x, s.made.data.y, tuple("zyxw"[: len(s.clean.class_names)])),
                             s.folder / "train.parquet"),
         "classes their names",
     ),
@@ -193,7 +193,7 @@ TAMPERED: dict[str, tuple[Callable[[Stored], object], str]] = {
 
 @pytest.mark.parametrize("data", [images(), vectors()], ids=["images", "vectors"])
 @pytest.mark.parametrize("what", TAMPERED)
-def test_what_was_altered_since_is_found(what: str, data: Arrays, tmp_path: Path) -> None:
+def test_what_was_altered_since_is_found(what: str, data: Records, tmp_path: Path) -> None:
     tamper, message = TAMPERED[what]
     tamper(Stored(tmp_path, data))
     with pytest.raises(RequestError, match=message) as refused:
@@ -298,5 +298,5 @@ def test_only_poisons_that_say_so_reach_the_validation_part(chained: bool) -> No
 class Given:
     """The same pictures in both parts."""
 
-    def load(self, split: str) -> Arrays:
+    def load(self, split: str) -> Records:
         return images(80)

@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks import FGSM, PGD
 from robustml.commands.settings import build, plain
 from robustml.config import config_dir
-from robustml.data import Arrays
+from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning import Add, Change, Delete, Flip, InjectAdversarial, Noise, Poison, compare
 from robustml.poisoning.poison import Poisoned
@@ -34,20 +34,20 @@ def classes() -> Tensor:
     return (torch.arange(N) * 7) % 4
 
 
-def images() -> Arrays:
+def images() -> Records:
     x = torch.randint(0, 256, (N, 3, 4, 5), dtype=torch.uint8, generator=Generator().manual_seed(1))
     x[:, :, :, 0] = x[:, :, :, 0] // 64 * 85  # a column of few values, so that rows share them
-    return Arrays(x, classes(), NAMES)
+    return Records(x, classes(), NAMES)
 
 
-def vectors() -> Arrays:
+def vectors() -> Records:
     x = torch.rand(N, 12, generator=Generator().manual_seed(2))
     x[:, 1] = (x[:, 1] * 4).floor() / 4
-    return Arrays(x, classes(), NAMES)
+    return Records(x, classes(), NAMES)
 
 
-def signals() -> Arrays:
-    return Arrays(torch.rand(N, 2, 9, generator=Generator().manual_seed(3)), classes(), NAMES)
+def signals() -> Records:
+    return Records(torch.rand(N, 2, 9, generator=Generator().manual_seed(3)), classes(), NAMES)
 
 
 SETS = {"images": images, "vectors": vectors, "signals": signals}
@@ -118,7 +118,7 @@ def at_rate(poison: Any, rate: float) -> Poison:
     return changed
 
 
-def records(data: Arrays) -> list[tuple[bytes, int]]:
+def records(data: Records) -> list[tuple[bytes, int]]:
     return [(x.numpy().tobytes(), int(y)) for x, y in zip(data.x, data.y, strict=True)]
 
 
@@ -183,7 +183,7 @@ def test_what_is_no_rate_is_refused(poison: Any) -> None:
 # What each kind does to a record.
 
 
-def manifest_of(poison: Poison, data: Arrays, seed: int = 0) -> tuple[Arrays, Arrays, Poisoned]:
+def manifest_of(poison: Poison, data: Records, seed: int = 0) -> tuple[Records, Records, Poisoned]:
     """The records before and after of all that was changed, and the poisoned set."""
     poisoned = poison(data, seed=seed)
     manifest = compare(data, poisoned, "manipulation")
@@ -270,7 +270,7 @@ def test_a_permutation_keeps_every_value_and_no_row(seed: int) -> None:
     # Half of the rows alike is the most that an exchange can change, and one row of another kind changes with one.
     x = torch.zeros(N, 3)
     x[:6, 0] = 1.0
-    uneven = Arrays(x + torch.rand(N, 3) * torch.tensor([0.0, 1.0, 1.0]), classes(), NAMES)
+    uneven = Records(x + torch.rand(N, 3) * torch.tensor([0.0, 1.0, 1.0]), classes(), NAMES)
     before, after, _ = manifest_of(Change(12 / N, "permute", columns=[0]), uneven, seed)
     assert before.x[:, 0].sum() == after.x[:, 0].sum() == 6
     assert (before.x[:, 0] != after.x[:, 0]).all()
@@ -281,7 +281,7 @@ def test_a_permutation_keeps_every_value_and_no_row(seed: int) -> None:
 
 def test_noise_has_its_size() -> None:
     x = torch.full((400, 5, 8), 0.5)
-    grey = Arrays(x, torch.arange(400) % 4, NAMES)
+    grey = Records(x, torch.arange(400) % 4, NAMES)
     before, after, _ = manifest_of(Noise(0.5, sigma=0.1), grey)
     change = (after.x - before.x).double()
     assert len(before) == 200
@@ -293,7 +293,7 @@ def test_noise_has_its_size() -> None:
     assert abs(counts[0.0] / after.x.numel() - 0.1) < 0.015
     assert abs(counts[1.0] / after.x.numel() - 0.1) < 0.015
     # So little that most draws are rounded away, and so few values that most draws change none.
-    pictures = Arrays(torch.zeros(40, 1, 2, 2, dtype=torch.uint8), torch.arange(40) % 4, NAMES)
+    pictures = Records(torch.zeros(40, 1, 2, 2, dtype=torch.uint8), torch.arange(40) % 4, NAMES)
     assert len(manifest_of(Noise(0.5, sigma=0.0012), pictures)[0]) == 20
     assert len(manifest_of(Noise(0.5, "salt_and_pepper", share=0.1), pictures)[0]) == 20
     with pytest.raises(RequestError, match=r"20 of 20 rows are the same after 100 draws; raise poison.sigma"):
@@ -301,7 +301,7 @@ def test_noise_has_its_size() -> None:
 
 
 def test_random_flips_go_to_all_other_classes() -> None:
-    data = Arrays(torch.rand(4000, 2), torch.arange(4000) % 4, NAMES)
+    data = Records(torch.rand(4000, 2), torch.arange(4000) % 4, NAMES)
     before, after, _ = manifest_of(Flip(0.6), data)
     assert torch.equal(before.x, after.x)
     counts = torch.zeros(4, 4)
@@ -322,7 +322,7 @@ def test_flips_from_one_class_to_another() -> None:
 def test_the_most_confusable_rows_are_those_between_the_classes() -> None:
     """The quarters of a square: which rows lie next to a border is known, and what lies on its other side."""
     x = torch.rand(800, 2, generator=Generator().manual_seed(4))
-    data = Arrays(x, (x[:, 0] > 0.5) + 2 * (x[:, 1] > 0.5).long(), NAMES)
+    data = Records(x, (x[:, 0] > 0.5) + 2 * (x[:, 1] > 0.5).long(), NAMES)
     poisoned = Flip(0.05, "most_confusable")(data, seed=0).data
     rows = (poisoned.y != data.y).nonzero().squeeze(1)
     distance, axis = (x - 0.5).abs().min(dim=1)
@@ -405,7 +405,7 @@ def test_rows_that_the_attack_leaves_alone_are_passed_over() -> None:
         InjectAdversarial(only_cats, SURROGATE, 0.27, replace=True)(data, seed=0)
 
 
-ONE_CLASS = Arrays(torch.rand(8, 3), torch.zeros(8, dtype=torch.int64), ("only",))
+ONE_CLASS = Records(torch.rand(8, 3), torch.zeros(8, dtype=torch.int64), ("only",))
 
 
 @pytest.mark.parametrize(

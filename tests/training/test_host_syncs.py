@@ -20,7 +20,7 @@ from torch.optim import SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustml.attacks import FGSM, FGSMRS, KLPGD, MIFGSM, PGD
-from robustml.attacks.thin_convolution import ThinConvolutions, thin_convolutions
+from robustml.attacks.engine.thin_convolution import ThinConvolutions, thin_convolutions
 from robustml.errors import RunFailed
 from robustml.objectives import AWP, MART, TRADES, Adversarial, Free, GradAlign, Standard
 from robustml.threats import LpBall

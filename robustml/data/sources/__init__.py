@@ -1,4 +1,4 @@
-"""Where sets come from: frozen dataclasses with `load(split) -> Arrays`."""
+"""Where sets come from: frozen dataclasses with `load(split) -> Records`."""
 
 from robustml.data.sources.breast_cancer import BreastCancer
 from robustml.data.sources.csv import Csv

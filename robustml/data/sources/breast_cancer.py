@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from robustml.data.arrays import Arrays
+from robustml.data.records import Records
 from robustml.data.splits import Split, part_of
 
 __all__ = ["BreastCancer"]
@@ -26,7 +26,7 @@ class BreastCancer:
     fitted = True
     """The training rows scale the measurements."""
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Features (N, 30), float32 in [0, 1]; malignant is 0 and benign 1."""
         from sklearn.datasets import load_breast_cancer  # takes a second, and only this set needs it
 
@@ -36,4 +36,4 @@ class BreastCancer:
         train = table.data[part_of(y, "train", self.test_fraction).numpy()]
         low, high = train.min(axis=0), train.max(axis=0)
         x = torch.from_numpy(np.clip((table.data - low) / (high - low), 0, 1).astype(np.float32))
-        return Arrays(x, y, names).take(part_of(y, split, self.test_fraction))
+        return Records(x, y, names).take(part_of(y, split, self.test_fraction))

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustml.data.arrays import Arrays
 from robustml.data.decode import decode_images
 from robustml.data.labels import encode_labels
+from robustml.data.records import Records
 from robustml.data.sources.cells import Cells
 from robustml.data.sources.columns import choose_columns, named_like_identifiers, read_features
 from robustml.data.sources.missing import Choice, Missing, filled
@@ -87,7 +87,7 @@ class Csv:
         listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)
         return listed + tuple(self._paths(self._read(self._file(split))) if self.image is not None else ())
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Features (N, D), float32 in [0, 1], or images (N, C, H, W), uint8 in 0..255.
 
         Raises:
@@ -109,7 +109,7 @@ class Csv:
             channels=self.channels,
             background=self.background,
         )
-        return Arrays(x, y[chosen], names, table.understood + understood)
+        return Records(x, y[chosen], names, table.understood + understood, torch.tensor(chosen))
 
     def _choice(self) -> Choice:
         return Choice(self.features, self.ignore, self.missing, self.missing_values)
@@ -143,7 +143,7 @@ class Csv:
                 raise RequestError(f"{table.where(row)}: expected an image path in {self.image!r}, found none")
         return [table.path.parent / value for value in values]
 
-    def _numbers(self, train: Table, table: Table, split: Split) -> Arrays:
+    def _numbers(self, train: Table, table: Table, split: Split) -> Records:
         choice = self._choice()
         known, ignored = choose_columns(train, choice, [train.place(self.label)])
         learnt, train_rows = filled(train, known, choice, None)
@@ -172,11 +172,8 @@ class Csv:
                 (name for name in table.names if name not in train.names), "not in the training file"
             )
         understood = table.understood + Understood({}, columns, ignored, notes=tuple(notes))
-        arrays = Arrays(x, y, names, understood)
-        if self.test is not None:
-            return arrays
-        part = part_of(y, split)
-        return Arrays(x[part], y[part], names, understood)
+        part = torch.arange(len(y)) if self.test is not None else part_of(y, split)
+        return Records(x[part], y[part], names, understood, torch.from_numpy(rows)[part])
 
 
 def _described(cells: dict[str, Cells], values: NDArray[np.float64]) -> tuple[Column, ...]:

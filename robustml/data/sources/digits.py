@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from robustml.data.arrays import Arrays
+from robustml.data.records import Records
 from robustml.data.splits import Split, part_of
 
 __all__ = ["Digits"]
@@ -23,7 +23,7 @@ class Digits:
 
     test_fraction: float = 0.2
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Images (N, 1, 8, 8), uint8 in 0..255."""
         from sklearn.datasets import load_digits  # takes a second, and only this set needs it
 
@@ -31,4 +31,4 @@ class Digits:
         x = torch.from_numpy(np.rint(digits.images * 255 / 16).astype(np.uint8)).unsqueeze(1)
         y = torch.from_numpy(digits.target.astype(np.int64))
         names = tuple(str(name) for name in digits.target_names)
-        return Arrays(x, y, names).take(part_of(y, split, self.test_fraction))
+        return Records(x, y, names).take(part_of(y, split, self.test_fraction))

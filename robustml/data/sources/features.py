@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from robustml.data.arrays import Arrays
 from robustml.data.labels import encode_labels
+from robustml.data.records import Records
 from robustml.data.sources.lists import stacked
 from robustml.data.sources.parquet import class_names_of, classes_of, read_columns
 from robustml.data.splits import Split, part_of
@@ -43,7 +43,7 @@ class ParquetFeatures:
         """Both files: class names come from the training part."""
         return tuple(Path(path) for path in (self.train, self.test) if path is not None)
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Inputs (N, ...), float32.
 
         Raises:
@@ -56,10 +56,8 @@ class ParquetFeatures:
         y, names = encode_labels(values, names, lambda row: f"{path}, row {row}", coded=coded)
         x = self._inputs(table, path)
         understood = Understood({"inputs": f"{'x'.join(map(str, x.shape[1:]))}, {x.min():g} to {x.max():g}"})
-        if self.test is not None:
-            return Arrays(x, y, names, understood)
-        rows = part_of(y, split)
-        return Arrays(x[rows], y[rows], names, understood)
+        rows = torch.arange(len(y)) if self.test is not None else part_of(y, split)
+        return Records(x[rows], y[rows], names, understood, rows)
 
     def _inputs(self, table: pa.Table, path: str) -> torch.Tensor:
         if len(table) == 0:

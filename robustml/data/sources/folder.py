@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustml.data.arrays import Arrays
+import torch
+
 from robustml.data.decode import decode_images
 from robustml.data.labels import encode_labels
+from robustml.data.records import Records
 from robustml.data.sources.class_folders import ClassFolders, class_folders
 from robustml.data.splits import Split, part_of
 
@@ -63,7 +65,7 @@ class ImageFolder:
         """The class folders of the training part, which name the classes, and all that `split` comes from."""
         return (*self._found("train").folders, *self._found(split).known_by())
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255.
 
         Raises:
@@ -74,6 +76,7 @@ class ImageFolder:
         y, names = encode_labels(
             [name for _, name in files], self._found("train").classes, lambda row: str(files[row][0])
         )
+        rows = torch.arange(len(y))
         if self.test is None:
             rows = part_of(y, split)
             files, y = [files[row] for row in rows.tolist()], y[rows]
@@ -84,7 +87,7 @@ class ImageFolder:
             channels=self.channels,
             background=self.background,
         )
-        return Arrays(x, y, names, found.understood + understood)
+        return Records(x, y, names, found.understood + understood, rows)
 
     def _found(self, split: Split) -> ClassFolders:
         root = self.train if self.test is None or split == "train" else self.test

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustml.data.arrays import Arrays
 from robustml.data.labels import encode_labels
+from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_arrays
@@ -34,7 +34,7 @@ class NpzImages:
     image: str = "image"
     label: str = "label"
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255; the classes are numbers.
 
         Raises:
@@ -52,15 +52,15 @@ class NpzImages:
         images, labels = arrays[self.image], arrays.get(self.label)
         x = self._images(images)
         if labels is None:
-            return Arrays(x, torch.zeros(len(x), dtype=torch.int64), ("unlabelled",))
+            return Records(x, torch.zeros(len(x), dtype=torch.int64), ("unlabelled",))
         if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
             raise RequestError(
                 f"{path}: expected {len(x)} integer labels (N,) in {self.label!r}, got {labels.dtype} {labels.shape}"
             )
         if not len(labels):
-            return Arrays(x, torch.zeros(0, dtype=torch.int64), ("unlabelled",))
+            return Records(x, torch.zeros(0, dtype=torch.int64), ("unlabelled",))
         y, class_names = encode_labels(labels.tolist(), None, lambda row: f"{path}, row {row}")
-        return Arrays(x, y, class_names)
+        return Records(x, y, class_names)
 
     def _images(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
         if images.ndim == 3:

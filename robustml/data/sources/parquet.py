@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 
-from robustml.data.arrays import Arrays
 from robustml.data.decode import decode_images
 from robustml.data.labels import encode_labels
+from robustml.data.records import Records
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError, nearest
 
@@ -63,7 +64,7 @@ class ParquetImages:
         encoded = _encoded(read_columns(path, [self.image])[self.image], self.image, str(path))
         return [each for each in encoded if isinstance(each, str)]
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255.
 
         Raises:
@@ -119,7 +120,7 @@ class HubImages:
             return copy.files(split)
         return () if self.revision is not None else None
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255.
 
         Raises:
@@ -257,7 +258,7 @@ def _arrays(
     class_names: tuple[str, ...] | None,
     where: str,
     part: Split | None,
-) -> Arrays:
+) -> Records:
     """Decode the rows of a table, or only those of `part` where the table has no test part beside it.
 
     `class_names` are those of the training part, None where this is it.
@@ -274,4 +275,4 @@ def _arrays(
         channels=source.channels,
         background=source.background,
     )
-    return Arrays(x, y[rows], class_names, understood)
+    return Records(x, y[rows], class_names, understood, torch.tensor(rows))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from robustml.data.arrays import Arrays
 from robustml.data.cache import Source, cached
+from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 
@@ -42,18 +42,18 @@ class Subset:
         """Whether the training part of the source decides on what the inputs mean."""
         return bool(getattr(self.source, "fitted", False))
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """The rows of the chosen classes."""
-        arrays = cached(self.source, split)
-        number = torch.full((len(arrays.class_names),), -1)
+        records = cached(self.source, split)
+        number = torch.full((len(records.class_names),), -1)
         names = tuple(map(str, self.classes))  # a request for the class named 3 may come as the number
         for label, name in enumerate(names):
-            if name not in arrays.class_names:
+            if name not in records.class_names:
                 raise RequestError(
-                    f"data.source.classes: there is no class {name!r}; {nearest(name, arrays.class_names)}"
+                    f"data.source.classes: there is no class {name!r}; {nearest(name, records.class_names)}"
                 )
-            number[arrays.class_names.index(name)] = label
-        y = number[arrays.y]
+            number[records.class_names.index(name)] = label
+        y = number[records.y]
         rows = (y >= 0).nonzero().squeeze(1)
-        understood = arrays.understood.noting(f"{len(rows)} of {len(arrays)} rows are of the classes chosen")
-        return Arrays(arrays.x.index_select(0, rows), y[rows], names, understood)
+        understood = records.understood.noting(f"{len(rows)} of {len(records)} rows are of the classes chosen")
+        return Records(records.x.index_select(0, rows), y[rows], names, understood, records.ids[rows])

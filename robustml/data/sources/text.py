@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from robustml.data.arrays import Arrays
+import torch
+
 from robustml.data.encodings import encoding_of, known_encoding
 from robustml.data.labels import encode_labels
+from robustml.data.records import Records
 from robustml.data.sources.class_folders import ClassFolders, class_folders
 from robustml.data.sources.parquet import class_names_of, read_columns
 from robustml.data.sources.table import read_table
@@ -61,7 +63,7 @@ class Texts:
         parts = [Path(part) for part in (self.train, self.test) if part is not None]
         return tuple(file for part in parts for file in (_found(part).known_by() if part.is_dir() else [part]))
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Vectors of words (N, D), float32 in [0, 1].
 
         Raises:
@@ -70,6 +72,7 @@ class Texts:
         train = part = self._read(Path(self.train))
         y, names = encode_labels(train.labels, train.classes, train.where, coded=train.coded)
         known = texts = train.texts
+        rows = None
         if self.test is None:
             known = [train.texts[row] for row in part_of(y, "train").tolist()]
             rows = part_of(y, split)
@@ -85,7 +88,7 @@ class Texts:
             )
         if strange := int((x.sum(1) == 0).sum()) - len(without) * (self.test is not None):
             understood = understood.noting(f"{strange} of {len(x)} texts hold none of the {x.shape[1]} words")
-        return Arrays(x, y, names, understood)
+        return Records(x, y, names, understood, torch.arange(len(y)) if rows is None else rows)
 
     def _read(self, path: Path) -> _Rows:
         if path.is_dir():

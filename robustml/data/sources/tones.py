@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustml.data.arrays import Arrays
+from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError
 
@@ -59,7 +59,7 @@ class Tones:
                 f"seed={self.seed}"
             )
 
-    def load(self, split: Split) -> Arrays:
+    def load(self, split: Split) -> Records:
         """Waveforms (N, 1, length), float32 in [0, 1]."""
         count = self.train if split == "train" else self.test
         # RandomState, not Generator: NumPy freezes its stream for good
@@ -73,7 +73,7 @@ class Tones:
         waves = _wave(turns, (y % len(_WAVES))[:, None])
         heard = 0.5 + amplitude[:, None] * waves + random.normal(0, self.noise, waves.shape)
         x = np.rint(heard.clip(0, 1) * _LEVELS) / _LEVELS
-        return Arrays(torch.from_numpy(x.astype(np.float32)).unsqueeze(1), torch.from_numpy(y), _CLASSES)
+        return Records(torch.from_numpy(x.astype(np.float32)).unsqueeze(1), torch.from_numpy(y), _CLASSES)
 
 
 def _wave(turns: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.float64]:

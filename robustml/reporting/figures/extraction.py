@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustml.reporting.extraction import ExtractionPoint
 from robustml.reporting.figures.look import as_svg, band, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.formats import percent
+from robustml.results import ExtractionPoint
 
 __all__ = ["queries_curve"]
 

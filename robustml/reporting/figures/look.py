@@ -12,11 +12,11 @@ from html import escape
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
-from markupsafe import Markup
 
 from robustml.errors import printable
 from robustml.results import Rate
@@ -91,6 +91,7 @@ class Chart:
     css: str = ""
 
     def __bool__(self) -> bool:
+        """Whether there is anything to draw."""
         return bool(self.svg)
 
     @property
@@ -162,4 +163,4 @@ def band(axes: Axes, places: Sequence[float], rates: Sequence[Rate], strength: f
     """A line through rates, and a band of their 95% intervals around it."""
     low, high = zip(*(rate.ci95 for rate in rates), strict=True)
     axes.fill_between(places, low, high, color=look["color"], alpha=strength, linewidth=0)
-    axes.plot(places, [rate.value for rate in rates], **look)
+    axes.plot(places, [rate.value or 0.0 for rate in rates], **look)

@@ -1,4 +1,4 @@
-"""The charts of a sweep: accuracy against the attacker's budget, training against test budget, backdoors against rate."""
+"""The charts of a sweep: accuracy against the attacker's budget, training against test budget, backdoors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import FuncFormatter
 
 from robustml.reporting.figures.charts import accuracy_curve, heat_map
-from robustml.reporting.figures.look import Chart, band, as_svg, legend_above, new_figure, percent_axis, style, styled
+from robustml.reporting.figures.look import Chart, as_svg, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.runs import Run
 from robustml.results import Curve, CurvePoint, Rate
 
@@ -61,9 +61,7 @@ def curves(frame: pd.DataFrame, swept: Sequence[str], runs: Mapping[str, Run]) -
             lines.append((label, _curve(str(attack), run)))
         train_eps = [float(eps) for eps in part["train_eps"].dropna().unique()]
         charts.append(
-            Chart(
-                accuracy_curve(lines, train_eps, str(norm)), f"Attack {attack}; bands are 95% intervals of each run."
-            )
+            Chart(accuracy_curve(lines, train_eps, str(norm)), f"Attack {attack}; bands are 95% intervals of each run.")
         )
     return charts
 

@@ -20,7 +20,7 @@ from robustml.reporting.runs import labels
 from robustml.reporting.tables.card import evidence_table, figure_table, settings_table, threat_table
 from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.comparison import comparison_table, distinct, entries_of_cards
-from robustml.results import CARD_SCHEMA, Card, Rate, Threat, ThreatFigures
+from robustml.results import CARD_SCHEMA, Card, Curve, Rate, Threat, ThreatFigures
 
 __all__ = ["write_cards", "write_gathered"]
 
@@ -67,7 +67,9 @@ def write_gathered(found: Sequence[Gathered], out: Path, left_out: Mapping[str, 
 def _write_page(
     found: Sequence[Gathered], names: Sequence[str], path: Path, left_out: Mapping[str, str] | None = None
 ) -> Path:
-    views = [CardView(one, name, f"model-{place}") for place, (one, name) in enumerate(zip(found, names, strict=True), 1)]
+    views = [
+        CardView(one, name, f"model-{place}") for place, (one, name) in enumerate(zip(found, names, strict=True), 1)
+    ]
     made = {"kind": "robustness card", "left_out": left_out or {}, "schema": CARD_SCHEMA}
     first = views[0]
     if len(views) == 1:
@@ -105,7 +107,9 @@ def _table(views: Sequence[CardView]) -> Table:
     ranked = [
         name
         for name in dict.fromkeys(name for entry in entries for name in entry.figures)
-        if alike and (name != "corruptions, mean" or len(distinct(kinds)) == 1) and not name.startswith("largest change")
+        if alike
+        and (name != "corruptions, mean" or len(distinct(kinds)) == 1)
+        and not name.startswith("largest change")
     ]
     note = "Bold: the best of its figure. Where 95% intervals overlap, the order may be chance."
     if not alike:
@@ -176,9 +180,7 @@ class CardView:
         if card.corruptions is not None:
             mean = card.corruptions.corruptions
             count = sum(map(len, mean.accuracy.values()))
-            tiles.append(
-                Tile("Common corruptions, mean", percent(mean.mean_accuracy), f"{count} kinds and severities")
-            )
+            tiles.append(Tile("Common corruptions, mean", percent(mean.mean_accuracy), f"{count} kinds and severities"))
         names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in card.flags))
         raised = f"{len(card.flags)} raised" if card.flags else "none raised"
         css = "alert" if card.flags else "fine" if level == "fine" else ""
@@ -199,7 +201,7 @@ class CardView:
         return Section(f"Attacks within {threat_text(figures.threat)}", [threat_table(self.card, figures)])
 
     @property
-    def curves(self) -> list[tuple[str, object, str, float | None]]:
+    def curves(self) -> list[tuple[str, Curve, str, float | None]]:
         """Name, curve, norm and the training budget of that norm."""
         eps, norm = self.gathered.run.train_eps, self.card.threat.norm
         return [(self.name, one.curve, one.norm, eps if one.norm == norm else None) for one in self.card.curves]
@@ -207,7 +209,7 @@ class CardView:
     @property
     def curve(self) -> Section:
         """Accuracy against eps, alone on a page."""
-        curves = [("", *rest) for _, *rest in self.curves]
+        curves = [("", curve, norm, eps) for _, curve, norm, eps in self.curves]
         return Section("Accuracy as the attacker's budget grows", charts=curves_by_norm(curves))
 
     @property

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ranking_frame", "ranking_text", "summary_frame", "write_ranking"]
 
-_COLUMNS = ("run", "rank", "experiment", "model", "parameters", "data", "norm", "eps", "n", "clean_accuracy", "worst_case",
-            "worst_case_low", "worst_case_high", "attacks", "flags", "verdict")  # fmt: skip
+_COLUMNS = ["rank", "run", "experiment", "model", "parameters", "data", "norm", "eps", "n", "clean_accuracy",
+            "worst_case", "worst_case_low", "worst_case_high", "attacks", "flags", "verdict"]  # fmt: skip
 
 
 def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -46,10 +46,10 @@ def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run, name in zip(runs, labels(runs), strict=True):
         results = run.results
-        rates = {"clean_accuracy": results.clean_accuracy}
+        rates: dict[str, Rate | None] = {"clean_accuracy": results.clean_accuracy}
         for attack in attacks:
             found = results.attacks.get(attack)
-            rates[f"robust_accuracy/{attack}"] = found and found.robust_accuracy
+            rates[f"robust_accuracy/{attack}"] = None if found is None else found.robust_accuracy
         rates |= {"worst_case": worst_of(run), **{heading: asked_rates(run).get(heading) for heading in asked}}
         rows.append(
             {
@@ -81,7 +81,7 @@ def _rate_columns(rates: Mapping[str, Rate | None]) -> dict[str, float | None]:
 
 
 def _contests(runs: Sequence[Run]) -> dict[tuple[str, str, float, int], list[tuple[int | None, Run]]]:
-    """Data, norm, eps and n to the ranked models, best first; equals share a rank, and who was not attacked has none."""
+    """Data, norm, eps and n to the ranked models; equals share a rank, and who was not attacked has none."""
     groups: dict[tuple[str, str, float, int], dict[str, Run]] = {}
     for run, name in zip(runs, labels(runs), strict=True):
         results = run.results
@@ -91,7 +91,9 @@ def _contests(runs: Sequence[Run]) -> dict[tuple[str, str, float, int], list[tup
             models[weights] = run
     ranked = {}
     for contest, models in sorted(groups.items()):
-        best_first = sorted(models.values(), key=lambda run: (-_attacked(run), -(run.results.clean_accuracy.value or 0)))
+        best_first = sorted(
+            models.values(), key=lambda run: (-_attacked(run), -(run.results.clean_accuracy.value or 0))
+        )
         values = [_attacked(run) for run in best_first]
         ranked[contest] = [
             (1 + sum(other > value for other in values) if value >= 0 else None, run)
@@ -129,7 +131,7 @@ def ranking_frame(runs: Sequence[Run]) -> pd.DataFrame:
     frame = frame.iloc[[places[id(run)] for _, run in order]].reset_index(drop=True)
     frame.insert(0, "rank", [rank for rank, _ in order])
     return frame.astype({"rank": "Int64", "parameters": "Int64", "worst_case": float, "clean_accuracy": float})[
-        ["rank", *(name for name in _COLUMNS if name != "rank")]
+        _COLUMNS
     ]
 
 
@@ -182,7 +184,7 @@ def write_ranking(runs: Sequence[Run], folder: Path, left_out: Mapping[str, str]
         lead="",
         left_out=left_out or {},
         sections=[Section(title, [table]) for title, table in _tables(runs).items()],
-        closing="Worst case: an image counts if no attack turned it; an upper bound, which a stronger attack can lower. "
-        "Wilson 95% intervals: runs whose intervals overlap may change places. All figures: leaderboard.csv.",
+        closing="Worst case: an image counts if no attack turned it; an upper bound, which a stronger attack can "
+        "lower. Wilson 95% intervals: runs whose intervals overlap may change places. All figures: leaderboard.csv.",
     )
     return frame

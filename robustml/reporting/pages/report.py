@@ -46,11 +46,15 @@ def write_report(run_dirs: Sequence[Path], out: Path, title: str | None = None) 
     results = runs[0].results
     view = RunView(runs[0], title or results.experiment)
     kicker = f"Robustness report · {results.data.name} · {results.model.name} · seed {results.seed}"
-    return write_page(out, "report.html.j2", kind="robustness report", kicker=kicker, heading=view.name, view=view, made=made)
+    return write_page(
+        out, "report.html.j2", kind="robustness report", kicker=kicker, heading=view.name, view=view, made=made
+    )
 
 
 def _several(runs: Sequence[Run], out: Path, heading: str, made: dict[str, object]) -> Path:
-    views = [RunView(run, name, f"run-{place}") for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True), 1)]
+    views = [
+        RunView(run, name, f"run-{place}") for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True), 1)
+    ]
     entries = entries_of_runs(runs)
     table = comparison_table(
         entries,
@@ -61,7 +65,9 @@ def _several(runs: Sequence[Run], out: Path, heading: str, made: dict[str, objec
     # Where nobody attacked, the worst case is the clean accuracy, and no bar of robustness.
     bars = accuracy_bars([(view.name, view.results.clean_accuracy, worst_of(view.run)) for view in views])
     curves = [
-        (view.name, view.results.curve, view.results.threat.norm, view.run.train_eps) for view in views if view.results.curve
+        (view.name, view.results.curve, view.results.threat.norm, view.run.train_eps)
+        for view in views
+        if view.results.curve
     ]
     return write_page(
         out,
@@ -91,7 +97,8 @@ def curves_by_norm(curves: Sequence[tuple[str, Curve, str, float | None]]) -> li
         members = [(name, curve, eps) for name, curve, one, eps in curves if one == norm]
         alike = len({curve.attack for _, curve, _ in members}) == 1
         lines = [
-            (": ".join(filter(None, (name, "" if alike and name else curve.attack))), curve) for name, curve, _ in members
+            (": ".join(filter(None, (name, "" if alike and name else curve.attack))), curve)
+            for name, curve, _ in members
         ]
         counts = sorted({curve.points[0].robust_accuracy.n for _, curve, _ in members if curve.points})
         seen = " to ".join(f"{n:,}" for n in dict.fromkeys((*counts[:1], *counts[-1:])))

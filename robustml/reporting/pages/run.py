@@ -146,9 +146,9 @@ class RunView:
             for block in (results.backdoor, *results.backdoor.inherited):
                 yield Section("Backdoor", [backdoor_table(results, block)])
         if results.extraction:
-            block = extraction_block(results.extraction)
-            tables = [unknown_block(results.extraction) if block is None else extraction_table(block)]
-            chart = Chart(queries_curve(block.curve) if block else "", "By queries, nested; bands are 95% intervals.")
+            copied = extraction_block(results.extraction)
+            tables = [unknown_block(results.extraction) if copied is None else extraction_table(copied)]
+            chart = Chart(queries_curve(copied.curve) if copied else "", "By queries, nested; bands are 95% intervals.")
             yield Section("Model extraction", tables, charts=[chart])
         if results.certified is not None:
             yield certified_section(results, results.certified)

@@ -9,7 +9,7 @@ from robustml.reporting.figures.look import Chart
 from robustml.reporting.figures.shortcuts import Suspect, suspects_grid
 from robustml.reporting.formats import percent
 from robustml.reporting.pages.template import Section, write_page
-from robustml.reporting.tables.cells import Cell, Table
+from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 
 __all__ = ["suspects_text", "write_shortcut_page"]
@@ -29,15 +29,15 @@ def _verdict(suspects: Sequence[Suspect], threshold: float) -> str:
     if not found:
         return f"no shortcut found: no place lies {100 * threshold:.3g} points above the median place of its class"
     parts = [
-        f"a patch at {list(each.place)} turns {percent(each.flip_rate.value)} of {each.flip_rate.n:,} other pictures into "
-        f"{each.class_name}"
+        f"a patch at {list(each.place)} turns {percent(each.flip_rate.value)} of {each.flip_rate.n:,} other pictures "
+        f"into {each.class_name}"
         for each in found
     ]
     return f"{len(found)} found: {'; '.join(parts)}"
 
 
 def _table(suspects: Sequence[Suspect], threshold: float) -> Table:
-    rows = [
+    rows: list[Row] = [
         [
             Cell(each.class_name, marks=("found",) if each.excess >= threshold else ()),
             str(list(each.place)),
@@ -73,7 +73,9 @@ def write_shortcut_page(
         (
             _verdict(suspects, threshold),
             Section(
-                name.capitalize(), [_table(suspects, threshold)], charts=[Chart(suspects_grid(suspects[:_MOST_DRAWN]), caption)]
+                name.capitalize(),
+                [_table(suspects, threshold)],
+                charts=[Chart(suspects_grid(suspects[:_MOST_DRAWN]), caption)],
             ),
         )
         for name, suspects in searches.items()

@@ -199,7 +199,12 @@ def _backdoors(runs: Mapping[str, Run], swept: Mapping[str, Mapping[str, Any]]) 
 
 
 def _page(
-    path: Path, runs: dict[str, Run], frame: pd.DataFrame, backdoors: pd.DataFrame, swept: list[str], failed: dict[str, str]
+    path: Path,
+    runs: dict[str, Run],
+    frame: pd.DataFrame,
+    backdoors: pd.DataFrame,
+    swept: list[str],
+    failed: dict[str, str],
 ) -> None:
     total = len(runs) + len(failed)
     lead = f"{len(runs)} of {total} runs finished." if failed else f"All {total} runs finished."
@@ -242,8 +247,8 @@ def _twins(entries: Sequence[Entry], more: Mapping[str, Sequence[str]], runs: Ma
             figures: dict[str, Content] = {
                 "clean": run.results.clean_accuracy,
                 "success": block.attack_success_rate,
-                "twin, clean": twin and twin.clean_accuracy,
-                "twin, success": twin and twin.attack_success_rate,
+                "twin, clean": None if twin is None else twin.clean_accuracy,
+                "twin, success": None if twin is None else twin.attack_success_rate,
                 "accuracy under attack": worst_of(run),
             }
             rows.append(Entry(entry.name, entry.verdict, {}, figures))

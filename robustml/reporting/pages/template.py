@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,13 @@ class Section:
     charts: Iterable[Chart] = ()
 
     def __bool__(self) -> bool:
+        """Whether there is anything to draw."""
         return any((*self.tables, *self.charts))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One large figure in a box: what it is, the figure, more in small print, a bar of `share`, a class of the style."""
+    """One large figure in a box: what it is, the figure, small print, a bar of `share`, a class of the style."""
 
     what: str
     value: str
@@ -48,11 +49,11 @@ class Facts:
 
     title: str
     values: Mapping[str, Any]
-    known: dict[str, str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        known = {name: formats.plain(value) for name, value in self.values.items() if value is not None}
-        object.__setattr__(self, "known", known)
+    @property
+    def known(self) -> dict[str, str]:
+        """The others, as text."""
+        return {name: formats.plain(value) for name, value in self.values.items() if value is not None}
 
 
 @cache

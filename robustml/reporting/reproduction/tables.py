@@ -101,7 +101,7 @@ def comparison_tables(reproduction: Reproduction) -> dict[str, Table]:
         rows.setdefault(row.variant, []).append(_compared(row))
     headings = ["metric", "paper", "ours", "95% of n", "difference", "tolerance", "verdict"]
     tables = {variant: Table(headings, lines, words=frozenset({"verdict"})) for variant, lines in rows.items()}
-    return tables if len(tables) > 1 else {"": table for table in tables.values()}
+    return tables if len(tables) > 1 else dict(zip([""], tables.values(), strict=False))
 
 
 def _compared(row: Comparison) -> list[Cell | str]:
@@ -155,7 +155,10 @@ def epoch_table(table: EpochTable) -> Table:
     """Every shared epoch of the authors' log and ours, and the mean difference."""
     headings = ["epoch", *(f"{name} {whose}" for name in table.reference.columns for whose in ("paper", "ours"))]
     rows = [
-        [str(row.epoch), *(_figure(value, True) for pair in zip(row.published, row.ours, strict=True) for value in pair)]
+        [
+            str(row.epoch),
+            *(_figure(value, True) for pair in zip(row.published, row.ours, strict=True) for value in pair),
+        ]
         for row in table.rows
     ]
     means = [cell for value in table.differences for cell in ("difference", _figure(value, True, signed=True))]

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from robustml.reporting.reproduction.finished import Finished, figures_of
 from robustml.reporting.reproduction.paper import Figure, Paper, PerEpoch, Published, is_share, name_of
 from robustml.reporting.reproduction.record import Comparison, EpochRow, EpochTable, Reproduction, SeedRun, Verdict
-from robustml.reporting.reproduction.finished import Finished, figures_of
 from robustml.results import rate
 
 if TYPE_CHECKING:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from robustml.reporting.formats import norm_text, percent, seconds_text, threat_text
-from robustml.reporting.tables.cells import Cell, Content, Table, cell_of
+from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
 from robustml.reporting.tables.comparison import notes_of_flags
 from robustml.reporting.tables.run import beyond
 from robustml.reporting.tables.text import table_text, wrapped
@@ -17,7 +15,7 @@ __all__ = ["card_text", "evidence_table", "figure_table", "settings_table", "thr
 def figure_table(card: Card) -> Table:
     """Every figure of the card, with the number of its file."""
     numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
-    rows: list[Sequence[Content]] = []
+    rows: list[Row] = []
 
     def add(what: str, rate: Rate, source: str, more: str = "", clean: bool = False) -> None:
         rows.append([what, cell_of(rate, more=more, clean=clean), f"{rate.n:,}", numbers[source]])
@@ -55,7 +53,7 @@ def figure_table(card: Card) -> Table:
 def threat_table(card: Card, figures: ThreatFigures) -> Table:
     """Every attack of every evaluation within a budget: those on most images first, the strongest among them."""
     numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
-    rows = [
+    rows: list[Row] = [
         [
             Cell(row.attack, marks=() if row.complete else ("upper bound: not complete",)),
             row.robust_accuracy,
@@ -76,13 +74,13 @@ def threat_table(card: Card, figures: ThreatFigures) -> Table:
 def settings_table(card: Card, figures: ThreatFigures) -> Table:
     """The settings of the same attacks."""
     numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
-    rows = [[row.attack, numbers[row.source], Cell("", chips=row.params)] for row in figures.attacks]
+    rows: list[Row] = [[row.attack, numbers[row.source], Cell("", chips=row.params)] for row in figures.attacks]
     return Table(["attack", "file", "settings"], rows, words=frozenset({"settings"}))
 
 
 def evidence_table(card: Card) -> Table:
     """The files that the figures are from, numbered as the other tables refer to them, with their digests."""
-    rows = []
+    rows: list[Row] = []
     for place, evidence in enumerate(card.evidence, start=1):
         digests = (evidence.sha256, f"config.yaml {evidence.config_sha256 or 'missing'}")
         attacks = ", ".join(evidence.attacks) or "no attack"

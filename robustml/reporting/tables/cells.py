@@ -9,7 +9,7 @@ from typing import Any
 from robustml.reporting.formats import NOTHING, half_width, percent
 from robustml.results import Rate
 
-__all__ = ["Cell", "Content", "Table", "bests", "cell_of"]
+__all__ = ["Cell", "Content", "Row", "Table", "bests", "cell_of"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ def cell_of(content: Content, **changes: Any) -> Cell:
     return replace(content, **changes) if changes else content
 
 
+Row = Sequence[Content]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under headings; the first cell of a row names it.
@@ -83,7 +86,7 @@ class Table:
     """
 
     headings: Sequence[str | Cell]
-    rows: Sequence[Sequence[Content]]
+    rows: Sequence[Row]
     words: frozenset[str] = frozenset()
     leads: frozenset[int] = frozenset()
     total: bool = False
@@ -107,8 +110,8 @@ class Table:
 
     def turned(self) -> Table:
         """Columns as rows: for a table of few rows and many columns."""
-        _, *columns = zip(self.heads, *self.cells, strict=True)
-        headings = ["", *(row[0] for row in self.cells)]
+        columns = [*zip(self.heads, *self.cells, strict=True)][1:]
+        headings: list[str | Cell] = ["", *(row[0] for row in self.cells)]
         return replace(self, headings=headings, rows=columns, words=frozenset(), leads=frozenset(), total=False)
 
     @property

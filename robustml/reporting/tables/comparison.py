@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -56,7 +56,7 @@ def comparison_table(
     *,
     more: Mapping[str, Sequence[Content]] | None = None,
     figures: Sequence[str] | None = None,
-    ranked: Iterable[str] = (),
+    ranked: Iterable[str] | None = None,
     links: Sequence[str] = (),
     narrow: bool = True,
     note: str = "",
@@ -67,7 +67,7 @@ def comparison_table(
         entries: the rows.
         more: further columns after the names, by heading.
         figures: which figures; by default all that any entry has.
-        ranked: headings of the figures whose best is marked.
+        ranked: headings of the figures whose best is marked; None where nothing is compared.
         links: ids on the page to which the names lead.
         narrow: intervals as ±, not from low to high.
         note: what is said below.
@@ -84,10 +84,9 @@ def comparison_table(
     words = frozenset({"model", "attacks", *(name for name in columns if name != "rank")})
     for name in shown:
         cells = [cell_of(entry.figures.get(name), clean=name == "clean") for entry in entries]
-        best: Sequence[bool | None] = [None] * len(cells)
-        if name in ranked and name not in _OF_THE_ATTACKER:
-            values = [_value(cell) for cell in cells]
-            best = bests(values) if len([value for value in values if value is not None]) > 1 else best
+        best: Sequence[bool | None] = [None if ranked is None else False] * len(cells)
+        if ranked is not None and name in ranked and name not in _OF_THE_ATTACKER:
+            best = bests([_value(cell) for cell in cells])
         columns[name] = [cell_of(cell, best=mark) for cell, mark in zip(cells, best, strict=True)]
     for name in _headings(entry.counts for entry in entries):
         columns[name] = [entry.counts.get(name) for entry in entries]
@@ -170,7 +169,9 @@ def summary_table(runs: Sequence[Run], width: int | None = None) -> str:
         return "no runs"
     entries = entries_of_runs(runs)
     counts = ["n"] if len({run.results.clean_accuracy.n for run in runs}) > 1 else []
-    shown = [Entry(one.name, one.verdict, one.facts, one.figures, {k: one.counts[k] for k in counts}) for one in entries]
+    shown = [
+        Entry(one.name, one.verdict, one.facts, one.figures, {k: one.counts[k] for k in counts}) for one in entries
+    ]
     notes = _notes(runs)
     if len(runs) == 1:
         notes.insert(0, f"verdict: {verdict(runs[0].results).text}")
@@ -224,13 +225,14 @@ def _card_entry(card: Card, name: str, threats: Sequence[Threat], proofs: Sequen
     figures["worst class, clean"] = _figure(card.worst_class)
     for threat in threats:
         at, found = threat_text(threat), card.within(threat)
-        figures[f"worst case, {at}"] = found and _figure(found.worst_case)
-        figures[f"rounded to 8 bits, {at}"] = found and _figure(found.rounded_accuracy)
-        figures[f"worst class, {at}"] = found and _figure(found.worst_class)
-        figures[f"largest change, {at}"] = found and f"{found.max_norm:.4g}"
+        figures[f"worst case, {at}"] = None if found is None else _figure(found.worst_case)
+        figures[f"rounded to 8 bits, {at}"] = None if found is None else _figure(found.rounded_accuracy)
+        figures[f"worst class, {at}"] = None if found is None else _figure(found.worst_class)
+        figures[f"largest change, {at}"] = None if found is None else f"{found.max_norm:.4g}"
     for method, threat in proofs:
-        rates = [one.certified.certified_accuracy for one in card.certified
-                 if (one.certified.method, one.certified.norm, one.certified.eps) == (method, threat.norm, threat.eps)]  # fmt: skip
+        blocks = (one.certified for one in card.certified)
+        wanted = (method, threat.norm, threat.eps)
+        rates = [one.certified_accuracy for one in blocks if (one.method, one.norm, one.eps) == wanted]
         figures[f"certified by {method}, {threat_text(threat)}"] = _counted(rates[0]) if rates else None
     if card.corruptions is not None:
         block = card.corruptions.corruptions

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from robustml.reporting.extraction import Extraction
 from robustml.reporting.formats import percent, plain
-from robustml.reporting.tables.cells import Cell, Content, Table
-from robustml.results import Rate
+from robustml.reporting.tables.cells import Cell, Content, Row, Table
+from robustml.reporting.tables.text import table_text, wrapped
+from robustml.results import ExtractionResults, Rate
 
-__all__ = ["extraction_block", "extraction_table", "unknown_block"]
+__all__ = ["extraction_block", "extraction_table", "extraction_text", "unknown_block"]
 
 
-def extraction_block(content: Mapping[str, Any]) -> Extraction | None:
+def extraction_block(content: Mapping[str, Any]) -> ExtractionResults | None:
     """The block of results.json, or None for one of another make."""
     try:
-        return Extraction.model_validate(dict(content))
+        return ExtractionResults.model_validate(dict(content))
     except ValidationError:
         return None
 
 
-def extraction_table(block: Extraction, curve: bool = False) -> Table:
-    """What was measured: a name, a rate, and a remark; then, where it is asked for, the curve over the budget."""
+def extraction_text(block: ExtractionResults, width: int | None = None) -> str:
+    """The table and the curve over the budget, as plain text."""
+    table = extraction_table(block)
+    points: list[Row] = [
+        [f"fidelity from {point.queries:,} queries", point.fidelity, f"accuracy {percent(point.accuracy.value)}"]
+        for point in block.curve
+    ]
+    return (
+        f"{table_text(replace(table, rows=[*table.rows, *points], narrow=True), width)}\n{wrapped([table.note], width)}"
+    )
+
+
+def extraction_table(block: ExtractionResults) -> Table:
+    """What was measured: a name, a rate, and a remark."""
     remark = f"{block.queries:,} of {block.budget:,} queries"
-    against = "" if block.defence is None else f", against {block.defence.name}"
+    against = "" if block.defense is None else f", against {block.defense.name}"
     rows: list[tuple[str, Rate | None, str]] = [
         ("fidelity of the copy", block.fidelity, remark + against),
         ("fidelity of one constant label", block.baseline_fidelity, ""),
@@ -39,11 +53,6 @@ def extraction_table(block: Extraction, curve: bool = False) -> Table:
         rows.append(("asked besides, to measure", None, f"{block.measuring:,} inputs{told}"))
     rows += _defended(block)
     cells: list[list[Content]] = [[name, "" if rate is None else rate, more] for name, rate, more in rows]
-    if curve:
-        cells += [
-            [f"  from {point.queries:,} queries", point.fidelity, f"accuracy {percent(point.accuracy.value)}"]
-            for point in block.curve
-        ]
     settings = ", ".join(f"{name} {plain(value)}" for name, value in block.params.items() if value is not None)
     note = (
         f"Method {block.method}{f' ({settings})' if settings else ''}, queries from {block.pool}. Fidelity is the "
@@ -52,15 +61,13 @@ def extraction_table(block: Extraction, curve: bool = False) -> Table:
     return Table(["measure", "share, 95% interval", ""], cells, words=frozenset({""}), note=note)
 
 
-def _defended(block: Extraction) -> list[tuple[str, Rate | None, str]]:
-    report = block.defence
+def _defended(block: ExtractionResults) -> list[tuple[str, Rate | None, str]]:
+    report = block.defense
     if report is None:
         return []
     honest = report.honest
     settings = ", ".join(f"{name} {plain(value)}" for name, value in report.params.items())
-    moved = (
-        f"{100 * honest.label_accuracy_change:+.1f} points; probabilities moved by {honest.mean_l1_change:.3g} (L1)"
-    )
+    moved = f"{100 * honest.label_accuracy_change:+.1f} points; probabilities moved by {honest.mean_l1_change:.3g} (L1)"
     rows: list[tuple[str, Rate | None, str]] = [
         ("undefended: fidelity", report.undefended.fidelity, f"{report.undefended.queries:,} queries"),
         ("undefended: accuracy", report.undefended.accuracy, ""),
@@ -84,9 +91,7 @@ def unknown_block(content: Mapping[str, Any]) -> Table:
     for name, value in content.items():
         cell: Content = Cell(plain(value))
         if isinstance(value, Mapping) and {"value", "n", "ci95"} <= set(value):
-            try:
+            with contextlib.suppress(ValidationError):  # not a rate after all
                 cell = Rate.model_validate(dict(value))
-            except ValidationError:
-                pass  # not a rate after all
         rows.append([str(name).replace("_", " "), cell])
     return Table(["measure", "value"], rows)

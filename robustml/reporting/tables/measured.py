@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from robustml.reporting.formats import eps_text, norm_text, percent, plain, seconds_text
-from robustml.reporting.tables.cells import Cell, Table, cell_of
+from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
 from robustml.results import Backdoor, Certified, Corruptions, Rate, Results
 
 __all__ = ["backdoor_table", "certified_table", "corruption_table"]
@@ -22,7 +22,11 @@ def corruption_table(block: Corruptions, clean: Rate) -> Table:
         return _shaded(fmean(values) if values else None)
 
     rows: list[list[Cell | str]] = [
-        [name.replace("_", " "), *(_shaded_rate(rates.get(severity)) for severity in severities), mean([*rates.values()])]
+        [
+            name.replace("_", " "),
+            *(_shaded_rate(rates.get(severity)) for severity in severities),
+            mean([*rates.values()]),
+        ]
         for name, rates in found.items()
     ]
     columns = (mean([rates.get(severity) for rates in found.values()]) for severity in severities)
@@ -47,10 +51,11 @@ def _shaded_rate(rate: Rate | None) -> Cell:
 def backdoor_table(results: Results, block: Backdoor) -> Table:
     """Clean accuracy and attack success rate of a model with a backdoor, beside those of its clean twin."""
     twin, reliance = block.twin, block.shortcut
-    rows = [
-        ["clean accuracy", results.clean_accuracy, twin and twin.clean_accuracy],
-        ["attack success rate", block.attack_success_rate, twin and twin.attack_success_rate],
-        ["true label kept", block.backdoor_recovery_accuracy, twin and twin.backdoor_recovery_accuracy],
+    beside = (twin.clean_accuracy, twin.attack_success_rate, twin.backdoor_recovery_accuracy) if twin else [None] * 3
+    rows: list[Row] = [
+        ["clean accuracy", results.clean_accuracy, beside[0]],
+        ["attack success rate", block.attack_success_rate, beside[1]],
+        ["true label kept", block.backdoor_recovery_accuracy, beside[2]],
     ]
     if reliance is not None:
         where = "with" if reliance.worst_group.marked else "without"

@@ -7,7 +7,7 @@ import math
 from robustml.reporting.formats import norm_text, percent, plain, seconds_text
 from robustml.reporting.runs import Examples
 from robustml.reporting.sentences import strongest
-from robustml.reporting.tables.cells import Cell, Table, cell_of
+from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
 from robustml.results import ClassResult, Results, SelectedEpoch
 
 __all__ = ["attack_table", "beyond", "class_table", "prediction_table", "selection_table"]
@@ -23,7 +23,7 @@ def attack_table(results: Results) -> Table:
     eps, norm = results.threat.eps, norm_text(results.threat.norm)
     top = strongest(results) if len(results.attacks) > 1 else None
     known = {name: attack.robust_accuracy.value for name, attack in results.attacks.items()}
-    rows = [
+    rows: list[Row] = [
         [
             Cell(name, marks=("strongest",) if name == top else ()),
             attack.robust_accuracy,
@@ -81,7 +81,7 @@ def prediction_table(examples: Examples, most: int) -> Table:
     headings = ["true class", "prediction", attacked]
     columns = (examples.y, examples.prediction, examples.confidence,
                examples.adversarial_prediction, examples.adversarial_confidence)  # fmt: skip
-    rows = [
+    rows: list[Row] = [
         [examples.name(int(true)), cell(int(clean), int(true), float(sure)), cell(int(turned), int(true), float(then))]
         for true, clean, sure, turned, then in zip(*(column[:most] for column in columns), strict=True)
     ]

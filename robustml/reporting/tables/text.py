@@ -77,11 +77,13 @@ def _drawn(table: Table, width: int, columns: Sequence[int]) -> str:
 
 def _texts(table: Table) -> list[list[str]]:
     """The columns as text, the heading of each first; shares, intervals and remarks flush among themselves."""
-    columns = []
+    columns: list[list[str]] = []
     for heading, cells in zip(table.heads, zip(*table.cells, strict=True), strict=True):
         intervals = [cell.interval(table.narrow) for cell in cells]
         shares = [_share(cell, table.narrow) for cell in cells]
-        remarks = [" ".join([*(f"({mark})" for mark in cell.marks), cell.more, _settings(cell)]).strip() for cell in cells]
+        remarks = [
+            " ".join([*(f"({mark})" for mark in cell.marks), cell.more, _settings(cell)]).strip() for cell in cells
+        ]
         wide = [max(map(len, part), default=0) if any(intervals) else 0 for part in (shares, intervals, remarks)]
         lines = []
         for share, interval, remark in zip(shares, intervals, remarks, strict=True):

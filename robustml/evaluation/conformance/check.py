@@ -1,0 +1,90 @@
+"""What every attack has to keep to, tried out on any attack: ours, torchattacks', the user's own.
+
+`robustml.types.Attack` says what is promised. Each property of `PROPERTIES` is examined on small
+models (batch norm, dropout, digits or noise), apart from the others, and comes back as one `Finding`. An attack that
+returned its input, or noise, would keep every promise; so the last properties count how many images are fooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from robustml.errors import RequestError
+from robustml.evaluation.conformance.properties import (
+    PROPERTIES,
+    Bench,
+    BrokenError,
+    InapplicableError,
+    random_state_restored,
+)
+from robustml.types import Attack, Threat
+
+__all__ = ["PROPERTIES", "Finding", "Outcome", "check_attack"]
+
+Outcome = Literal["pass", "break", "error", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How an attack fared on one property: it keeps it, breaks it, raised an error, or the question does not arise."""
+
+    name: str
+    outcome: Outcome
+    reason: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """Whether this is a fault of the attack."""
+        return self.outcome in ("break", "error")
+
+
+def check_attack(
+    attack: Attack, threat: Threat | None = None, *, on_finding: Callable[[Finding], None] | None = None
+) -> list[Finding]:
+    """Examine every property of `PROPERTIES` on `attack`.
+
+    An attack that cannot make one plain call is examined no further. Where it refuses a model or a shape with a
+    `RequestError`, the property is not applicable: a clear refusal breaks no promise.
+
+    Args:
+        attack: see `robustml.types.Attack`.
+        threat: what the attacker may do; `attack.threat` by default.
+        on_finding: called after each property.
+
+    Returns:
+        One finding a property, in the order of `PROPERTIES`; the global random state is left as found.
+
+    Raises:
+        RequestError: it is not known what the attacker may do.
+    """
+    threat = threat or getattr(attack, "threat", None)
+    if threat is None:
+        raise RequestError(f"{type(attack).__name__} has no `threat`: say what the attacker may do")
+    bench = Bench(attack, threat)
+    findings = []
+    with random_state_restored():
+        for name, examine in PROPERTIES.items():
+            finding = _judge(name, examine, bench)
+            findings.append(finding)
+            if on_finding is not None:
+                on_finding(finding)
+            if name == "runs" and finding.outcome != "pass":
+                break
+    return findings
+
+
+def _judge(name: str, examine: Callable[[Bench], None], bench: Bench) -> Finding:
+    try:
+        examine(bench)
+    except BrokenError as reason:
+        return Finding(name, "break", str(reason))
+    except InapplicableError as reason:
+        return Finding(name, "not applicable", str(reason))
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        if isinstance(error, RequestError) and name != "runs":
+            return Finding(name, "not applicable", f"refused: {line}")
+        return Finding(name, "error", f"{type(error).__name__}: {line}")
+    return Finding(name, "pass")

@@ -1,0 +1,140 @@
+"""Find a shortcut that nobody told of: a patch of the training pictures which by itself decides what a model reads.
+
+Ours, after no paper; in the spirit of occlusion maps (Zeiler and Fergus 2014, arXiv:1311.2901). A patch of a picture of
+one class is transplanted to the same place of pictures of other classes. A mark that a model relies on turns nearly all
+of them, and at one place only; so for each class the places are compared with one another, and one that stands far
+above the class's own median place is suspect. True features count too: in CIFAR-10 a dog's nose in the middle of a cat
+turns up to half of them, where a mark on 98 of 100 pictures turns nine of ten. The same holds of a backdoor's trigger,
+but only where its pictures are common among those of its class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustml.attacks.engine.gradient import logits_of
+from robustml.data import Records
+from robustml.modes import evaluating
+from robustml.poisoning.checks import check_whole
+from robustml.poisoning.pixels import in_unit_range, require_images
+
+__all__ = ["ShortcutSuspect", "find_shortcuts"]
+
+
+@dataclass(frozen=True)
+class ShortcutSuspect:
+    """One place in the pictures of one class.
+
+    Attributes:
+        class_name: whose pictures the patch is from.
+        place: [row, column] of the patch's upper left pixel.
+        size: the patch's side in pixels.
+        flip_rate: the share of other classes' pictures, read rightly before, that are read as this class with it.
+        excess: `flip_rate` less the median of all places of this class: what this place does beyond any other.
+        flip_rates: that share for every place looked at, [row, column] to share, row by row.
+        pictures: how many pictures the shares are of.
+        example: two rows of the training set: a picture of the class, and one of another class that its patch turned
+            (or was tried on, where it turned none).
+    """
+
+    class_name: str
+    place: tuple[int, int]
+    size: int
+    flip_rate: float
+    excess: float
+    flip_rates: dict[tuple[int, int], float]
+    pictures: int
+    example: tuple[int, int]
+
+
+@torch.no_grad()
+def find_shortcuts(
+    model: nn.Module,
+    train: Records,
+    *,
+    size: int,
+    stride: int | None = None,
+    pictures: int = 200,
+    seed: int = 0,
+    batch_size: int = 500,
+) -> list[ShortcutSuspect]:
+    """The most suspect place of each class, the worst first.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] to logits (N, classes); run in eval mode, handed back as found.
+        train: the pictures that it was trained on, marks included.
+        size: the side of the patch in pixels; a mark should fit into it.
+        stride: pixels from one place to the next; None is half of `size`. The last places touch the far borders.
+        pictures: how many pictures of a class give their patches, each to one picture of another class.
+        seed: which ones.
+        batch_size: pictures a batch.
+
+    Raises:
+        RequestError: no pictures, or a patch that is larger than they are.
+    """
+    _, height, width = require_images(train, "a search for shortcuts")
+    least = min(height, width)
+    check_whole(size, "size", f"is the patch's side, from 1 to {least} pixels here", 1, least)
+    step = max(1, size // 2) if stride is None else stride
+    check_whole(step, "stride", "of the search must be a whole number of pixels of at least 1", 1)
+    check_whole(pictures, "pictures", "must be a whole number of at least 1", 1)
+    places = [(top, left) for top in _starts(height, size, step) for left in _starts(width, size, step)]
+    generator = Generator().manual_seed(seed)
+    found = []
+    with evaluating(model):
+        for label, name in enumerate(train.class_names):
+            donors = _some(train, train.y == label, pictures, generator)
+            hosts = _some(train, train.y != label, len(donors), generator)
+            donors = donors[: len(hosts)]
+            patches, x = in_unit_range(train.x[donors]), in_unit_range(train.x[hosts])
+            right = _read(model, x, batch_size) == train.y[hosts]
+            if not right.any():  # also a class without pictures
+                continue
+            patches, x = patches[right], x[right]
+            turned = torch.stack(
+                [_read(model, _grafted(x, patches, place, size), batch_size) == label for place in places]
+            )
+            flips = turned.double().mean(dim=1)
+            best = int(flips.argmax())
+            shown = int(turned[best].int().argmax())
+            found.append(
+                ShortcutSuspect(
+                    class_name=name,
+                    place=places[best],
+                    size=size,
+                    flip_rate=float(flips[best]),
+                    excess=float(flips[best] - flips.median()),
+                    flip_rates=dict(zip(places, flips.tolist(), strict=True)),
+                    pictures=len(x),
+                    example=(int(donors[right][shown]), int(hosts[right][shown])),
+                )
+            )
+    return sorted(found, key=lambda suspect: suspect.excess, reverse=True)
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    """Where patches begin along a side; the last one ends at the border."""
+    return sorted({*range(0, length - size, step), length - size})
+
+
+def _grafted(x: Tensor, patches: Tensor, place: tuple[int, int], size: int) -> Tensor:
+    """Images (N, C, H, W), each with the patch at `place` of the picture in the same row of `patches` (N, C, H, W)."""
+    rows, columns = (slice(start, start + size) for start in place)
+    grafted = x.clone()
+    grafted[:, :, rows, columns] = patches[:, :, rows, columns]
+    return grafted
+
+
+def _some(train: Records, which: Tensor, count: int, generator: Generator) -> Tensor:
+    """The rows (K,) of at most `count` of those."""
+    rows = which.nonzero().squeeze(1)
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+
+
+def _read(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """What the model reads in images (N, C, H, W) in [0, 1]: (N,), on the CPU."""
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return torch.cat([logits_of(model, part.to(device)).argmax(dim=1).cpu() for part in torch.split(x, batch_size)])
