@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustml.commands.collapse import collapse_flags
+from robustml.workflows.measuring.training_flags import collapse_flags
 
 HEALTH = """epoch,step,clean_accuracy,fgsm_accuracy,pgd_accuracy,gradient_alignment,constant_accuracy,healthy,action
 0,100,0.7,0.5,0.45,0.95,0.1,1,

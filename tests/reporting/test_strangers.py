@@ -18,8 +18,6 @@ import pytest
 from robustml.commands import card as card_verb
 from robustml.commands import gate as gate_verb
 from robustml.commands import report as report_verb
-from robustml.commands.backdoors import twin_of
-from robustml.commands.parts import say
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
 from robustml.reporting import write_report, write_sweep
@@ -27,6 +25,8 @@ from robustml.reporting.pages.ranking import write_ranking
 from robustml.reporting.runs import find_runs, read_run
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.weights import verify_weights
+from robustml.say import say
+from robustml.workflows.measuring.backdoors import twin_of
 
 from .conftest import MakeRun, counted, make_results, write_examples, write_metrics
 from .markup import read_page
