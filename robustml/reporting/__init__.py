@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from robustml.reporting.runs import Examples, Run, find_runs, read_run
+from robustml.reporting.runs import Run, find_runs, read_run
 
 if TYPE_CHECKING:
     from robustml.reporting.pages.card import write_cards
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from robustml.reporting.tables.comparison import summary_table
 
 __all__ = [
-    "Examples",
     "Run",
     "find_runs",
     "read_run",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from robustml.reporting import write_report
 from robustml.reporting.formats import NOTHING
-from robustml.reporting.tables.extraction import extraction_block, extraction_text
+from robustml.reporting.tables.extraction import extraction_text
 from robustml.results import ExtractionResults, rate
 
 from .conftest import MakeRun, make_results
@@ -74,10 +74,6 @@ def test_without_a_defense_nothing_is_said_of_one() -> None:
     text = extraction_text(ExtractionResults.model_validate(content(curve=[])))
     assert "honest" not in text
     assert "fidelity from" not in text
-
-
-def test_a_block_of_another_make_is_none_of_ours() -> None:
-    assert extraction_block({"fidelity": shares(5)}) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from robustml.reporting import read_run, summary_frame, summary_table, write_rep
 from robustml.reporting.figures.health import health_sentence
 from robustml.reporting.formats import NOTHING, eps_text, eps_texts, parse_eps, percent, seconds_text
 from robustml.reporting.sentences import run_sentences, selection_lines, selection_sentence
-from robustml.results import read_results, write_results
+from robustml.results import Results, read_results, write_results
 
 from .conftest import MakeRun, counted, make_results, write_examples
 from .markup import HOSTILE, read_page
@@ -94,7 +94,6 @@ def test_hostile_names_are_escaped(make_run: MakeRun, tmp_path: Path) -> None:
     results["attacks"][HOSTILE]["params"] = {HOSTILE: [HOSTILE]}
     results["worst_case"]["attacks"] = list(results["attacks"])
     results["curve"]["attack"] = results["selection"]["monitor"] = HOSTILE
-    results["extraction"] = {HOSTILE: HOSTILE, "fidelity": counted(5, 100)}
     run = make_run(results=results)
     (run / "config.yaml").write_text(f"# {HOSTILE}\n")
     write_examples(run, names=(HOSTILE, "b"))
@@ -202,15 +201,15 @@ def test_best_and_last_are_told_and_robust_overfitting_is_named(make_run: MakeRu
     content = json.loads((folder / "results.json").read_text())
     content["selection"]["best"]["train_adversarial_accuracy"] = 0.93
     content["selection"]["last"]["train_adversarial_accuracy"] = 0.99
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     sentence = selection_sentence(read_results(folder))
     assert sentence.endswith("were lost again while that of training rose by 6.0: robust overfitting.")
     content["selection"]["last"] |= {"epoch": 22, "step": 220}
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     assert selection_lines(read_results(folder))[0].startswith("best and last epoch 22: clean 97.2%")
     assert len(selection_lines(read_results(folder))) == 1
     content["selection"]["best"]["step"] = 215  # validated in the middle of that epoch, too
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     assert selection_lines(read_results(folder))[0].startswith("best epoch 22, step 215: clean 97.2%")
 
 

@@ -17,7 +17,7 @@ from robustml.reporting.pages.template import Facts, Section, Tile
 from robustml.reporting.runs import Run
 from robustml.reporting.sentences import checked_text, run_sentences, selection_sentence, strongest
 from robustml.reporting.tables.cells import Table
-from robustml.reporting.tables.extraction import extraction_block, extraction_table, unknown_block
+from robustml.reporting.tables.extraction import extraction_table
 from robustml.reporting.tables.measured import backdoor_table, certified_table, corruption_table
 from robustml.reporting.tables.run import attack_table, class_table, prediction_table, selection_table
 from robustml.reporting.verdict import Verdict, verdict
@@ -146,10 +146,8 @@ class RunView:
             for block in (results.backdoor, *results.backdoor.inherited):
                 yield Section("Backdoor", [backdoor_table(results, block)])
         if results.extraction:
-            copied = extraction_block(results.extraction)
-            tables = [unknown_block(results.extraction) if copied is None else extraction_table(copied)]
-            chart = Chart(queries_curve(copied.curve) if copied else "", "By queries, nested; bands are 95% intervals.")
-            yield Section("Model extraction", tables, charts=[chart])
+            chart = Chart(queries_curve(results.extraction.curve), "By queries, nested; bands are 95% intervals.")
+            yield Section("Model extraction", [extraction_table(results.extraction)], charts=[chart])
         if results.certified is not None:
             yield certified_section(results, results.certified)
 

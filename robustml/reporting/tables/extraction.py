@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-from pydantic import ValidationError
 
 from robustml.reporting.formats import percent, plain
-from robustml.reporting.tables.cells import Cell, Content, Row, Table
+from robustml.reporting.tables.cells import Content, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import ExtractionResults, Rate
 
-__all__ = ["extraction_block", "extraction_table", "extraction_text", "unknown_block"]
-
-
-def extraction_block(content: Mapping[str, Any]) -> ExtractionResults | None:
-    """The block of results.json, or None for one of another make."""
-    try:
-        return ExtractionResults.model_validate(dict(content))
-    except ValidationError:
-        return None
+__all__ = ["extraction_table", "extraction_text"]
 
 
 def extraction_text(block: ExtractionResults, width: int | None = None) -> str:
@@ -83,15 +70,3 @@ def _defended(block: ExtractionResults) -> list[tuple[str, Rate | None, str]]:
 
 def _alarm(after: int | None) -> str:
     return "none" if after is None else f"after {after:,} queries"
-
-
-def unknown_block(content: Mapping[str, Any]) -> Table:
-    """A block of another make: its rates as rates, the rest as it is."""
-    rows: list[list[Content]] = []
-    for name, value in content.items():
-        cell: Content = Cell(plain(value))
-        if isinstance(value, Mapping) and {"value", "n", "ci95"} <= set(value):
-            with contextlib.suppress(ValidationError):  # not a rate after all
-                cell = Rate.model_validate(dict(value))
-        rows.append([str(name).replace("_", " "), cell])
-    return Table(["measure", "value"], rows)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from robustml.reporting.formats import norm_text, percent, plain, seconds_text
-from robustml.reporting.runs import Examples
 from robustml.reporting.sentences import strongest
 from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
-from robustml.results import ClassResult, Results, SelectedEpoch
+from robustml.results import ClassResult, Examples, Results, SelectedEpoch
 
 __all__ = ["attack_table", "beyond", "class_table", "prediction_table", "selection_table"]
 
