@@ -6,11 +6,12 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustml.commands.failures import report_failures
-from robustml.errors import RequestError, RunFailed, nearest
+from robustml.errors import RequestError, nearest
 
 if TYPE_CHECKING:
     from robustml.reporting.reproduction.paper import Paper
@@ -81,57 +82,25 @@ def _dispatch() -> None:
 def _reproduce(paper: Paper, request: Request) -> None:
     from robustml.commands.hydra.composing import composed
     from robustml.commands.papers import chosen_variants
-    from robustml.commands.rerun import rerun
-    from robustml.files import write_text
-    from robustml.reporting.figures.health import health_of_variants
-    from robustml.reporting.pages.reproduction import write_reproduction_page
-    from robustml.reporting.reproduction.finished import read_seed
-    from robustml.reporting.reproduction.record import SeedRun, write_reproduction
-    from robustml.reporting.reproduction.tables import cost_text, reproduction_text, summary
-    from robustml.reporting.reproduction.verdicts import compare
+    from robustml.workflows.reproduce import Training, reproduce
 
-    variants = chosen_variants(paper, request.variants)
-    seeds = paper.seeds if request.seeds is None else request.seeds
+    chosen = chosen_variants(paper, request.variants)
     folder = request.out / request.paper
     limit = [] if request.n_eval is None else [f"evaluation.limit={request.n_eval}"]
-    overrides = {variant.name: variant.overrides for variant in paper.variants}
-
-    def words(variant: str, seed: int) -> list[str]:
-        places = {"{folder}": str(folder.absolute()), "{seed}": str(seed)}
-        own = [_filled(word, places) for word in overrides[variant]]
-        quiet = "trainer.enable_progress_bar=false"
-        return [f"experiment={request.paper}", quiet, *own, *limit, *request.overrides, f"seed={seed}"]
-
-    for variant in variants:  # what does not compose is refused before anything is trained
-        composed(words(variant, seeds[0]), folder / variant / f"seed-{seeds[0]}", request.own)
-    print(f"{paper.title}: {len(variants)} x {len(seeds)} trainings, {cost_text(paper)}", flush=True)
-    runs, finished = [], {}
-    for variant in variants:
-        for seed in seeds:
-            run = folder / variant / f"seed-{seed}"
-            name = run.relative_to(folder).as_posix()
-            try:
-                rerun(words(variant, seed), run, request.own)
-            except RunFailed as error:
-                print(f"  {run}: {error}", file=sys.stderr)
-                runs.append(SeedRun(variant=variant, seed=seed, folder=name, failed=str(error)))
-                continue
-            seen, finished[variant, seed] = read_seed(run, paper, variant, seed, name)
-            runs.append(seen)
-    reproduction = compare(paper, runs, finished, [*limit, *request.overrides])
-    print("\n" + reproduction_text(reproduction) + "\n")
-    write_reproduction(reproduction, folder / "reproduction.json")
-    health = health_of_variants({key: one.run.health for key, one in finished.items() if one.run.health is not None})
-    if health:
-        # a file of its own, on white whatever the page around it
-        alone = health.replace("<svg ", '<svg style="background:#fff" ', 1) + "\n"
-        print(f"figure: {write_text(folder / 'reproduction.svg', alone)}")
-    print(f"report: {write_reproduction_page(reproduction, folder / 'reproduction.html', health)}")
-    print(summary(reproduction))
-    print(f"run: {folder}", flush=True)
-    if reproduction.missed:
-        unmeasured = f"; not measured: {', '.join(reproduction.unmeasured)}" if reproduction.unmeasured else ""
-        raise RunFailed(f"{paper.id} is not reproduced: {'; '.join(reproduction.missed)}{unmeasured}")
+    options = [] if request.own is None else ["--config-dir", str(request.own)]
+    trainings = []
+    for variant in (each for each in paper.variants if each.name in chosen):
+        for seed in paper.seeds if request.seeds is None else request.seeds:
+            run = folder / variant.name / f"seed-{seed}"
+            places = {"{folder}": str(folder.absolute()), "{seed}": str(seed)}
+            own = [_filled(word, places) for word in variant.overrides]
+            bar = "trainer.enable_progress_bar=false"
+            words = [f"experiment={request.paper}", bar, *own, *limit, *request.overrides, f"seed={seed}"]
+            settings = partial(composed, words, run, request.own)
+            trainings.append(Training(variant.name, seed, run, [*options, *words], settings))
+    for name in chosen:  # what does not compose is refused before anything is trained
+        next(each for each in trainings if each.variant == name).settings()
+    reproduce(paper, trainings, folder, [*limit, *request.overrides])
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from robustml.errors import RequestError, pasteable
 from robustml.say import say
 from robustml.training import measured_on, read_checkpoint
 from robustml.training.callbacks.table import read_table
 from robustml.workflows.run import BEST, LAST, offline
-from robustml.workflows.settings import read_settings
+from robustml.workflows.settings import leaves, read_settings
 from robustml.workflows.trust import trusted
 
 __all__ = ["check_resume", "settings_to_resume"]
@@ -136,8 +134,7 @@ def _has_best(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def _say_changes(settings: Mapping[str, Any], recorded: Mapping[str, Any], epochs: int) -> None:
-    # Through YAML and back, as the recorded ones went.
-    new, old = _leaves(yaml.safe_load(yaml.safe_dump(dict(settings)))), _leaves(recorded)
+    new, old = leaves(settings), leaves(recorded)
     changed = [key for key in sorted({**new, **old}) if new.get(key, _ABSENT) != old.get(key, _ABSENT)]
     refused = [key for key in changed if not _may_change(key, settings, recorded)]
     if refused:
@@ -170,13 +167,3 @@ def _may_change(key: str, settings: Mapping[str, Any], recorded: Mapping[str, An
         targets = [str(callback.get("_target_", "")) for callback in found if isinstance(callback, Mapping)]
         return not any(target.rpartition(".")[2] in _TRAINS for target in targets)
     return any(key == free or key.startswith(f"{free}.") for free in _MAY_CHANGE)
-
-
-def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Every value by its dotted key; lists are values."""
-    if not isinstance(node, Mapping):
-        return {prefix: node}
-    leaves: dict[str, Any] = {}
-    for key, value in node.items():
-        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    return leaves

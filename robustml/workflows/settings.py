@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from robustml.workflows.building import Settings
 from robustml.workflows.safe import check_recorded
 from robustml.workflows.trust import Trust
 
-__all__ = ["CONFIG", "read_settings", "write_settings"]
+__all__ = ["CONFIG", "leaves", "read_settings", "write_settings"]
 
 CONFIG = Path("config.yaml")
 
@@ -56,3 +57,16 @@ def read_settings(run: Path, trust: Trust = None) -> Settings:
     settings.pop("overrides", None)
     check_recorded(settings, path, trust)
     return settings
+
+
+def leaves(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value by its dotted key, as a config.yaml would hold it; lists are values."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, Mapping):
+            for key, value in node.items():
+                yield from walk(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            yield prefix, node
+
+    return dict(walk(yaml.safe_load(yaml.safe_dump(dict(settings))), ""))

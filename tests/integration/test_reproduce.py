@@ -55,9 +55,9 @@ def in_this_process(words: list[str], log: IO[str]) -> int:
 
 
 def quickly() -> None:
-    from robustml.commands import rerun
+    from robustml.workflows import reproduce
 
-    rerun.launch = in_this_process
+    reproduce.launch = in_this_process
 
 
 @pytest.fixture

@@ -29,10 +29,11 @@ from integration.stranger import (
     made,
     put,
 )
-from robustml.commands import evaluate, extract, finetune, rerun, serve, shortcuts, sweep, trojan
+from robustml.commands import evaluate, extract, finetune, serve, shortcuts, sweep, trojan
 from robustml.commands.evaluate import take_up_evaluation
-from robustml.commands.hydra.composing import record
+from robustml.commands.hydra.composing import composed, record
 from robustml.errors import RequestError
+from robustml.workflows import reproduce
 from robustml.workflows.building import build
 from robustml.workflows.measuring import backdoors
 from robustml.workflows.resume import settings_to_resume
@@ -68,7 +69,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ("model", code("robustml.models.load_checkpoint", model=MODEL, path="x.pt")),
     ("model", code("robustml.models.MLP.load_state_dict")),
     ("model", code("robustml.workflows.building.build", settings=SHELL)),
-    ("model", code("robustml.commands.rerun.launch", words=["--version"], log=None)),
+    ("model", code("robustml.workflows.reproduce.launch", words=["--version"], log=None)),
     ("model", code("robustml.load_model", run_dir="other")),
     ("model", code("robustml.extraction.HttpVictim", address="http://127.0.0.1:9")),
     ("model", code("torch.hub.load", repo_or_dir="a/b", model="c")),
@@ -169,7 +170,8 @@ def _tuned(run: Path) -> None:
 
 def _reproduced(run: Path) -> None:
     (run / "results.json").write_text("{}")
-    rerun.rerun(["experiment=digits_standard"], run)
+    words = ["experiment=digits_standard"]
+    reproduce.rerun(reproduce.Training("published", 0, run, words, lambda: composed(words, run)))
 
 
 VERBS: dict[str, tuple[str, Callable[[Path], object]]] = {
