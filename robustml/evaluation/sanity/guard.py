@@ -92,15 +92,16 @@ class RandomState:
         self._device = device
         self._state = self._read()
 
-    def moved(self) -> bool:
-        """Whether one of them was drawn from or seeded since."""
+    def moved(self) -> list[str]:
+        """Which of them were drawn from or seeded since: "torch", "numpy", "random"."""
         now, before = self._read(), self._state
-        return not (
-            all(torch.equal(a, b) for a, b in zip(now[0], before[0], strict=True))
-            and now[1]["state"]["pos"] == before[1]["state"]["pos"]
-            and np.array_equal(now[1]["state"]["key"], before[1]["state"]["key"])
-            and now[2] == before[2]
-        )
+        same = {
+            "torch": all(torch.equal(a, b) for a, b in zip(now[0], before[0], strict=True)),
+            "numpy": now[1]["state"]["pos"] == before[1]["state"]["pos"]
+            and np.array_equal(now[1]["state"]["key"], before[1]["state"]["key"]),
+            "random": now[2] == before[2],
+        }
+        return [name for name, unmoved in same.items() if not unmoved]
 
     def restore(self) -> None:
         """Put them back."""
