@@ -88,12 +88,12 @@ def test_what_fits_or_cannot_be_judged_passes(settings: dict[str, Any]) -> None:
         (
             "evaluate",
             {"evaluation": {"limit": 0}},
-            "evaluation.limit must be greater than or equal to 1 or null",
+            "evaluation.limit must be at least 1 or null, got 0",
         ),
         ("trojan", {"place": [1, 0.5]}, "place[1] must be a whole number, got 0.5"),
-        ("extract", {"budget": 0}, "budget must be greater than or equal to 1, got 0"),
-        ("serve", {"port": 2**16}, "port must be less than 65536"),
-        ("shortcuts", {"threshold": 2}, "threshold must be less than or equal to 1"),
+        ("extract", {"budget": 0}, "budget must be at least 1, got 0"),
+        ("serve", {"port": 2**16}, "port must be at most 65535, got 65536"),
+        ("shortcuts", {"threshold": 2}, "threshold must be at most 1, got 2"),
         ("check", {"seed": True}, "seed must be a whole number, got True"),
     ],
 )

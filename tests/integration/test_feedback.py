@@ -86,7 +86,7 @@ def test_a_campaign_that_begins_later_on_any_set_of_two_classes(tmp_path: Path) 
         ("data=breast_cancer", "spam: there is no class 'spam'"),
         ("data=breast_cancer spam=malignant rounds=0", "rounds must be at least 1"),
         ("data=breast_cancer spam=malignant rounds=500", "too few"),
-        ("data=breast_cancer spam=malignant share=1.5", "in [0, 1]"),
+        ("data=breast_cancer spam=malignant share=1.5", "share must be at most 1"),
         ("data=breast_cancer spam=malignant first=13", "from 1 to 12"),
         ("data=breast_cancer spam=malignant baseline.limit=0", "limit > 0"),
         ("data=breast_cancer spam=malignant share=0.001", "rounds to none in every round"),

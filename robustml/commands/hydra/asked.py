@@ -135,7 +135,7 @@ class Serve(OfARun):
     """Of serve."""
 
     host: str = ""
-    port: Annotated[int, Field(ge=0, lt=2**16)] = 0
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
 ASKED: dict[str, type[Asked]] = {
@@ -159,6 +159,9 @@ _KINDS = {
     "bool_type": "true or false",
     "string_type": "text",
     "list_type": "a list",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
 }
 
 
@@ -177,7 +180,9 @@ def check_asked(asked: type[BaseModel], settings: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
-        expected = _KINDS.get(first["type"], first["msg"].removeprefix("Input should be "))
+        expected = first["msg"].removeprefix("Input should be ")
+        if (known := _KINDS.get(first["type"])) is not None:
+            expected = known.format_map(first.get("ctx", {}))
         nullable = " or null" if _nullable(asked, first["loc"]) else ""
         found = "null" if first["input"] is None else repr(first["input"])
         raise RequestError(f"{key} must be {expected}{nullable}, got {found}") from error

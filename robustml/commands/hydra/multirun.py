@@ -26,7 +26,7 @@ class CollectRuns(Callback):
 
 def collect_runs() -> None:
     """Write sweep.csv, sweep.html and, for a few runs, report.html of the multirun that has just ended, if one did."""
-    folder = CollectRuns.folder
+    folder, CollectRuns.folder = CollectRuns.folder, None
     if folder is None or not any(folder.rglob("results.json")):
         return
     from robustml.reporting import find_runs, summary_table, write_report, write_sweep
