@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from robustml.commands.parts import say
+from robustml.commands.poisoned import Poisoning
 from robustml.commands.runs import RESULTS, TROJAN, load_model
 from robustml.commands.settings import build, read_settings
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
-from robustml.poisoning import Backdoor, Manifest, Shortcut, backdoor_of
-from robustml.poisoning.chain import kind_of, rate_of
-from robustml.results import read_results
+from robustml.poisoning import Backdoor, Shortcut, backdoor_of, kind_of
+from robustml.results import PoisonSummary, read_results
 
 __all__ = [
     "Planted",
@@ -32,8 +32,8 @@ __all__ = [
     "twin_of",
 ]
 
-# Of the manifest's figures, and of the block that they become.
-_FIGURES = ("kind", "rate", "requested_rate", "cover_rate", "requested_cover_rate", "budget", "why")
+# Of the figures of a poison, those of the block that they become.
+_FIGURES = {"kind", "rate", "requested_rate", "cover_rate", "requested_cover_rate", "budget", "why"}
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,19 @@ class Planted:
     run: Path | None = None
 
 
-def planted_by(poison: Any, manifest: Manifest, twin: Path | None) -> list[Planted]:
+def planted_by(poisoning: Poisoning | None, twin: Path | None) -> list[Planted]:
     """What the poison of a run planted: one backdoor, or none."""
-    backdoor, figures = backdoor_of(poison), manifest.planted.to_dict()
-    if backdoor is None:
+    backdoor = None if poisoning is None else backdoor_of(poisoning.poison)
+    if poisoning is None or backdoor is None:
         return []
-    return [Planted(backdoor, {name: figures[name] for name in _FIGURES}, twin)]
+    return [Planted(backdoor, _figures(backdoor, poisoning.plan.summary), twin)]
+
+
+def _figures(backdoor: Backdoor, summary: PoisonSummary | None) -> dict[str, Any]:
+    kind = kind_of(backdoor)
+    if summary is None:
+        return {"kind": kind, "requested_rate": getattr(backdoor, "rate", None)}
+    return summary.of_kind(kind).model_dump(mode="json", include=_FIGURES)
 
 
 def planted_in(run: Path) -> list[Planted]:
@@ -90,14 +97,11 @@ def _planted_in(run: Path, seen: tuple[Path, ...]) -> list[Planted]:
     if (run / TROJAN).is_file():
         return _planted_in(beneath(run, settings), (*seen, run.resolve()))
     found = _inherited(settings, run, (*seen, run.resolve()))
-    poison = build(settings.get("poison"))
-    backdoor = backdoor_of(poison)
+    backdoor = backdoor_of(build(settings.get("poison")))
     if backdoor is None:
         return found
-    block = read_results(run / RESULTS).backdoor if (run / RESULTS).is_file() else None
-    told = {"kind": kind_of(poison), "requested_rate": rate_of(poison)} if block is None else block.model_dump()
-    figures = {name: told.get(name) for name in _FIGURES}
-    return [Planted(backdoor, figures, twin_of(run), run), *found]
+    summary = read_results(run / RESULTS).data.poison if (run / RESULTS).is_file() else None
+    return [Planted(backdoor, _figures(backdoor, summary), twin_of(run), run), *found]
 
 
 def _inherited(settings: Mapping[str, Any], near: Path, seen: tuple[Path, ...]) -> list[Planted]:
@@ -171,7 +175,7 @@ def check_shown(planted: Sequence[Planted], data: DataModule) -> None:
     """
     for each in planted:
         try:
-            each.backdoor.present(data.test.take(torch.arange(min(1, len(data.test)))))
+            each.backdoor.triggered(data.test.take(torch.arange(min(1, len(data.test)))))
         except RequestError as error:
             where = "" if each.run is None else f" of {each.run}, which this model began with,"
             remedy = "" if each.run is None else "; backdoor_of=null measures without it"
@@ -204,10 +208,10 @@ def backdoor_block(
     """The figures of one backdoor; the arguments are those of `backdoor_figures`."""
     backdoor, twin = planted.backdoor, planted.twin
     test = data.test if evaluation["limit"] is None else data.test.sample(evaluation["limit"])
-    presented = backdoor.present(test)
+    presented = backdoor.triggered(test)
     size = evaluation["batch_size"]
     found = backdoor_success(model, presented, device=device, batch_size=size)
-    wanted = sorted(set(presented.wanted.tolist()))
+    wanted = sorted(set(presented.target.tolist()))
     block: dict[str, Any] = {
         **planted.figures,
         "target": backdoor.target,

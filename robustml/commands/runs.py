@@ -22,7 +22,7 @@ __all__ = [
     "BEST",
     "GRID",
     "LAST",
-    "MANIFEST",
+    "PLAN",
     "RESULTS",
     "TROJAN",
     "WEIGHTS",
@@ -43,7 +43,7 @@ EXAMPLES = Path("examples.npz")
 REPORT = Path("report.html")
 _OF_A_TROJAN = ("run", "which", "width", "data", "seed", "place", "weight", "temperature")
 VERDICTS = Path("verdicts.jsonl")
-MANIFEST = Path("poison.jsonl")
+PLAN = Path("poison.parquet")
 GRID = Path("poison.png")
 
 

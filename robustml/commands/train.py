@@ -57,10 +57,11 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     from robustml.commands.parts import build_attacks, introduce, say
     from robustml.commands.poisoned import poison_as_configured, write_grid
     from robustml.commands.resume import check_resume
-    from robustml.commands.runs import GRID, LAST, MANIFEST, checkpoint_weights, load_weights
+    from robustml.commands.runs import GRID, LAST, PLAN, checkpoint_weights, load_weights
     from robustml.commands.settings import build, read_settings, write_settings
     from robustml.commands.twin import clean_twin
     from robustml.files import sweep, write_bytes
+    from robustml.poisoning import write_plan
     from robustml.training import try_model
     from robustml.untrusted import own_files
 
@@ -77,7 +78,7 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
         again = pasteable("train", f"resume={run}")
         raise RequestError(f"{run} holds a run already: continue it with {again}, or choose another output=")
     records = records_to_train_on(run, data, settings.get("run"), begun=last.is_file())
-    poisoning = poison_as_configured(data, settings)
+    poisoning = poison_as_configured(data, settings, run)
     if settings.get("twin") and poisoning is None:
         raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
     older = inherited(settings, run)
@@ -101,8 +102,8 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
                 say(f"note:   {alike} of {len(data.test)} test records have an equal one among those to train on")
         write_settings(settings, config_file)
         if poisoning is not None:
-            poisoning.manifest.write(run / MANIFEST)
-            write_grid(poisoning.manifest, run / GRID)
+            write_plan(poisoning.plan, run / PLAN)
+            write_grid(poisoning.plan, run / GRID)
     for logger in trainer.loggers:
         logger.log_hyperparams({key: value for key, value in settings.items() if key != "overrides"})
     if settings["compile"]:
@@ -110,13 +111,13 @@ def run_training(settings: dict[str, Any], data: DataModule, run: Path, *, resum
     try:
         _fit(trainer, module, data, last)
         twin = clean_twin(settings, run_training) if settings.get("twin") else None
-        own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin)
+        own = [] if poisoning is None else planted_by(poisoning, twin)
         return finish(trainer, module, data, threat, settings, run, [*own, *older])
     except RequestError:
         if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
             config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
             (run / RECORDS).unlink(missing_ok=True)
-            (run / MANIFEST).unlink(missing_ok=True)
+            (run / PLAN).unlink(missing_ok=True)
             (run / GRID).unlink(missing_ok=True)
         raise
     finally:

@@ -19,6 +19,7 @@ from robustml.data.records import Records
 from robustml.data.splits import rows_in, stratified_split
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
+from robustml.results import PoisonSummary
 
 __all__ = ["DataModule"]
 
@@ -68,7 +69,7 @@ class DataModule(pl.LightningDataModule):
     """Which training part the inputs are scaled by, or their words chosen from; None where it decides on nothing."""
     left_out: int = 0
     """How many records were taken out of the test part, since the model at hand was trained on them."""
-    poison: dict[str, Any] | None = None
+    poison: PoisonSummary | None = None
     """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
     understood: dict[str, Understood]
     """What the source made of the files of each part."""
@@ -209,7 +210,7 @@ class DataModule(pl.LightningDataModule):
             "train": len(self.train),
             "val": 0 if self.val is None else len(self.val),
             "test": len(self.test),
-            "poison": self.poison,
+            "poison": None if self.poison is None else self.poison.model_dump(mode="json"),
         }
         if self.left_out:
             facts["left_out"] = self.left_out

@@ -20,6 +20,7 @@ from robustml.results.card_json import (
     read_card,
     read_cards,
 )
+from robustml.results.poison import Budget, Dose, PoisonSummary
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, at_most, rate
 from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
 from robustml.results.results_json import SCHEMA, Results, read_results, write_results
@@ -46,6 +47,7 @@ __all__ = [
     "AttackResult",
     "Backdoor",
     "Block",
+    "Budget",
     "Card",
     "CardVerdict",
     "Certified",
@@ -59,12 +61,14 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "DataFacts",
+    "Dose",
     "Environment",
     "Evidence",
     "Figure",
     "Flag",
     "Fraction",
     "ModelFacts",
+    "PoisonSummary",
     "Rate",
     "Reliance",
     "Results",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from robustml.results.poison import Budget
 from robustml.results.rates import TOLERANCE, Amount, Block, Rate
 
 __all__ = ["Backdoor", "Reliance", "Twin", "WorstGroup"]
@@ -49,6 +50,7 @@ class Backdoor(Block):
     requested_rate: Amount | None = None
     cover_rate: Amount | None = None
     requested_cover_rate: Amount | None = None
+    budget: Budget | None = None
     why: str | None = None
     planted_in: str | None = None
     target: int | str | None = None

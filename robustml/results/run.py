@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
+from robustml.results.poison import PoisonSummary
 from robustml.results.rates import Amount, Block, Count, Fraction
 
 __all__ = ["Cost", "DataFacts", "Environment", "ModelFacts", "SelectedEpoch", "Selection", "Threat"]
@@ -64,7 +65,7 @@ class DataFacts(Block):
     train: Count | None = None
     val: Count | None = None
     test: Count | None = None
-    poison: Any = None
+    poison: PoisonSummary | None = None
 
 
 class ModelFacts(Block):

@@ -1,0 +1,1 @@
+"""Whole jobs as plain functions: typed arguments in, a run directory out."""
