@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -28,19 +30,22 @@ def extract(config: DictConfig) -> None:
     """Ask, copy, measure, and write a directory with the copy, results.json and a report."""
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.backdoors import planted_in, shown_on
-    from robustml.commands.judge import peak_memory_mb, tell, write_outcome
-    from robustml.commands.parts import build_data, introduce, pick_device, say
-    from robustml.commands.quiet import quiet
-    from robustml.commands.runs import describe_model, load_model, save_weights
-    from robustml.commands.secret import without_secret, words_without_secret
-    from robustml.commands.settings import build, plain, write_settings
-    from robustml.commands.theft import loot, prepare
-    from robustml.commands.trojaned import backdoors_of_model
+    from robustml.commands.hydra.composing import build_data, plain
     from robustml.evaluation import evaluate
-    from robustml.reporting.extraction import Extraction, extraction_table
+    from robustml.reporting.extraction import extraction_table
+    from robustml.results import ExtractionResults
+    from robustml.say import say
+    from robustml.workflows.building import build
+    from robustml.workflows.extraction import loot, prepare
+    from robustml.workflows.measuring.backdoors import planted_in, shown_on
+    from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
+    from robustml.workflows.measuring.trojans import backdoors_of_model
+    from robustml.workflows.preparing import introduce, pick_device
+    from robustml.workflows.run import load_model
+    from robustml.workflows.secret import without_secret, words_without_secret
+    from robustml.workflows.settings import write_settings
+    from robustml.workflows.weights import describe_model, save_weights
 
-    quiet()
     if not isinstance(config.budget, int) or config.budget < 1:
         raise RequestError(f"budget must be a number of queries of at least 1, got {config.budget!r}")
     device = pick_device(config.device)
@@ -52,10 +57,10 @@ def extract(config: DictConfig) -> None:
     victim = None if _is_address(config.victim) else load_model(config.victim, config.which).to(device)
     planted = [] if victim is None else shown_on(planted_in(Path(config.victim)), data)
     heist = prepare(settings, data, open_interface, device)
-    undefended = heist.rob(None, with_curve=settings["defence"] is None)
-    defended = None if heist.defence is None else heist.rob(heist.defence, with_curve=True)
+    undefended = heist.rob(None, with_curve=settings["defense"] is None)
+    defended = None if heist.defense is None else heist.rob(heist.defense, with_curve=True)
     copy = (undefended if defended is None else defended).copy
-    block = Extraction.model_validate(loot(heist, defended, undefended))
+    block = ExtractionResults.model_validate(loot(heist, defended, undefended))
     named = {"_target_": f"{type(copy).__module__}.{type(copy).__name__}"}
     introduce(data, threat, named, copy)
     loader = data.loader("test", device=device)
@@ -84,16 +89,16 @@ def extract(config: DictConfig) -> None:
 
 def _interfaces(config: DictConfig, data: DataModule, device: torch.device) -> Callable[[int | None], Victim]:
     """What gives the victim anew, with a budget of its own; here it is seen whether there is one at all."""
-    from robustml.commands.runs import load_model
     from robustml.extraction import HttpVictim, ModelVictim
+    from robustml.workflows.run import load_model
 
     if not _is_address(config.victim):
         model = load_model(Path(config.victim), config.which).to(device)
         return lambda budget: ModelVictim(model, budget=budget)
-    if config.defence is not None:
+    if config.defense is not None:
         raise RequestError(
-            "defence= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
-            "started, robustml serve run=<dir> defence=..."
+            "defense= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
+            "started, robustml serve run=<dir> defense=..."
         )
     address, timeout, batch_size = config.victim, config.timeout, config.batch_size
     if not (isinstance(timeout, (int, float)) and timeout > 0 and isinstance(batch_size, int) and batch_size > 0):
@@ -109,7 +114,8 @@ def _interfaces(config: DictConfig, data: DataModule, device: torch.device) -> C
 
 def take_up_victim() -> None:
     """Record the settings of the victim's run, so that the command line can override them; a URL has none."""
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.hydra.composing import record
+    from robustml.workflows.settings import read_settings
 
     victim = argument("victim")
     if victim is None:
@@ -147,7 +153,7 @@ def _is_address(victim: str) -> bool:
 def main() -> None:
     """Restore the settings of the victim's run and compose extract.yaml over them."""
     if any(word in ("--help", "-h", "--shell-completion", "-sc") for word in sys.argv):
-        from robustml.commands.settings import record
+        from robustml.commands.hydra.composing import record
 
         record({})  # help and completion need no victim, but a config that composes
     else:

@@ -1,7 +1,7 @@
 """Stealing a model through its query interface, and what that interface can do about it. One paper a file."""
 
 from robustml.extraction.copycat import Copycat
-from robustml.extraction.defences import Defence, Defended, Rounding, TopLabel
+from robustml.extraction.defenses import Defended, Defense, Rounding, TopLabel
 from robustml.extraction.equation_solving import EquationSolving
 from robustml.extraction.http_victim import HttpVictim
 from robustml.extraction.jacobian import JacobianAugmentation
@@ -20,8 +20,8 @@ __all__ = [
     "AnotherSet",
     "BudgetSpent",
     "Copycat",
-    "Defence",
     "Defended",
+    "Defense",
     "EquationSolving",
     "Extraction",
     "HttpVictim",

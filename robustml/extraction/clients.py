@@ -1,4 +1,4 @@
-"""Who asks an endpoint, and what its defence remembers of each: bounded, and no alarm is ever forgotten for room.
+"""Who asks an endpoint, and what its defense remembers of each: bounded, and no alarm is ever forgotten for room.
 
 A client is an IPv4 address, or the /64 network of an IPv6 address, since whoever has one address there has all of them.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustml.extraction.defences import Defence, Defended, Remembering, Watch
+from robustml.extraction.defenses import Defended, Defense, Remembering, Watch
 from robustml.extraction.victim import ModelVictim, QueriesRefused, Victim
 
 __all__ = ["Clients", "network_of"]
@@ -35,7 +35,7 @@ class Clients:
 
     Args:
         model: inputs (N, *shape) in [0, 1] to logits (N, classes), in eval mode.
-        make_defence: gives what stands in front of it; None for nothing.
+        make_defense: gives what stands in front of it; None for nothing.
         alarmed: called with the client, or `EVERYONE`, and how many queries there had been.
         most: clients to remember.
         most_bytes: of their queries.
@@ -45,14 +45,14 @@ class Clients:
     def __init__(
         self,
         model: nn.Module,
-        make_defence: Callable[[], Defence | None],
+        make_defense: Callable[[], Defense | None],
         alarmed: Alarmed,
         *,
         most: int = 1000,
         most_bytes: int = 2**29,
         most_alarms: int = 100_000,
     ) -> None:
-        self._model, self._make_defence, self._alarmed = model, make_defence, alarmed
+        self._model, self._make_defense, self._alarmed = model, make_defense, alarmed
         self._most, self._most_bytes, self._most_alarms = most, most_bytes, most_alarms
         self._known: OrderedDict[str, Victim] = OrderedDict()
         self._held: dict[str, int] = {}
@@ -92,14 +92,14 @@ class Clients:
         known = self._known.get(client)
         if known is not None:
             return known
-        defence, victim = self._make_defence(), ModelVictim(self._model)
-        return victim if defence is None else Defended(victim, defence)
+        defense, victim = self._make_defense(), ModelVictim(self._model)
+        return victim if defense is None else Defended(victim, defense)
 
     def _remember(self, client: str, interface: Victim) -> None:
         self._known[client] = interface
         self._known.move_to_end(client)
-        if isinstance(interface, Defended) and isinstance(interface.defence, Remembering):
-            held = interface.defence.held
+        if isinstance(interface, Defended) and isinstance(interface.defense, Remembering):
+            held = interface.defense.held
             self._bytes += held - self._held.get(client, 0)
             self._held[client] = held
         # the one that asks now is kept, however much that is: a watch has a bound of its own
@@ -111,8 +111,8 @@ class Clients:
         self._bytes -= self._held.pop(client, 0)
 
     def _watch(self) -> Watch | None:
-        defence = self._make_defence()
-        return defence if isinstance(defence, Watch) else None
+        defense = self._make_defense()
+        return defense if isinstance(defense, Watch) else None
 
     @torch.no_grad()
     def _look_at_all(self, x: Tensor, answer: Tensor) -> None:

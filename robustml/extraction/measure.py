@@ -61,12 +61,12 @@ class Point:
 
 @dataclass(frozen=True)
 class HonestUse:
-    """What a defence does to those who ask about test inputs."""
+    """What a defense does to those who ask about test inputs."""
 
     label_accuracy: Rate
-    """The share of right labels, with the defence."""
+    """The share of right labels, with the defense."""
     label_accuracy_change: float
-    """What the defence added to it, as a fraction; below 0 where honest users lose."""
+    """What the defense added to it, as a fraction; below 0 where honest users lose."""
     mean_l1_change: float
     """How far the probabilities moved: the mean over inputs of the sum of absolute changes, 0 to 2."""
 
@@ -162,7 +162,7 @@ def honest_use(plain: Tensor, defended: Tensor, y: Tensor) -> HonestUse:
     """What honest users lose.
 
     Args:
-        plain: answers (N, C) without the defence.
+        plain: answers (N, C) without the defense.
         defended: answers (N, C) with it, to the same inputs.
         y: the true classes (N,).
     """

@@ -62,10 +62,10 @@ class OutputNoise:
     def __post_init__(self) -> None:
         """Refuse noise of no size, and noise that everybody can compute."""
         if not self.scale > 0:
-            raise RequestError(f"defence.scale must be above 0, got {self.scale}")
+            raise RequestError(f"defense.scale must be above 0, got {self.scale}")
         if self.secret is None or isinstance(self.secret, bool) or not str(self.secret).strip():
             raise RequestError(
-                "defence.secret is missing: without one everybody can compute the noise and take it off; give "
+                "defense.secret is missing: without one everybody can compute the noise and take it off; give "
                 "secrets.token_hex() or the like"
             )
 

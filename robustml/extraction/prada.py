@@ -41,7 +41,7 @@ class Prada:
     def __init__(self, threshold: float = 0.9, minimum: int = 100) -> None:
         if not 0 < threshold < 1 or minimum < 3:
             raise RequestError(
-                f"defence.threshold must lie between 0 and 1, and minimum be at least 3; got {threshold} and {minimum}"
+                f"defense.threshold must lie between 0 and 1, and minimum be at least 3; got {threshold} and {minimum}"
             )
         self.threshold = threshold
         self.minimum = minimum

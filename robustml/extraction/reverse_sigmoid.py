@@ -37,7 +37,7 @@ class ReverseSigmoid:
     def __post_init__(self) -> None:
         """Refuse a perturbation that would be none."""
         if not (self.beta > 0 and self.gamma > 0):
-            raise RequestError(f"defence.beta and gamma must be above 0, got {self.beta} and {self.gamma}")
+            raise RequestError(f"defense.beta and gamma must be above 0, got {self.beta} and {self.gamma}")
 
     def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
         """Bent rows (N, C)."""

@@ -1,4 +1,4 @@
-"""What an endpoint does, apart from HTTP: read a request's body, ask the model through the defence, and note it."""
+"""What an endpoint does, apart from HTTP: read a request's body, ask the model through the defense, and note it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 from robustml.extraction.clients import EVERYONE, Clients
-from robustml.extraction.defences import Defence
+from robustml.extraction.defenses import Defense
 from robustml.extraction.limits import Limits
 from robustml.extraction.query_log import QueryLog, warn
 from robustml.extraction.victim import QueriesRefused
@@ -41,8 +41,8 @@ class Service:
         shape: of one input.
         classes: how many there are.
         log: the file that queries are noted in, a JSON object a line: time, client, n, status, digest. Alarms of a
-            watching defence go into `ALARMS` beside it: time, client, queries.
-        make_defence: gives what stands in front of the model, for each client its own; None for nothing.
+            watching defense go into `ALARMS` beside it: time, client, queries.
+        make_defense: gives what stands in front of the model, for each client its own; None for nothing.
         limits: how much one request may hold.
     """
 
@@ -53,7 +53,7 @@ class Service:
         classes: int,
         *,
         log: Path,
-        make_defence: Callable[[], Defence | None],
+        make_defense: Callable[[], Defense | None],
         limits: Limits,
     ) -> None:
         self.shape = tuple(shape)
@@ -64,7 +64,7 @@ class Service:
         self.log = QueryLog(log)
         self._alarms = QueryLog(Path(log).with_name(ALARMS))
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        self._clients = Clients(model, make_defence, self._alarm)
+        self._clients = Clients(model, make_defense, self._alarm)
         # Bodies are read on several threads. The model and what a watch remembers belong to one at a time.
         self._lock = threading.Lock()
 
@@ -86,7 +86,7 @@ class Service:
         """The probabilities for the inputs in a request's body.
 
         Raises:
-            Refusal: the body is no request, or the defence refuses this client.
+            Refusal: the body is no request, or the defense refuses this client.
         """
         x, status = _NOTHING, 500
         try:

@@ -19,7 +19,7 @@ from robustml.modes import evaluating
 
 __all__ = ["BudgetSpent", "ModelVictim", "QueriesRefused", "QueryMeter", "Victim", "check_answer"]
 
-# Answers are rounded on their way through JSON, and by defences.
+# Answers are rounded on their way through JSON, and by defenses.
 _TOLERANCE = 1e-3
 
 

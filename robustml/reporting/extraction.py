@@ -6,81 +6,18 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from robustml.reporting.figures import as_svg, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.formats import half_width, percent, plain
 from robustml.reporting.page import figure, section
 from robustml.reporting.tables import rate_cell
-from robustml.results import Block, Count, Rate
+from robustml.results import ExtractionResults, Rate
 
-__all__ = ["Extraction", "ExtractionPoint", "extraction_section", "extraction_table"]
-
-
-class ExtractionPoint(Block):
-    """A copy made of the first `queries` answers alone."""
-
-    queries: Count
-    fidelity: Rate
-    accuracy: Rate
+__all__ = ["extraction_section", "extraction_table"]
 
 
-class HonestUse(Block):
-    """What a defence does to honest users' answers about the test set.
-
-    `label_accuracy_change` is a fraction, below 0 where they lose; `mean_l1_change` lies in 0 to 2; `false_alarm_after`
-    counts honest queries.
-    """
-
-    label_accuracy: Rate
-    label_accuracy_change: float
-    mean_l1_change: float
-    false_alarm_after: Count | None = None
-
-
-class DefenceReport(Block):
-    """A defence of the interface: the copy made without it, what honest users pay, and its alarms if it `watches`."""
-
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    undefended: ExtractionPoint
-    undefended_transfer_success: Rate
-    watches: bool = False
-    alarm_after: Count | None = None
-    honest: HonestUse
-
-
-class Extraction(Block):
-    """The `extraction` block: rates are over the test set; `transfer_success` over what the victim gets right.
-
-    `baseline_fidelity` is that of always giving the victim's most frequent label. `queries` is what the copy is made
-    of, within the `budget`; `measuring` is what the victim was asked besides, to measure the copy, and `counted` is how
-    many inputs the victim itself says that it has answered in all. None where it is not known.
-    """
-
-    method: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    pool: str
-    queries: Count
-    budget: Count
-    measuring: Count | None = None
-    counted: Count | None = None
-    fidelity: Rate
-    baseline_fidelity: Rate
-    accuracy: Rate
-    victim_accuracy: Rate
-    transfer_success: Rate
-    curve: list[ExtractionPoint] = Field(default_factory=list)
-    defence: DefenceReport | None = None
-
-    @model_validator(mode="after")
-    def _within_the_budget(self) -> Extraction:
-        if self.queries > self.budget:
-            raise ValueError(f"queries is {self.queries}, above the budget of {self.budget}")
-        return self
-
-
-def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
+def _lines(block: ExtractionResults) -> list[tuple[str, Rate | None, str]]:
     """What was measured: a name, a rate, and a remark."""
     remark = f"{block.queries:,} of {block.budget:,} queries"
     lines: list[tuple[str, Rate | None, str]] = [
@@ -93,9 +30,9 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
     if block.measuring is not None:
         told = "" if block.counted is None else f"; the victim counted {block.counted:,}"
         lines.append(("asked besides, to measure", None, f"{block.measuring:,} inputs{told}"))
-    if block.defence is None:
+    if block.defense is None:
         return lines
-    report, honest = block.defence, block.defence.honest
+    report, honest = block.defense, block.defense.honest
     settings = ", ".join(f"{name} {plain(value)}" for name, value in report.params.items())
     lines[0] = ("fidelity of the copy", block.fidelity, f"{remark}, against {report.name}")
     lines += [
@@ -105,7 +42,7 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
         ("honest users: accuracy", honest.label_accuracy,
          f"{100 * honest.label_accuracy_change:+.1f} points; probabilities moved by {honest.mean_l1_change:.3g} (L1)"),
     ]  # fmt: skip
-    rows: list[tuple[str, Rate | None, str]] = [(f"defence {report.name}", None, settings or "no settings")]
+    rows: list[tuple[str, Rate | None, str]] = [(f"defense {report.name}", None, settings or "no settings")]
     if report.watches:
         rows += [
             ("alarm over the thief", None, _alarm(report.alarm_after)),
@@ -114,7 +51,7 @@ def _lines(block: Extraction) -> list[tuple[str, Rate | None, str]]:
     return lines + rows
 
 
-def extraction_table(block: Extraction, width: int = 100) -> str:
+def extraction_table(block: ExtractionResults, width: int = 100) -> str:
     """What was measured, and the curve, as plain text without colour codes, lines of up to `width` letters."""
     rows = [(name, _cell(rate), remark) for name, rate, remark in _lines(block)]
     rows += [("fidelity over the budget", "", "")] * bool(block.curve)
@@ -140,7 +77,7 @@ def _cell(rate: Rate | None) -> str:
 def extraction_section(content: Mapping[str, Any]) -> str:
     """The section of a report, "" for a block of another make."""
     try:
-        block = Extraction.model_validate(dict(content))
+        block = ExtractionResults.model_validate(dict(content))
     except ValidationError:
         return ""
     rows = []
@@ -158,7 +95,7 @@ def extraction_section(content: Mapping[str, Any]) -> str:
     return section("Model extraction", table, f'<p class="note">{escape(note)}</p>', chart)
 
 
-def _chart(block: Extraction) -> str:
+def _chart(block: ExtractionResults) -> str:
     """Fidelity and accuracy of the copy against the number of queries."""
     if len(block.curve) < 2:
         return ""

@@ -20,6 +20,7 @@ from robustml.results.card_json import (
     read_card,
     read_cards,
 )
+from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
 from robustml.results.poison import Budget, Dose, PoisonSummary
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, at_most, rate
 from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
@@ -61,12 +62,16 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "DataFacts",
+    "DefenseReport",
     "Dose",
     "Environment",
     "Evidence",
+    "ExtractionPoint",
+    "ExtractionResults",
     "Figure",
     "Flag",
     "Fraction",
+    "HonestUse",
     "ModelFacts",
     "PoisonSummary",
     "Rate",

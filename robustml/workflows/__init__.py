@@ -1,1 +1,1 @@
-"""Whole jobs as plain functions: typed arguments in, a run directory out."""
+"""Whole jobs as plain functions with typed arguments, each of which leaves a run directory."""

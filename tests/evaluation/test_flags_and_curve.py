@@ -18,7 +18,7 @@ THREAT = LpBall("inf", 0.1)
 
 
 class Random(nn.Module):
-    """Adds noise to the logits of `inner`, as randomised defences do."""
+    """Adds noise to the logits of `inner`, as randomised defenses do."""
 
     def __init__(self, inner: nn.Module, size: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Each flag is raised by a defence that is broken in its way, and by no sound model."""
+"""Each flag is raised by a defense that is broken in its way, and by no sound model."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def raised(model: nn.Module) -> set[str]:
 
 
 class Before(nn.Module):
-    """A defence that prepares the images for `inner`."""
+    """A defense that prepares the images for `inner`."""
 
     def __init__(self, inner: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Before(nn.Module):
 
 
 class After(Before):
-    """A defence that changes the logits of `inner`."""
+    """A defense that changes the logits of `inner`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.prepare(self.inner(x))
@@ -123,12 +123,12 @@ BROKEN: dict[str, tuple[Callable[[nn.Module], nn.Module], set[str]]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_defence_raises_its_flag(case: str, standard: nn.Module) -> None:
+def test_a_broken_defense_raises_its_flag(case: str, standard: nn.Module) -> None:
     defend, expected = BROKEN[case]
     found = raised(defend(standard))
     assert expected <= found
     own = {"zero_gradients", "shattered_gradients", "random_outputs", "saturated_logits", "probabilities"}
-    assert found & own == expected & own, "and no other defence's"
+    assert found & own == expected & own, "and no other defense's"
 
 
 @pytest.mark.parametrize("name", ["standard", "robust"])
@@ -277,7 +277,7 @@ def test_what_cannot_be_compared_is_not() -> None:
 
 
 def test_a_white_box_attack_that_a_quantising_model_blinds_loses_to_noise(standard: nn.Module) -> None:
-    """The flag on a real defence, not on made-up verdicts."""
+    """The flag on a real defense, not on made-up verdicts."""
     model, (_, _, x, y) = Before(standard, floored), digits()
     ball = LpBall("inf", 0.5)
     fooled: dict[str, list[int]] = {}

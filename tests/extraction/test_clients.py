@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustml.extraction import Defence, Prada, QueriesRefused
+from robustml.extraction import Defense, Prada, QueriesRefused
 from robustml.extraction.clients import EVERYONE, Clients, network_of
 from robustml.extraction.limits import Limits
 from robustml.extraction.query_log import QueryLog
@@ -95,8 +95,8 @@ def test_an_ipv6_network_is_one_client(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-def watched(model: nn.Module, log: Path, make: Callable[[], Defence | None] = lambda: None) -> Service:
-    return Service(model.eval(), (12,), 5, log=log, make_defence=make, limits=Limits(8))
+def watched(model: nn.Module, log: Path, make: Callable[[], Defense | None] = lambda: None) -> Service:
+    return Service(model.eval(), (12,), 5, log=log, make_defense=make, limits=Limits(8))
 
 
 def test_alarms_are_noted_in_a_file_of_their_own(

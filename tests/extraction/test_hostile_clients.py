@@ -87,7 +87,7 @@ class Served:
 @contextmanager
 def serving(model: nn.Module, log: Path, limits: Limits) -> Iterator[Served]:
     board = Board(limits)
-    service = Service(model.eval(), (12,), 5, log=log, make_defence=lambda: None, limits=limits)
+    service = Service(model.eval(), (12,), 5, log=log, make_defense=lambda: None, limits=limits)
     http = cast(Any, partial(Watched, board=board))
     config = uvicorn.Config(
         application(service, board), http=http, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
@@ -235,7 +235,7 @@ def test_what_a_body_costs_is_known_before_it_is_read(kind: str, linear_model: n
     """8 MiB of them; 15 MiB of empty lists took 16 seconds, and the lock with them."""
     from robustml.extraction.service import Refusal
 
-    service = Service(linear_model.eval(), (12,), 5, log=tmp_path / "log", make_defence=lambda: None, limits=Limits())
+    service = Service(linear_model.eval(), (12,), 5, log=tmp_path / "log", make_defense=lambda: None, limits=Limits())
     body = costly(kind, 2**23)
     started = time.process_time()
     with pytest.raises(Refusal) as refusal:

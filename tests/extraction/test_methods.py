@@ -31,7 +31,7 @@ from robustml.extraction import (
     steal,
 )
 from robustml.extraction.copycat import hard_labels
-from robustml.extraction.defences import Defended
+from robustml.extraction.defenses import Defended
 from robustml.extraction.knockoff import Bandit
 
 TRAINING = StudentTraining(steps=400, learning_rate=0.005)

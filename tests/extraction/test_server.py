@@ -20,7 +20,7 @@ import uvicorn
 from torch import nn
 
 from robustml.errors import RequestError
-from robustml.extraction import Defence, HttpVictim, ModelVictim, Prada, QueriesRefused, Rounding, server
+from robustml.extraction import Defense, HttpVictim, ModelVictim, Prada, QueriesRefused, Rounding, server
 from robustml.extraction.server import Limits, Refusal, Service, application, listen
 
 
@@ -41,8 +41,8 @@ def serving(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def service(linear_model: nn.Module, tmp_path: Path) -> Callable[..., Service]:
-    def make(make_defence: Callable[[], Defence | None] = lambda: None, limits: Limits = Limits(8, 0.01)) -> Service:  # noqa: B008
-        return Service(linear_model.eval(), (12,), 5, log=tmp_path / "log", make_defence=make_defence, limits=limits)
+    def make(make_defense: Callable[[], Defense | None] = lambda: None, limits: Limits = Limits(8, 0.01)) -> Service:  # noqa: B008
+        return Service(linear_model.eval(), (12,), 5, log=tmp_path / "log", make_defense=make_defense, limits=limits)
 
     return make
 
@@ -104,7 +104,7 @@ def test_a_body_without_a_length_is_cut_off(service: Callable[..., Service]) -> 
         assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_the_defence_stands_in_front_of_the_model(service: Callable[..., Service], linear_model: nn.Module) -> None:
+def test_the_defense_stands_in_front_of_the_model(service: Callable[..., Service], linear_model: nn.Module) -> None:
     x = torch.rand(4, 12)
     with serving(service(lambda: Rounding(1))) as url:
         answers = HttpVictim(url)(x)
@@ -126,7 +126,7 @@ def test_a_model_that_fails_is_a_failure_of_the_server(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x[:, :2] * torch.nan
 
-    service = Service(Broken(), (3,), 2, log=tmp_path / "log", make_defence=lambda: None, limits=Limits())
+    service = Service(Broken(), (3,), 2, log=tmp_path / "log", make_defense=lambda: None, limits=Limits())
     with pytest.raises(Refusal, match="not finite") as refusal:
         service.predict(b'{"inputs": [[0, 0.5, 1]]}', "a")
     assert refusal.value.status == 500

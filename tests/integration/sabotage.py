@@ -89,15 +89,15 @@ def while_the_final_checkpoint_is_written() -> None:
 
 
 def in_the_final_evaluation() -> None:
-    _before("robustml.commands.finish", "evaluate_as_configured")
+    _before("robustml.workflows.completing", "evaluate_as_configured")
 
 
 def before_the_results_are_written() -> None:
-    _before("robustml.commands.judge", "write_results")
+    _before("robustml.workflows.measuring.judging", "write_results")
 
 
 def before_the_report_is_written() -> None:
-    _before("robustml.commands.judge", "write_report")
+    _before("robustml.workflows.measuring.judging", "write_report")
 
 
 def while_the_table_is_written() -> None:
@@ -123,7 +123,7 @@ def before_a_write(number: int) -> None:
     Path.replace = replacing  # type: ignore[method-assign,assignment]
 
 
-WRITES = tuple(partial(before_a_write, number) for number in range(6))
+WRITES = tuple(partial(before_a_write, number) for number in range(5))
 MOMENTS = (
     before_the_first_checkpoint,
     in_the_second_epoch,

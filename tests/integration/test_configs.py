@@ -22,17 +22,18 @@ from torch.optim import SGD, Optimizer
 
 from integration.forks import command
 from robustml.attacks import FGSM
-from robustml.commands.parts import build_attacks
-from robustml.commands.secret import with_secret
-from robustml.commands.settings import build, plain, record
-from robustml.commands.strangers import check_recorded
+from robustml.commands.hydra.composing import plain, record
 from robustml.config import config_dir
 from robustml.data import DataModule, ExtraImages, Records
-from robustml.extraction import Defence, Extraction
+from robustml.extraction import Defense, Extraction
 from robustml.poisoning import Poison
 from robustml.results import read_results
 from robustml.threats import LpBall
 from robustml.training.callbacks import EMA, AttackSchedule, CatastrophicOverfitting
+from robustml.workflows.building import build
+from robustml.workflows.preparing import build_attacks
+from robustml.workflows.safe import check_recorded
+from robustml.workflows.secret import with_secret
 
 CONFIGS = config_dir()
 GROUPS = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})
@@ -100,7 +101,7 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 def test_every_group_is_looked_at_below() -> None:
-    looked_at = "attack balance callbacks data debug defence evaluation experiment logger method model objective"
+    looked_at = "attack balance callbacks data debug defense evaluation experiment logger method model objective"
     looked_at += " optimizer poison pool scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
     entries = "check describe evaluate evaluate_model extract feedback finetune poison_data resume serve shortcuts"
@@ -277,11 +278,11 @@ def test_the_root_of_nested_data_is_their_own(compose: Callable[..., dict[str, A
     assert settings["poison"]["source"]["source"]["root"] == "there"
 
 
-@pytest.mark.parametrize("name", options("defence"))
-def test_defence(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
-    settings = compose_extraction(f"defence={name}")["defence"]
-    defence = build(with_secret(settings, "hidden"))
-    assert defence is None if name == "none" else isinstance(defence, Defence)
+@pytest.mark.parametrize("name", options("defense"))
+def test_defense(name: str, compose_extraction: Callable[..., dict[str, Any]]) -> None:
+    settings = compose_extraction(f"defense={name}")["defense"]
+    defense = build(with_secret(settings, "hidden"))
+    assert defense is None if name == "none" else isinstance(defense, Defense)
 
 
 @pytest.mark.parametrize("name", options("optimizer"))

@@ -20,16 +20,15 @@ from safetensors.torch import load_file
 
 from integration.files import left, sha256
 from integration.forks import Outcome, background, command
-from robustml.reporting.extraction import Extraction
-from robustml.results import read_results
+from robustml.results import ExtractionResults, read_results
 
 QUICK = ("training.steps=20", "curve=[0.5]", "transfer_limit=20", "attack.steps=2", "model@student=mlp")
 
 
-def block(outcome: Outcome) -> Extraction:
+def block(outcome: Outcome) -> ExtractionResults:
     results = read_results(outcome.run / "results.json")
     assert results.extraction is not None
-    return Extraction.model_validate(results.extraction)
+    return ExtractionResults.model_validate(results.extraction)
 
 
 def test_a_copy_of_a_run(run_copy: Path, tmp_path: Path) -> None:
@@ -52,7 +51,7 @@ def test_a_copy_of_a_run(run_copy: Path, tmp_path: Path) -> None:
     assert found.accuracy == results.clean_accuracy
     assert found.curve[-1].fidelity == found.fidelity
     assert 0 < found.transfer_success.n <= 20
-    assert found.defence is None
+    assert found.defense is None
     assert "fidelity of the copy" in outcome.out
     page = (outcome.run / "report.html").read_text()
     assert "Model extraction" in page
@@ -77,7 +76,7 @@ def test_every_method(words: str, queries: int, run_copy: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("defence", "name"),
+    ("defense", "name"),
     [
         ("top1", "TopLabel"),
         ("rounding", "Rounding"),
@@ -86,31 +85,31 @@ def test_every_method(words: str, queries: int, run_copy: Path, tmp_path: Path) 
         ("prada", "Prada"),
     ],
 )
-def test_every_defence(defence: str, name: str, run_copy: Path, tmp_path: Path) -> None:
-    words = [f"victim={run_copy}", "method=knockoff", "pool=noise", "budget=40", f"defence={defence}"]
+def test_every_defense(defense: str, name: str, run_copy: Path, tmp_path: Path) -> None:
+    words = [f"victim={run_copy}", "method=knockoff", "pool=noise", "budget=40", f"defense={defense}"]
     outcome = command("extract", *words, *QUICK, cwd=tmp_path)
-    report = block(outcome).defence
+    report = block(outcome).defense
     assert report is not None
     assert report.name == name
     assert report.undefended.queries == 40
-    assert report.watches == (defence == "prada")
-    if defence in ("top1", "rounding", "prada"):
+    assert report.watches == (defense == "prada")
+    if defense in ("top1", "rounding", "prada"):
         assert report.honest.label_accuracy_change == pytest.approx(0, abs=0.04)
-    assert (report.honest.mean_l1_change > 0) == (defence != "prada")
+    assert (report.honest.mean_l1_change > 0) == (defense != "prada")
     assert "honest users: accuracy" in outcome.out
     assert "secret" not in report.params
-    assert "secret: null" in (outcome.run / "config.yaml").read_text() or defence != "noise"
+    assert "secret: null" in (outcome.run / "config.yaml").read_text() or defense != "noise"
 
 
 def test_an_alarm_ends_the_theft(run_copy: Path, tmp_path: Path) -> None:
-    words = "method=knockoff pool=noise defence=prada defence.threshold=0.999 defence.minimum=5 budget=600"
+    words = "method=knockoff pool=noise defense=prada defense.threshold=0.999 defense.minimum=5 budget=600"
     outcome = command("extract", f"victim={run_copy}", *words.split(), *QUICK, cwd=tmp_path)
     found = block(outcome)
-    assert found.defence is not None
-    assert found.defence.alarm_after is not None
-    assert found.defence.alarm_after <= found.queries < 600
-    assert found.defence.undefended.queries == 600
-    assert found.defence.honest.false_alarm_after is not None
+    assert found.defense is not None
+    assert found.defense.alarm_after is not None
+    assert found.defense.alarm_after <= found.queries < 600
+    assert found.defense.undefended.queries == 600
+    assert found.defense.honest.false_alarm_after is not None
     assert "alarm" in outcome.out
 
 
@@ -173,8 +172,8 @@ def test_a_model_behind_a_server_is_stolen_as_one_at_hand(run_copy: Path, tmp_pa
     assert {line["status"] for line in lines} == {200}
 
 
-def test_a_server_with_a_defence_ends_on_sigterm(run_copy: Path, tmp_path: Path) -> None:
-    with serving(run_copy, tmp_path, "defence=noise", "defence.secret=hidden") as server:
+def test_a_server_with_a_defense_ends_on_sigterm(run_copy: Path, tmp_path: Path) -> None:
+    with serving(run_copy, tmp_path, "defense=noise", "defense.secret=hidden") as server:
         words = ["data=digits", "data.test_limit=20", "method=copycat", "budget=20", *QUICK]
         assert command("extract", f"victim={server.url}", *words, cwd=tmp_path).status == 0
         ended = server.end(signal.SIGTERM)
@@ -189,7 +188,8 @@ REFUSED = {
     "budget 0": ("victim={run} budget=0", "at least 1"),
     "budget a word": ("victim={run} budget=many", "'many'"),
     "unknown method": ("victim={run} method=copycats", "'copycat'"),
-    "unknown defence": ("victim={run} defence=top2", "'top1'"),
+    "unknown defense": ("victim={run} defense=top2", "'top1'"),
+    "the spelling of version 0.1": ("victim={run} defence=top1", "'defense'"),
     "unknown pool": ("victim={run} pool=nois", "'noise'"),
     "a bandit without classes": ("victim={run} method=knockoff method.strategy=adaptive", "strategy=random"),
     "curve above 1": ("victim={run} curve=[2]", "curve"),
@@ -201,7 +201,7 @@ REFUSED = {
     "a password": ("victim=http://me:hidden@127.0.0.1:{port} data=digits", "no user and password"),
     "an endpoint that is down": ("victim=http://127.0.0.1:{port} data=digits", "cannot be reached"),
     "a file as an endpoint": ("victim=file:///etc/passwd data=digits", "no address"),
-    "a defence of an endpoint": ("victim=http://127.0.0.1:{port} data=digits defence=top1", "robustml serve"),
+    "a defense of an endpoint": ("victim=http://127.0.0.1:{port} data=digits defense=top1", "robustml serve"),
 }
 
 
@@ -248,7 +248,7 @@ def test_an_endpoint_of_something_else(run_copy: Path, tmp_path: Path) -> None:
         ("run={run} port=70000", "65535"),
         ("run={run} host=256.1.1.1", "cannot serve"),
         ("run={run} limits.inputs=0", "limits.inputs"),
-        ("run={run} defence=rounding defence.digits=0", "defence.digits"),
+        ("run={run} defense=rounding defense.digits=0", "defense.digits"),
         ("run={run} -m", "-m"),
     ],
 )

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from robustml.reporting.extraction import Extraction, extraction_section, extraction_table
+from robustml.reporting.extraction import extraction_section, extraction_table
 from robustml.reporting.formats import NOTHING
-from robustml.results import rate
+from robustml.results import ExtractionResults, rate
 
 
 def shares(right: int) -> dict[str, Any]:
@@ -24,11 +24,11 @@ def content(**changes: Any) -> dict[str, Any]:
         "queries": 1000, "budget": 2000, "fidelity": shares(90), "baseline_fidelity": shares(12),
         "accuracy": shares(85), "victim_accuracy": shares(95), "transfer_success": rate(0, 0).model_dump(),
         "curve": [point, point | {"queries": 1000, "fidelity": shares(90), "accuracy": shares(85)}],
-        "defence": None,
+        "defense": None,
     } | changes  # fmt: skip
 
 
-DEFENCE = {
+DEFENSE = {
     "name": "Rounding",
     "params": {"digits": 2},
     "undefended": {"queries": 2000, "fidelity": shares(97), "accuracy": shares(93)},
@@ -42,7 +42,7 @@ DEFENCE = {
 
 
 def test_the_table_says_what_was_measured() -> None:
-    table = extraction_table(Extraction.model_validate(content(defence=DEFENCE)))
+    table = extraction_table(ExtractionResults.model_validate(content(defense=DEFENSE)))
     lines = table.splitlines()
     assert all(len(line) <= 100 for line in lines)
     for expected in (
@@ -57,14 +57,14 @@ def test_the_table_says_what_was_measured() -> None:
         assert any(re.match(expected, line) for line in lines), (expected, table)
 
 
-def test_without_a_defence_nothing_is_said_of_one() -> None:
-    table = extraction_table(Extraction.model_validate(content(curve=[])))
+def test_without_a_defense_nothing_is_said_of_one() -> None:
+    table = extraction_table(ExtractionResults.model_validate(content(curve=[])))
     assert "honest" not in table
     assert "over the budget" not in table
 
 
 def test_the_section_draws_the_curve_and_escapes_names() -> None:
-    page = extraction_section(content(defence=DEFENCE))
+    page = extraction_section(content(defense=DEFENSE))
     assert "Model extraction" in page
     assert page.count("<svg") == 1
     assert "&lt;random&gt;" in page
@@ -81,4 +81,10 @@ def test_a_block_of_another_make_has_no_section_of_ours() -> None:
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Extraction.model_validate(content(**changes))
+        ExtractionResults.model_validate(content(**changes))
+
+
+def test_the_spelling_of_version_0_1_is_read() -> None:
+    old = content()
+    del old["defense"]
+    assert ExtractionResults.model_validate(old | {"defence": DEFENSE}).defense is not None

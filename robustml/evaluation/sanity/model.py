@@ -122,7 +122,7 @@ def _first_correct(logits: Tensor, y: Tensor) -> Tensor:
 
 def _random_outputs(model: nn.Module, x: Tensor, logits: Tensor) -> list[Flag]:
     moved = 0.0
-    # Several times: a defence that picks one of a few sizes picks the same one twice now and then.
+    # Several times: a defense that picks one of a few sizes picks the same one twice now and then.
     for _ in range(4):
         with torch.no_grad():
             moved = max(moved, float((logits_of(model, x) - logits).abs().max()))

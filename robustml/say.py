@@ -1,0 +1,31 @@
+"""What is told to people: once, by the first of several processes, and fit for a terminal."""
+
+from __future__ import annotations
+
+import os
+
+from robustml.errors import printable
+
+__all__ = ["is_first_process", "say"]
+
+
+def is_first_process() -> bool:
+    """Whether the global rank is 0: the one process that writes and speaks, by its environment.
+
+    Launchers say so in different words. torchrun, MPI and the like set the global RANK. Lightning starts the processes
+    of a machine itself, with LOCAL_RANK in all but the first, and NODE_RANK where the user names the machine. Slurm
+    numbers its tasks in SLURM_PROCID, which its interactive shells hand down to processes that others number; so it
+    comes last, as it does in Lightning.
+    """
+    if (rank := os.environ.get("RANK")) is not None:
+        return rank == "0"
+    own = [os.environ[name] for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK") if name in os.environ]
+    if own:
+        return all(rank == "0" for rank in own)
+    return os.environ.get("SLURM_PROCID", os.environ.get("JSM_NAMESPACE_RANK", "0")) == "0"
+
+
+def say(text: str) -> None:
+    """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
+    if is_first_process():
+        print("\n".join(map(printable, text.split("\n"))), flush=True)

@@ -1,0 +1,143 @@
+"""Judge a model as the `evaluation` settings say, and write what came of it into a directory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustml import __version__
+from robustml.data import DataModule
+from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate, united
+from robustml.reporting import read_run, summary_table, write_report
+from robustml.results import write_results
+from robustml.say import say
+from robustml.types import Threat
+from robustml.workflows.measuring.certification import certified_as_configured
+from robustml.workflows.measuring.corruptions import corruptions_as_configured
+from robustml.workflows.preparing import build_attacks
+from robustml.workflows.run import EXAMPLES, REPORT, RESULTS
+
+__all__ = ["evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]
+
+
+def evaluate_as_configured(
+    model: nn.Module,
+    data: DataModule,
+    threat: Threat,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    progress: Path | None = None,
+) -> tuple[RobustnessResults, Curve | None]:
+    """Run the attacks of the `evaluation` settings on the test split; corruptions and curve if they ask for them."""
+    loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
+    attacks = build_attacks(settings)
+    model = model.to(device)
+    say(f"evaluating on {len(loader.records)} test images: clean, {', '.join(attacks) or 'no attack'}")
+    results = evaluate(
+        model,
+        loader,
+        attacks,
+        threat,
+        class_names=data.class_names,
+        seed=settings["seed"],
+        device=device,
+        cascade=settings.get("cascade", False),
+        progress=progress,
+        time_limit=settings.get("time_limit"),
+        check_limits=True,
+    )
+    if not results.verdicts.complete:
+        return results, None
+    results.certified = certified_as_configured(model, loader, threat, attacks, results.verdicts, settings, device)
+    results.corruptions = corruptions_as_configured(model, data, settings, device)
+    curve_settings = settings.get("curve")
+    if not curve_settings:
+        return results, None
+    name = curve_settings["attack"]
+    # The curve never looks at more images than the figures beside it.
+    limit = min((n for n in (settings["limit"], curve_settings["limit"]) if n is not None), default=None)
+    limited = data.loader("test", device=device, batch_size=settings["batch_size"], limit=limit)
+    radii = _curve_radii(curve_settings, threat)
+    say(f"accuracy under {name} at {len(radii)} values of eps, on {len(limited.records)} test images")
+    return results, united(results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"]))
+
+
+def _curve_radii(settings: Mapping[str, Any], threat: Threat) -> list[float]:
+    """The eps values of a curve: absolute ones, or multiples of the threat's own, no wider than the image box."""
+    if settings.get("eps") is not None:
+        return [float(eps) for eps in settings["eps"]]
+    low, high = threat.bounds
+    widest = high - low if getattr(threat, "norm", None) == "inf" else float("inf")
+    return sorted({min(multiple * threat.eps, widest) for multiple in settings["relative"]})
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    """The `environment` block of results.json."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": version("pytorch_lightning"),
+        "robustml": __version__,
+        "platform": platform.system(),
+        "device": name,
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory this process held so far: on the GPU where it trains there, otherwise resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def write_outcome(
+    out: Path,
+    results: RobustnessResults,
+    curve: Curve | None,
+    data: DataModule,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    **blocks: Any,
+) -> None:
+    """Write results.json and the examples of an evaluation.
+
+    Args:
+        out: the directory.
+        results: the figures.
+        curve: accuracy against eps, where it was asked for.
+        data: what was evaluated on.
+        settings: of the command: name and seed.
+        device: where it ran.
+        blocks: what the command adds to the schema's blocks: command, model, cost, selection.
+    """
+    if results.examples is not None:
+        results.examples.save(out / EXAMPLES)
+    figures = results.to_dict()
+    raised = [] if curve is None else [vars(flag) for flag in curve.flags]
+    figures["flags"] += [flag for flag in raised if flag not in figures["flags"]]
+    if data.left_out:
+        left_out = f"{data.left_out} of {data.left_out + len(data.test)} test records"
+        message = f"the set has changed: {left_out} were trained or selected on by this model, and are left out"
+        figures["flags"].append({"name": "changed_data", "attack": None, "message": message})
+    identity = {"schema": 1, "experiment": settings["name"], "seed": settings["seed"], "data": data.summary()}
+    other_kinds = {"backdoor": None, "extraction": None}
+    extras = {"curve": None if curve is None else curve.to_dict(), "environment": _environment(device)}
+    write_results(identity | figures | other_kinds | extras | blocks, out / RESULTS)
+
+
+def tell(run: Path) -> None:
+    """Write the report of a finished directory and print the table and where things lie."""
+    report = write_report([run], run / REPORT)
+    say("\n" + summary_table([read_run(run)]) + "\n")
+    say(f"report: {report}")
+    say(f"run: {run}")
