@@ -33,7 +33,7 @@ def extract(config: DictConfig) -> None:
     from robustml.commands.hydra.composing import build_data, plain
     from robustml.evaluation import evaluate
     from robustml.reporting.extraction import extraction_table
-    from robustml.results import ExtractionResults
+    from robustml.results import Cost, ExtractionResults
     from robustml.say import say
     from robustml.workflows.building import build
     from robustml.workflows.extraction import loot, prepare
@@ -73,15 +73,14 @@ def extract(config: DictConfig) -> None:
     write_outcome(
         out,
         results,
-        None,
         data,
         without_secret(settings) | {"name": f"copy of {settings['name']}"},
         device,
         command="extract",
         model=describe_model(named, copy, out / COPY),
-        cost={"peak_memory_mb": peak_memory_mb(device)},
+        cost=Cost(peak_memory_mb=peak_memory_mb(device)),
         backdoor=backdoors_of_model(victim, planted, data, threat, {"limit": None, "batch_size": 500}, device, copy),
-        extraction=block.model_dump(mode="json"),
+        extraction=block,
     )
     say("\n" + extraction_table(block))
     tell(out)

@@ -29,6 +29,7 @@ def trojan(config: DictConfig) -> None:
     from robustml.evaluation import evaluate
     from robustml.files import sha256
     from robustml.poisoning.checks import check_whole
+    from robustml.results import Cost
     from robustml.say import say
     from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
     from robustml.workflows.building import build
@@ -69,7 +70,8 @@ def trojan(config: DictConfig) -> None:
     test = loader.records.to("cpu")
     block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
     older = shown_on(planted_in(source), data)
-    block["inherited"] = [backdoor_block(each, trojaned, data, settings, device) for each in older]
+    inherited = [backdoor_block(each, trojaned, data, settings, device) for each in older]
+    block = block.model_copy(update={"inherited": inherited, **recognised})
 
     out = Path(HydraConfig.get().runtime.output_dir)
     # Absolute, so that the model is found from wherever.
@@ -81,16 +83,15 @@ def trojan(config: DictConfig) -> None:
     write_outcome(
         out,
         after,
-        None,
         data,
         settings,
         device,
         command="trojan",
-        model=facts | {"name": f"{facts['name']} with TrojanNet", "target_sha256": sha256(weights)},
-        cost={"train_seconds": seconds, "peak_memory_mb": peak_memory_mb(device)},
-        backdoor=block | {name: found.model_dump() for name, found in recognised.items()},
+        model=facts.model_copy(update={"name": f"{facts.name} with TrojanNet", "target_sha256": sha256(weights)}),
+        cost=Cost(train_seconds=seconds, peak_memory_mb=peak_memory_mb(device)),
+        backdoor=block,
     )
-    say("\n" + trojan_table(block, after.clean_accuracy, recognised))
+    say("\n" + trojan_table(block, after.clean_accuracy))
     tell(out)
 
 

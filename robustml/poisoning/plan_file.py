@@ -80,9 +80,7 @@ def write_plan(plan: PoisonPlan, path: Path, *, test_sha256: str | None = None) 
     )
     table = pa.table(columns | {"before": before, "after": new}, _schema(_size(plan.before)))
     with replacing(path) as file:
-        pq.write_table(
-            table.replace_schema_metadata({_KEY: head.model_dump_json()}), file, compression="zstd", store_schema=False
-        )
+        pq.write_table(table.replace_schema_metadata({_KEY: head.model_dump_json()}), file, compression="zstd")
 
 
 def read_plan(path: Path) -> PoisonPlan:

@@ -60,7 +60,7 @@ def _poisoned(data: DataModule, settings: Mapping[str, Any], run: Path | None, o
     wanted = settings.get("poison")
     if wanted is None:
         return None
-    poison: Any = build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else None
+    poison: Any = build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else wanted
     if not isinstance(poison, Poison):
         raise RequestError(f"poison={wanted!r} is no poison: choose one of the group, such as poison=badnets")
     if run is None or not (run / PLAN).is_file():

@@ -10,6 +10,7 @@ from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.evaluation import find_shortcuts, shortcut_reliance
 from robustml.poisoning import Shortcut, Square
+from robustml.results import Reliance
 
 NAMES = ("dark", "bright")
 
@@ -39,13 +40,15 @@ def pictures(count: int = 200) -> Records:
     return Records((x * 255).to(torch.uint8), y, NAMES)
 
 
+def by_group(found: Reliance) -> dict[tuple[str | None, bool], float | None]:
+    return {(group.class_name, group.marked): group.accuracy.value for group in found.groups}
+
+
 def test_a_model_that_looks_at_the_picture_does_not_care_about_the_mark() -> None:
     model = Reader(False).train()
     found = shortcut_reliance(model, pictures(), Square(2), "bright")
     assert model.training
-    assert {group: found.value for group, found in found.groups.items()} == {
-        (name, marked): 0.9 for name in NAMES for marked in (False, True)
-    }
+    assert by_group(found) == {(name, marked): 0.9 for name in NAMES for marked in (False, True)}
     assert (found.aligned_accuracy.value, found.gap) == (0.9, 0.0)
     assert (found.flip_rate_added.value, found.flip_rate_removed.value) == (0.0, 0.0)
 
@@ -53,34 +56,30 @@ def test_a_model_that_looks_at_the_picture_does_not_care_about_the_mark() -> Non
 def test_a_model_that_looks_at_the_mark_fails_where_it_misleads() -> None:
     found = shortcut_reliance(Reader(True), pictures(), Square(2), "bright", batch_size=7)
     # marked pictures are all read as bright; unmarked ones as they are, nine of ten rightly
-    assert {group: found.value for group, found in found.groups.items()} == {
+    assert by_group(found) == {
         ("dark", False): 0.9,
         ("dark", True): 0.0,
         ("bright", False): 0.9,
         ("bright", True): 1.0,
     }
-    assert found.worst_group == ("dark", True)
+    assert (found.worst_group.class_name, found.worst_group.marked) == ("dark", True)
     assert found.aligned_accuracy.value == pytest.approx(0.95)
     assert found.gap == pytest.approx(0.95)
     assert found.flip_rate_added.value == 0.9
     assert found.flip_rate_removed.value == 0.1
-    assert found.to_dict()["worst_group"] == {
-        "class": "dark",
-        "marked": True,
-        "accuracy": found.worst_group_accuracy.model_dump(),
-    }
+    assert found.worst_group.accuracy.value == 0.0
     assert found.flip_rate_added.n == 100
 
 
 def test_a_class_without_pictures_is_no_worst_group() -> None:
     test = pictures().take(torch.arange(0, 200, 2))
     found = shortcut_reliance(Reader(True), test, Square(2), "bright")
-    assert found.groups["bright", True].value is None
-    assert found.worst_group == ("dark", True)
+    assert by_group(found)["bright", True] is None
+    assert (found.worst_group.class_name, found.worst_group.marked) == ("dark", True)
 
 
 def test_the_mark_is_found_by_a_model_that_trusts_it_and_by_no_other() -> None:
-    train = Shortcut(Square(2), 0.95, "bright")(pictures(), seed=0).data
+    train = Shortcut(Square(2), 0.95, "bright").plan(pictures(), seed=0).apply(pictures())
     trusting = find_shortcuts(Reader(True), train, size=2, stride=1)
     assert (trusting[0].class_name, trusting[0].place) == ("bright", (6, 6))
     assert trusting[0].flip_rate > 0.8
@@ -90,7 +89,7 @@ def test_the_mark_is_found_by_a_model_that_trusts_it_and_by_no_other() -> None:
 
 
 def test_what_is_shown_of_a_suspect_is_what_was_counted() -> None:
-    train = Shortcut(Square(2), 0.95, "bright")(pictures(), seed=0).data
+    train = Shortcut(Square(2), 0.95, "bright").plan(pictures(), seed=0).apply(pictures())
     suspect = find_shortcuts(Reader(True), train, size=2, stride=2)[0]
     assert list(suspect.flip_rates) == [(row, column) for row in (0, 2, 4, 6) for column in (0, 2, 4, 6)]
     assert suspect.flip_rates[6, 6] == suspect.flip_rate == max(suspect.flip_rates.values())
@@ -106,7 +105,8 @@ def test_what_is_shown_of_a_suspect_is_what_was_counted() -> None:
 
 
 def test_a_backdoors_place_is_found_too() -> None:
-    suspects = find_shortcuts(Reader(True), Shortcut(Square(2), 0.8, "bright")(pictures(), seed=1).data, size=3, seed=1)
+    marked = Shortcut(Square(2), 0.8, "bright").plan(pictures(), seed=1).apply(pictures())
+    suspects = find_shortcuts(Reader(True), marked, size=3, seed=1)
     top, left = suspects[0].place
     assert suspects[0].class_name == "bright"
     assert top <= 6 < top + 3

@@ -14,7 +14,8 @@ from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Backdoor, Shortcut, backdoor_of, kind_of
-from robustml.results import PoisonSummary, read_results
+from robustml.results import Backdoor as BackdoorBlock
+from robustml.results import PoisonSummary, Rate, Reliance, Twin, read_results
 from robustml.say import say
 from robustml.workflows.building import build
 from robustml.workflows.poisoning import Poisoning
@@ -66,7 +67,7 @@ def _figures(backdoor: Backdoor, summary: PoisonSummary | None) -> dict[str, Any
     kind = kind_of(backdoor)
     if summary is None:
         return {"kind": kind, "requested_rate": getattr(backdoor, "rate", None)}
-    return summary.of_kind(kind).model_dump(mode="json", include=_FIGURES)
+    return summary.of_kind(kind).model_dump(include=_FIGURES)
 
 
 def planted_in(run: Path) -> list[Planted]:
@@ -189,7 +190,7 @@ def backdoor_figures(
     data: DataModule,
     evaluation: Mapping[str, Any],
     device: torch.device,
-) -> dict[str, Any] | None:
+) -> BackdoorBlock | None:
     """The `backdoor` block of results.json; None where no backdoor was planted.
 
     Args:
@@ -200,62 +201,54 @@ def backdoor_figures(
         device: where to run.
     """
     blocks = [backdoor_block(each, model, data, evaluation, device) for each in planted]
-    return blocks[0] | {"inherited": blocks[1:]} if blocks else None
+    return blocks[0].model_copy(update={"inherited": blocks[1:]}) if blocks else None
 
 
 def backdoor_block(
     planted: Planted, model: nn.Module, data: DataModule, evaluation: Mapping[str, Any], device: torch.device
-) -> dict[str, Any]:
+) -> BackdoorBlock:
     """The figures of one backdoor; the arguments are those of `backdoor_figures`."""
-    backdoor, twin = planted.backdoor, planted.twin
+    backdoor = planted.backdoor
     test = data.test if evaluation["limit"] is None else data.test.sample(evaluation["limit"])
     presented = backdoor.triggered(test)
     size = evaluation["batch_size"]
-    found = backdoor_success(model, presented, device=device, batch_size=size)
     wanted = sorted(set(presented.target.tolist()))
-    block: dict[str, Any] = {
+    twin = None
+    if planted.twin is not None:
+        other = load_model(planted.twin).to(device)
+        twin = Twin(
+            run=str(planted.twin),
+            clean_accuracy=read_results(planted.twin / RESULTS).clean_accuracy,
+            **dict(backdoor_success(other, presented, device=device, batch_size=size)),
+        )
+    block = BackdoorBlock(
         **planted.figures,
-        "target": backdoor.target,
-        "target_class": data.class_names[wanted[0]] if len(wanted) == 1 else None,
-        "planted_in": None if planted.run is None else str(planted.run),
-        **found.to_dict(),
-        "twin": None,
-    }
-    beside = ""
-    if twin is not None:
-        other = backdoor_success(load_model(twin).to(device), presented, device=device, batch_size=size)
-        block["twin"] = {
-            "run": str(twin),
-            "clean_accuracy": read_results(twin / RESULTS).clean_accuracy.model_dump(),
-            **other.to_dict(),
-        }
-        beside = f"; of the clean twin {_percent(other.attack_success_rate.value)}"
-    if isinstance(backdoor, Shortcut):
-        block["shortcut"] = _reliance(backdoor, model, test, device, size)
-    success = found.attack_success_rate
-    where = "" if planted.run is None else f" planted in {planted.run}"
-    say(
-        f"backdoor{where}: success rate {_percent(success.value)} over {success.n} inputs of other classes"
-        f"{_meaning(block)}{beside}"
+        target=backdoor.target,
+        target_class=data.class_names[wanted[0]] if len(wanted) == 1 else None,
+        planted_in=None if planted.run is None else str(planted.run),
+        **dict(backdoor_success(model, presented, device=device, batch_size=size)),
+        twin=twin,
+        shortcut=_reliance(backdoor, model, test, device, size) if isinstance(backdoor, Shortcut) else None,
     )
+    success = block.attack_success_rate
+    where = "" if planted.run is None else f" planted in {planted.run}"
+    meaning = "" if block.target_class is None else f" (target class {block.target_class})"
+    beside = "" if twin is None else f"; of the clean twin {_percent(twin.attack_success_rate)}"
+    say(f"backdoor{where}: success rate {_percent(success)} over {success.n} inputs of other classes{meaning}{beside}")
     return block
 
 
-def _reliance(backdoor: Shortcut, model: nn.Module, test: Any, device: torch.device, size: int) -> dict[str, Any]:
+def _reliance(backdoor: Shortcut, model: nn.Module, test: Any, device: torch.device, size: int) -> Reliance:
     """How much the model relies on the mark."""
     reliance = shortcut_reliance(model, test, backdoor.trigger, backdoor.target, device=device, batch_size=size)
-    aligned, worst = reliance.aligned_accuracy.value, reliance.worst_group_accuracy.value
-    name, marked = reliance.worst_group
+    worst = reliance.worst_group
     say(
-        f"shortcut: accuracy {_percent(aligned)} where the mark is as in training, {_percent(worst)} on the worst "
-        f"group ({name}, {'with' if marked else 'without'} the mark)"
+        f"shortcut: accuracy {_percent(reliance.aligned_accuracy)} where the mark is as in training, "
+        f"{_percent(worst.accuracy)} on the worst group ({worst.class_name}, {'with' if worst.marked else 'without'} "
+        "the mark)"
     )
-    return reliance.to_dict()
+    return reliance
 
 
-def _meaning(block: Mapping[str, Any]) -> str:
-    return "" if block["target_class"] is None else f" (target class {block['target_class']})"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1%}"
+def _percent(share: Rate) -> str:
+    return "unknown" if share.value is None else f"{share.value:.1%}"
