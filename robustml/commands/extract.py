@@ -32,7 +32,7 @@ def extract(config: DictConfig) -> None:
 
     from robustml.commands.hydra.composing import build_data, plain
     from robustml.evaluation import evaluate
-    from robustml.reporting.extraction import extraction_table
+    from robustml.reporting.tables.extraction import extraction_text
     from robustml.results import Cost, ExtractionResults
     from robustml.say import say
     from robustml.workflows.building import build
@@ -82,7 +82,7 @@ def extract(config: DictConfig) -> None:
         backdoor=backdoors_of_model(victim, planted, data, threat, {"limit": None, "batch_size": 500}, device, copy),
         extraction=block,
     )
-    say("\n" + extraction_table(block))
+    say("\n" + extraction_text(block))
     tell(out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator
 
 from robustml.results.poison import PoisonSummary
 from robustml.results.rates import Amount, Block, Count, Fraction
@@ -22,26 +22,16 @@ __all__ = [
 
 
 class SelectedEpoch(Block):
-    """An epoch and its validation figures; accuracy under attack as training measures it, not as the test does.
+    """An epoch (from 1), the step after which it was measured, and its validation figures.
 
-    Attributes:
-        epoch: from 1.
-        step: of the run, after which they were measured. Older versions did not write it, and counted epochs from 0:
-            theirs are renumbered here, and get step 0.
+    Accuracy under attack is that of the attack that training measures with, not of the test's.
     """
 
     epoch: Count
-    step: Count | None = None
+    step: Count
     clean_accuracy: Fraction | None = None
     adversarial_accuracy: Fraction | None = None
     train_adversarial_accuracy: Fraction | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _count_from_1(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("step") is None and isinstance(values.get("epoch"), int):
-            return {**values, "epoch": values["epoch"] + 1, "step": 0}
-        return values
 
 
 class Selection(Block):

@@ -167,7 +167,7 @@ def test_a_model_behind_a_server_is_stolen_as_one_at_hand(run_copy: Path, tmp_pa
     assert found.measuring == 90 + found.transfer_success.n
     assert found.counted == sum(line["n"] for line in lines) == found.queries + found.measuring
     asked = f"{found.measuring} inputs; the victim counted {found.counted}"
-    assert asked in far.out
+    assert asked in " ".join(far.out.split())
     assert asked in (far.run / "report.html").read_text()
     assert {line["status"] for line in lines} == {200}
 
