@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
+from robustml.results.poison import PoisonSummary
 from robustml.results.rates import Amount, Block, Count, Fraction
 
 __all__ = [
-    "Budget",
     "Cost",
     "DataFacts",
     "Environment",
     "ExtraData",
     "ModelFacts",
-    "PoisonFigures",
-    "PoisonSummary",
     "SelectedEpoch",
     "Selection",
     "Threat",
@@ -61,45 +59,6 @@ class Threat(Block):
     def of(cls, threat: Any) -> Threat:
         """What is written of a threat (`robustml.types.Threat`): one without a norm goes by the name of its class."""
         return cls(norm=getattr(threat, "norm", type(threat).__name__), eps=threat.eps)
-
-
-class Budget(Block):
-    """How far crafted changes of training data may go, and how far they go.
-
-    `name` is the option, such as "eps"; `asked` is in the unit of the threat, inputs in [0, 1]; `stored` is the largest
-    change of any row, in that unit, as the set stores it: images hold whole bytes.
-    """
-
-    name: str
-    asked: Amount
-    stored: Amount
-
-
-class PoisonFigures(Block):
-    """What a poison was asked for and what came of it.
-
-    `poisoned` rows were changed to the poison's own ends, added or deleted, a `rate` of the set before; `cover` rows
-    beside them keep their labels. `why` says why figures are not quite what was asked for, where they are not.
-    """
-
-    kind: str
-    rate: Amount
-    requested_rate: Amount | None = None
-    poisoned: Count
-    cover: Count = 0
-    cover_rate: Amount = 0.0
-    requested_cover_rate: Amount | None = None
-    budget: Budget | None = None
-    why: str | None = None
-
-
-class PoisonSummary(PoisonFigures):
-    """Those of a whole manifest: how many rows were `changed`, `added` and `deleted`, and each of several poisons."""
-
-    changed: Count
-    added: Count
-    deleted: Count
-    parts: list[PoisonFigures] = Field(default_factory=list)
 
 
 class ExtraData(Block):
