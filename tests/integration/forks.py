@@ -2,8 +2,8 @@
 
 The processes are forked from a server that has imported everything and computed nothing: they start in milliseconds,
 share no state with the tests or with each other, and can be killed like any other. Tests whose point is the start of
-a program (exit status of the script, imports, DDP, the wheel) use `start` instead, which pays for the imports; those
-of a command that ends before any work is done need no process at all (`inside`).
+a program (exit status of the script, imports, DDP, the wheel) use `start` instead, which pays for the imports. Where
+nothing is set, broken or killed, `command` needs no process at all.
 """
 
 from __future__ import annotations
@@ -73,23 +73,28 @@ class Outcome:
 
 
 def command(
-    *words: object, cwd: Path, env: Mapping[str, str] | None = None, before: Callable[[], None] | None = None
+    *words: object,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+    apart: bool = False,
 ) -> Outcome:
-    """`robustml <words>` in a forked process.
+    """`robustml <words>` in this process (`inside`), or in a forked one where there is more to it.
 
     Args:
         words: the command line.
         cwd: the working directory.
-        env: environment variables to set.
-        before: called in that process first, to break something on purpose; a function of a module.
+        env: environment variables to set, in a forked process.
+        before: called in a forked process first, to break something on purpose; a function of a module.
+        apart: fork in any case: the command imports modules of the working directory, or ends by a signal.
     """
-    if env is None and before is None and not os.environ.get("FORK"):
+    if env is None and before is None and not apart:
         return inside(*words, cwd=cwd)
     return call(_command, [str(word) for word in words], before, cwd=cwd, env=env)
 
 
 def inside(*words: object, cwd: Path) -> Outcome:
-    """`robustml <words>` in this process, for a command that composes, prints or refuses and leaves nothing behind."""
+    """`robustml <words>` in this process: a third of the time that a fork takes, most of which is Hydra's."""
     from robustml.cli import main
 
     out, err, status = io.StringIO(), io.StringIO(), 0

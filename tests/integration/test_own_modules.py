@@ -27,18 +27,18 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "colorsys.py").write_text("raise SystemExit('not the one of Python')")
     words = ["model=custom", "model._target_=mynet.Net", "+model.shape=[1,8,8]", "+model.num_classes=10"]
     words += ["trainer.max_epochs=1", "evaluation=clean", "hydra.run.dir=run"]
-    return command("train", "experiment=digits_standard", *TRAINING, *words, cwd=folder).run
+    return command("train", "experiment=digits_standard", *TRAINING, *words, cwd=folder, apart=True).run
 
 
 def test_a_users_own_module_is_used_once_it_is_trusted(own_run: Path) -> None:
     folder = own_run.parent
-    said = command("evaluate", f"run={own_run}", cwd=folder)
+    said = command("evaluate", f"run={own_run}", cwd=folder, apart=True)
     assert said.status == 2
     assert "model._target_=mynet.Net is code that the run names, and none of robustml's: if you trust it, add " in (
         said.error
     )
     assert "add trust=mynet or trust=true" in said.error
-    evaluated = command("evaluate", f"run={own_run}", "trust=mynet", cwd=folder)
+    evaluated = command("evaluate", f"run={own_run}", "trust=mynet", cwd=folder, apart=True)
     assert read_run(evaluated.run).results.clean_accuracy == read_run(own_run).results.clean_accuracy
     assert "trust" not in yaml.safe_load((evaluated.run / "config.yaml").read_text())
 
@@ -47,5 +47,5 @@ def test_a_users_own_module_is_used_once_it_is_trusted(own_run: Path) -> None:
 def test_a_users_own_module_is_trained_on(own_run: Path) -> None:
     folder = own_run.parent
     for words in (["finetune", f"run={own_run}", "+trainer.limit_train_batches=1"], ["train", f"resume={own_run}"]):
-        assert "add trust=mynet" in command(*words, cwd=folder).error
-        assert command(*words, "trust=mynet", cwd=folder).run
+        assert "add trust=mynet" in command(*words, cwd=folder, apart=True).error
+        assert command(*words, "trust=mynet", cwd=folder, apart=True).run

@@ -159,9 +159,9 @@ _KINDS = {
     "bool_type": "true or false",
     "string_type": "text",
     "list_type": "a list",
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "above {gt}",
-    "less_than_equal": "at most {le}",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
 }
 
 
