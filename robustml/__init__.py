@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robustml.commands.runs import load_model
     from robustml.evaluation import evaluate
     from robustml.threats import LpBall
     from robustml.training import RobustClassifier
+    from robustml.workflows.run import load_model
 
 __all__ = ["LpBall", "RobustClassifier", "__version__", "evaluate", "load_model"]
 
@@ -21,7 +21,7 @@ _HOMES = {
     "LpBall": "robustml.threats",
     "RobustClassifier": "robustml.training",
     "evaluate": "robustml.evaluation",
-    "load_model": "robustml.commands.runs",
+    "load_model": "robustml.workflows.run",
 }
 
 

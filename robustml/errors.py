@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 
-__all__ = ["RequestError", "RunFailed", "nearest", "printable"]
+__all__ = ["RequestError", "RunFailed", "nearest", "pasteable", "printable"]
 
 # What a terminal obeys instead of showing: CSI and OSC sequences and the short ones, as ECMA-48 writes them.
 _ESCAPES = re.compile(
@@ -50,3 +51,8 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() or letter in _JOINERS else " " if letter.isspace() else "" for letter in text
     )
+
+
+def pasteable(*words: object) -> str:
+    """`robustml <words>` as a line for a shell, whatever characters the paths in it have."""
+    return shlex.join(["robustml", *map(str, words)])

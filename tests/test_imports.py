@@ -41,7 +41,7 @@ FLOORS = {
     "modes": 1,
     "allocator": 1,
     "config": 1,
-    "ranks": 1,
+    "say": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -51,6 +51,7 @@ ON_THE_GROUND = {
     ("files", "errors"),
     ("modes", "errors"),
     ("config", "errors"),
+    ("say", "errors"),
     ("untrusted", "errors"),
     ("untrusted", "files"),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import argument, hydra_command
+from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError, RunFailed
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def check(config: DictConfig) -> None:
     Raises:
         RunFailed: it breaks a property.
     """
-    from robustml.commands.settings import build, plain, plain_target
+    from robustml.commands.hydra.composing import plain
     from robustml.evaluation.conformance import check_attack
+    from robustml.workflows.building import build, plain_target
 
     settings = plain(config)
     attack = build(settings["attack"])

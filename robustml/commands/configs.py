@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from robustml.commands.entry import report_failures
+from robustml.commands.failures import report_failures
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
 

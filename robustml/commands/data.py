@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import hydra_command, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.entry import hydra_command
 from robustml.errors import RequestError, nearest
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ __all__ = ["describe", "main"]
 
 def describe(config: DictConfig) -> None:
     """Load the set of the config, as a run would, and print what was made of it."""
-    from robustml.commands.parts import build_data
-    from robustml.commands.quiet import quiet
+    from robustml.commands.hydra.composing import build_data
 
-    quiet()
     data = build_data(config)
     print(
         "\n"

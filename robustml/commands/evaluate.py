@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.entry import argument, hydra_command, report_failures
-from robustml.commands.words import pasteable
-from robustml.errors import RequestError
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import argument
+from robustml.errors import RequestError, pasteable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
-    from robustml.commands.backdoors import Planted
     from robustml.data import DataModule
+    from robustml.workflows.measuring.backdoors import Planted
 
 __all__ = ["evaluate_model", "evaluate_run", "main", "take_up_run"]
 
@@ -31,14 +32,11 @@ _IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 def evaluate_run(config: DictConfig) -> None:
     """Load the run's model and data, attack, and write an evaluation directory beside the run."""
-    from robustml.commands.backdoors import check_shown, inherited, planted_by, planted_in, twin_of
-    from robustml.commands.parts import build_data
-    from robustml.commands.poisoned import poison_as_configured
-    from robustml.commands.quiet import quiet
-    from robustml.commands.runs import TROJAN, load_model, weights_of
-    from robustml.commands.settings import plain
+    from robustml.commands.hydra.composing import build_data, plain
+    from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by, planted_in, twin_of
+    from robustml.workflows.poisoning import poison_as_configured
+    from robustml.workflows.run import TROJAN, load_model, weights_of
 
-    quiet()
     source = Path(config.run)
     model = load_model(source, config.which)
     data = build_data(config, source)
@@ -52,12 +50,9 @@ def evaluate_run(config: DictConfig) -> None:
 
 def evaluate_model(config: DictConfig) -> None:
     """Build a model of any origin, load its checkpoint, attack, and write an evaluation directory."""
-    from robustml.commands.foreign import foreign_model
-    from robustml.commands.parts import build_data
-    from robustml.commands.quiet import quiet
-    from robustml.commands.settings import plain
+    from robustml.commands.hydra.composing import build_data, plain
+    from robustml.workflows.foreign import foreign_model
 
-    quiet()
     data = build_data(config)
     settings = plain(config)
     model = foreign_model(settings, data)
@@ -74,13 +69,16 @@ def _judge(
     """Attack `model` as the settings say, and write the evaluation directory; `weights` is the file it came from."""
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
-    from robustml.commands.parts import introduce, pick_device, say
-    from robustml.commands.runs import VERDICTS, describe_model
-    from robustml.commands.settings import build, plain_target, write_settings
-    from robustml.commands.trojaned import backdoors_of_model
     from robustml.files import sweep
+    from robustml.say import say
     from robustml.untrusted import own_files
+    from robustml.workflows.building import build, plain_target
+    from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
+    from robustml.workflows.measuring.trojans import backdoors_of_model
+    from robustml.workflows.preparing import introduce, pick_device
+    from robustml.workflows.run import VERDICTS
+    from robustml.workflows.settings import write_settings
+    from robustml.workflows.weights import describe_model
 
     if settings["attack"] is not None:
         settings["evaluation"]["attacks"] = {_name(settings["attack"]): settings["attack"]}
@@ -126,7 +124,8 @@ def take_up_run() -> None:
             "evaluate needs a run directory, robustml evaluate run=outputs/<name>/<time>, or a model, "
             "robustml evaluate model=wide_resnet checkpoint=<file>"
         )
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.hydra.composing import record
+    from robustml.workflows.settings import read_settings
 
     settings = read_settings(Path(run))
     missing = [key for key in _RESTORED if key not in settings]
@@ -138,8 +137,9 @@ def take_up_run() -> None:
 
 def take_up_evaluation() -> None:
     """Record the settings of `resume=<evaluation directory>`; batches that it has verdicts of are not run again."""
-    from robustml.commands.settings import read_settings, record
-    from robustml.commands.trusted import trusted
+    from robustml.commands.hydra.composing import record
+    from robustml.workflows.settings import read_settings
+    from robustml.workflows.trust import trusted
 
     folder = Path(str(argument("resume")))
     settings = read_settings(folder)
@@ -175,7 +175,7 @@ def main() -> None:
         hydra_command(_go_on, "resume")
         return
     if any(word in ("--help", "-h", "--shell-completion", "-sc") for word in sys.argv):
-        from robustml.commands.settings import record
+        from robustml.commands.hydra.composing import record
 
         record({})  # help and completion need no run, but a config that composes
     elif argument("run") is None and any(word.startswith(("model=", "model.")) for word in sys.argv):

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -28,20 +30,22 @@ def extract(config: DictConfig) -> None:
     """Ask, copy, measure, and write a directory with the copy, results.json and a report."""
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.backdoors import planted_in, shown_on
-    from robustml.commands.judge import peak_memory_mb, tell, write_outcome
-    from robustml.commands.parts import build_data, introduce, pick_device, say
-    from robustml.commands.quiet import quiet
-    from robustml.commands.runs import describe_model, load_model, save_weights
-    from robustml.commands.secret import without_secret, words_without_secret
-    from robustml.commands.settings import build, plain, write_settings
-    from robustml.commands.theft import loot, prepare
-    from robustml.commands.trojaned import backdoors_of_model
+    from robustml.commands.hydra.composing import build_data, plain
     from robustml.evaluation import evaluate
     from robustml.reporting.extraction import extraction_table
     from robustml.results import ExtractionResults
+    from robustml.say import say
+    from robustml.workflows.building import build
+    from robustml.workflows.extraction import loot, prepare
+    from robustml.workflows.measuring.backdoors import planted_in, shown_on
+    from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
+    from robustml.workflows.measuring.trojans import backdoors_of_model
+    from robustml.workflows.preparing import introduce, pick_device
+    from robustml.workflows.run import load_model
+    from robustml.workflows.secret import without_secret, words_without_secret
+    from robustml.workflows.settings import write_settings
+    from robustml.workflows.weights import describe_model, save_weights
 
-    quiet()
     if not isinstance(config.budget, int) or config.budget < 1:
         raise RequestError(f"budget must be a number of queries of at least 1, got {config.budget!r}")
     device = pick_device(config.device)
@@ -85,8 +89,8 @@ def extract(config: DictConfig) -> None:
 
 def _interfaces(config: DictConfig, data: DataModule, device: torch.device) -> Callable[[int | None], Victim]:
     """What gives the victim anew, with a budget of its own; here it is seen whether there is one at all."""
-    from robustml.commands.runs import load_model
     from robustml.extraction import HttpVictim, ModelVictim
+    from robustml.workflows.run import load_model
 
     if not _is_address(config.victim):
         model = load_model(Path(config.victim), config.which).to(device)
@@ -110,7 +114,8 @@ def _interfaces(config: DictConfig, data: DataModule, device: torch.device) -> C
 
 def take_up_victim() -> None:
     """Record the settings of the victim's run, so that the command line can override them; a URL has none."""
-    from robustml.commands.settings import read_settings, record
+    from robustml.commands.hydra.composing import record
+    from robustml.workflows.settings import read_settings
 
     victim = argument("victim")
     if victim is None:
@@ -148,7 +153,7 @@ def _is_address(victim: str) -> bool:
 def main() -> None:
     """Restore the settings of the victim's run and compose extract.yaml over them."""
     if any(word in ("--help", "-h", "--shell-completion", "-sc") for word in sys.argv):
-        from robustml.commands.settings import record
+        from robustml.commands.hydra.composing import record
 
         record({})  # help and completion need no victim, but a config that composes
     else:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.entry import hydra_command
+from robustml.commands.hydra.entry import hydra_command
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ def feedback(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
-    from robustml.commands.parts import build_data, say
-    from robustml.commands.quiet import quiet
-    from robustml.commands.settings import build, plain, write_settings
+    from robustml.commands.hydra.composing import build_data, plain
     from robustml.files import write_text
     from robustml.poisoning import linear_filter, simulate_feedback
     from robustml.poisoning.choose import class_label
     from robustml.reporting.feedback_page import feedback_table, write_feedback_page
+    from robustml.say import say
+    from robustml.workflows.building import build
+    from robustml.workflows.settings import write_settings
 
-    quiet()
     with open_dict(config):
         config.data.val_size = 0
     data = build_data(config)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import argument
-from robustml.commands.recorded import command_on_a_run, settings_of_run
+from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
+from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,12 +26,10 @@ def finetune(config: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.parts import build_data
-    from robustml.commands.quiet import quiet
-    from robustml.commands.settings import plain, read_settings
-    from robustml.commands.train import run_training
+    from robustml.commands.hydra.composing import build_data, plain
+    from robustml.workflows.fit import train
+    from robustml.workflows.settings import read_settings
 
-    quiet()
     data = build_data(config, Path(config.run))
     known = read_settings(Path(config.run))["data"]
     if not known.get("shape") or not known.get("num_classes"):
@@ -48,13 +46,13 @@ def finetune(config: DictConfig) -> None:
     # Absolute, so that an interrupted run is continued from wherever.
     absolute = {key: str(Path(config[key]).resolve()) for key in ("run", "backdoor_of") if config[key] is not None}
     settings = plain(config) | absolute | {"overrides": list(HydraConfig.get().overrides.task)}
-    run_training(settings, data, Path(HydraConfig.get().runtime.output_dir), resume=False)
+    train(settings, data, Path(HydraConfig.get().runtime.output_dir), resume=False)
 
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, and whether there is a backdoor in it, whose fate is to be watched."""
-    from robustml.commands.runs import offline
-    from robustml.commands.settings import record
+    from robustml.commands.hydra.composing import record
+    from robustml.workflows.run import offline
 
     settings = settings_of_run("finetune", _RESTORED)
     poisoned = argument("run") if settings.get("poison") is not None else settings.get("backdoor_of")

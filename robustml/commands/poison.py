@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,13 +28,12 @@ def poison(config: DictConfig) -> None:
     """
     from omegaconf import open_dict
 
-    from robustml.commands.parts import build_data, say
-    from robustml.commands.poisoned import poison_as_configured, write_grid
-    from robustml.commands.quiet import quiet
-    from robustml.commands.settings import plain, write_settings
+    from robustml.commands.hydra.composing import build_data, plain
     from robustml.poisoning.files import MANIFEST, write_poisoned_set
+    from robustml.say import say
+    from robustml.workflows.poisoning import poison_as_configured, write_grid
+    from robustml.workflows.settings import write_settings
 
-    quiet()
     out = Path(config.out)
     _check_free(out)
     with open_dict(config):

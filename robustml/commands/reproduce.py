@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import report_failures
+from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, nearest
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ def _dispatch() -> None:
 
 
 def _reproduce(paper: Paper, request: Request) -> None:
+    from robustml.commands.hydra.composing import composed
     from robustml.commands.papers import chosen_variants
-    from robustml.commands.rerun import composed, rerun
+    from robustml.commands.rerun import rerun
     from robustml.files import write_text
     from robustml.reporting.reproduction import SeedRun, write_reproduction
     from robustml.reporting.reproduction_figure import health_figure, standalone

@@ -16,12 +16,10 @@ from typing import IO, Any
 
 import yaml
 
-from robustml.commands.entry import allow_arguments
-from robustml.config import config_dir
 from robustml.errors import RequestError, RunFailed
 from robustml.untrusted import own_files
 
-__all__ = ["composed", "rerun"]
+__all__ = ["rerun"]
 
 LOG = Path("train.log")
 # What a folder may differ in from what is asked for: what was said of the paper, and how the run was started.
@@ -48,6 +46,9 @@ def rerun(words: Sequence[str], run: Path, own: Path | None = None) -> None:
         begun = (run / "checkpoints" / "last.ckpt").is_file()
         finished = (run / "results.json").is_file()
         if begun or finished:
+            # Hydra is slow to import, and a list of papers needs none of it.
+            from robustml.commands.hydra.composing import composed
+
             _same(composed(words, run, own), run)
         if finished:
             print(f"  {run}: done before", flush=True)
@@ -82,35 +83,9 @@ def _lock(log: IO[str], run: Path) -> None:
         fcntl.flock(log, fcntl.LOCK_EX)
 
 
-def composed(words: Sequence[str], run: Path, own: Path | None = None) -> dict[str, Any]:
-    """The settings that `robustml train <words>` would write into config.yaml.
-
-    Raises:
-        HydraException: they do not compose.
-    """
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import open_dict
-
-    from robustml.commands.settings import plain
-
-    search = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
-    overrides = [*search, *allow_arguments([*words, f"hydra.run.dir={run}"])]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra.compose("train", overrides, return_hydra_config=True)
-    with open_dict(config):
-        config.hydra.runtime.output_dir = str(run.absolute())
-        HydraConfig.instance().set_config(config)
-        config = config.copy()
-        del config["hydra"]
-    return plain(config)
-
-
 def _same(asked: dict[str, Any], run: Path) -> None:
     """Refuse a folder whose training is not the one that is asked for."""
-    from robustml.commands.settings import read_settings
+    from robustml.workflows.settings import read_settings
 
     # Through YAML and back, as the recorded ones went.
     there, wanted = _leaves(read_settings(run)), _leaves(yaml.safe_load(yaml.safe_dump(asked)))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.entry import hydra_command
+from robustml.commands.hydra.entry import hydra_command
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ def serve_run(config: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.parts import pick_device, say
-    from robustml.commands.quiet import quiet
-    from robustml.commands.runs import load_model
-    from robustml.commands.secret import with_secret, without_secret
-    from robustml.commands.settings import build, plain, read_settings, write_settings
+    from robustml.commands.hydra.composing import plain
+    from robustml.say import say
+    from robustml.workflows.building import build
+    from robustml.workflows.preparing import pick_device
+    from robustml.workflows.run import load_model
+    from robustml.workflows.secret import with_secret, without_secret
+    from robustml.workflows.settings import read_settings, write_settings
 
     try:
         from robustml.extraction.server import Service, listen, serve
@@ -41,7 +43,6 @@ def serve_run(config: DictConfig) -> None:
             f"serve needs {error.name}, which is not installed: pip install 'robustml-lightning[serve]'"
         ) from error
 
-    quiet()
     settings = plain(config)
     if not isinstance(settings["port"], int) or not 0 <= settings["port"] < 2**16:
         raise RequestError(f"port must be a number from 0 (any free one) to 65535, got {settings['port']!r}")

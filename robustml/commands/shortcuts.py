@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.recorded import command_on_a_run, settings_of_run
+from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ def shortcuts(config: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.backdoors import twin_of
-    from robustml.commands.parts import build_data, pick_device, say
-    from robustml.commands.poisoned import poison_as_configured
-    from robustml.commands.quiet import quiet
-    from robustml.commands.runs import load_model
-    from robustml.commands.settings import plain, write_settings
+    from robustml.commands.hydra.composing import build_data, plain
     from robustml.files import write_text
     from robustml.reporting.shortcut_page import suspects_table, write_shortcut_page
+    from robustml.say import say
+    from robustml.workflows.measuring.backdoors import twin_of
+    from robustml.workflows.poisoning import poison_as_configured
+    from robustml.workflows.preparing import pick_device
+    from robustml.workflows.run import load_model
+    from robustml.workflows.settings import write_settings
 
-    quiet()
     threshold = config.threshold
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise RequestError(f"threshold is a share of pictures, in [0, 1]; got {threshold!r}")
@@ -113,7 +113,7 @@ def _search(model: nn.Module, train: Records, settings: dict[str, Any]) -> list[
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, so that the command line can override them."""
-    from robustml.commands.settings import record
+    from robustml.commands.hydra.composing import record
 
     settings = settings_of_run("shortcuts", _RESTORED)
     record({key: settings[key] for key in (*_RESTORED, *_RESTORED_IF_THERE) if key in settings})

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from robustml.commands.words import pasteable
+from robustml.errors import pasteable
 
 __all__ = ["Interrupted", "Stopped", "command_for", "stop_now", "stoppable", "stopped_by", "way_to_go_on"]
 

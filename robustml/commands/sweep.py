@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from robustml.commands.entry import allow_arguments, argument, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.words import allow_arguments, argument
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
 
@@ -85,7 +86,8 @@ def _values(sweep: Mapping[str, Any]) -> list[str]:
 
 def _base_eps(command: str) -> float:
     """The eps of the run, or of the config that a training would have."""
-    from robustml.commands.settings import number, read_settings
+    from robustml.workflows.building import number
+    from robustml.workflows.settings import read_settings
 
     if command == "evaluate":
         run = argument("run")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.recorded import command_on_a_run, settings_of_run
+from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,19 +25,21 @@ def trojan(config: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from robustml.commands.backdoors import backdoor_block, planted_in, shown_on
-    from robustml.commands.judge import peak_memory_mb, tell, write_outcome
-    from robustml.commands.parts import build_data, introduce, pick_device, say
-    from robustml.commands.quiet import quiet
-    from robustml.commands.runs import TROJAN, describe_model, load_model, save_weights, weights_of
-    from robustml.commands.settings import build, plain, write_settings
-    from robustml.commands.trojaned import recognition, trojan_figures, trojan_table
+    from robustml.commands.hydra.composing import build_data, plain
     from robustml.evaluation import evaluate
     from robustml.files import sha256
     from robustml.poisoning.checks import check_whole
+    from robustml.say import say
     from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
+    from robustml.workflows.building import build
+    from robustml.workflows.measuring.backdoors import backdoor_block, planted_in, shown_on
+    from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
+    from robustml.workflows.measuring.trojans import recognition, trojan_figures, trojan_table
+    from robustml.workflows.preparing import introduce, pick_device
+    from robustml.workflows.run import TROJAN, load_model, weights_of
+    from robustml.workflows.settings import write_settings
+    from robustml.workflows.weights import describe_model, save_weights
 
-    quiet()
     data = build_data(config, Path(config.run))
     settings = plain(config)
     check_place(data.shape, settings["place"])
@@ -94,7 +96,7 @@ def trojan(config: DictConfig) -> None:
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, so that the command line can override them."""
-    from robustml.commands.settings import record
+    from robustml.commands.hydra.composing import record
 
     settings = settings_of_run("trojan", _RESTORED)
     record({key: settings[key] for key in _RESTORED})

@@ -23,9 +23,10 @@ from torch import Generator, Tensor, nn
 
 import robustml
 from robustml.attacks import AutoAttack
-from robustml.commands.settings import build, read_settings
 from robustml.threats import LpBall
 from robustml.types import Attack
+from robustml.workflows.building import build
+from robustml.workflows.settings import read_settings
 
 NAMES = {"inf": "Linf", "2": "L2", "1": "L1"}
 

@@ -26,8 +26,9 @@ import torch
 
 from robustml import load_model
 from robustml.attacks import PGD, at_eps
-from robustml.commands.settings import build, read_settings
 from robustml.evaluation import accuracy_curve, evaluate
+from robustml.workflows.building import build
+from robustml.workflows.settings import read_settings
 
 
 def main() -> None:

@@ -216,11 +216,10 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
     """The trainer that `robustml train` builds, from the composed config with more `options`."""
     import hydra
 
-    from robustml.commands.quiet import quiet
-    from robustml.commands.settings import plain
-    from robustml.commands.train import build_module, build_trainer
+    from robustml.commands.hydra.composing import plain
     from robustml.config import config_dir
     from robustml.data import DataModule, Records
+    from robustml.workflows.fit import build_module, build_trainer
 
     class Given:
         """A source that has the benchmark's images already."""
@@ -228,7 +227,6 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
         def load(self, split: str) -> Records:
             return Records(x.cpu(), y.cpu(), tuple("0123456789"))
 
-    quiet()
     model = "wong_cnn" if name == "mnist" else "preact_resnet18"
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra.compose(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from robustml.commands.arguments import check_arguments
+from robustml.commands.hydra.arguments import check_arguments
 from robustml.errors import RequestError
 
 PGD = "robustml.attacks.PGD"

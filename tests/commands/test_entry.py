@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from robustml.commands.entry import allow_arguments, argument, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.words import allow_arguments, argument
 from robustml.errors import RequestError, RunFailed
 
 

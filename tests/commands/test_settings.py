@@ -7,8 +7,10 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from robustml.commands.settings import build, number, plain, plain_target, read_settings, record, write_settings
+from robustml.commands.hydra.composing import plain, record
 from robustml.errors import RequestError
+from robustml.workflows.building import build, number, plain_target
+from robustml.workflows.settings import read_settings, write_settings
 
 
 @pytest.mark.parametrize(

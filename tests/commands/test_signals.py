@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from robustml.commands.entry import report_failures
+from robustml.commands.failures import report_failures
 from robustml.commands.signals import Stopped, _received, command_for, stop_now, stoppable, way_to_go_on
 
 BOTH = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")]

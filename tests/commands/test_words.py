@@ -7,7 +7,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from robustml.commands.words import literal_paths, pasteable
+from robustml.commands.hydra.words import literal_paths
+from robustml.errors import pasteable
 
 NAMES = [
     "a b",

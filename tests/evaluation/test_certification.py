@@ -18,7 +18,6 @@ from scipy.stats import binomtest
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import PGD
-from robustml.commands.certified import certified_as_configured
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import (
     Certificates,
@@ -47,6 +46,7 @@ from robustml.reporting.measured import extra_sections
 from robustml.results import Certified, Results, rate
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier
+from robustml.workflows.measuring.certification import certified_as_configured
 
 
 def seeded(count: int, start: int = 0) -> list[Generator]:

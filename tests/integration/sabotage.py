@@ -89,15 +89,15 @@ def while_the_final_checkpoint_is_written() -> None:
 
 
 def in_the_final_evaluation() -> None:
-    _before("robustml.commands.finish", "evaluate_as_configured")
+    _before("robustml.workflows.completing", "evaluate_as_configured")
 
 
 def before_the_results_are_written() -> None:
-    _before("robustml.commands.judge", "write_results")
+    _before("robustml.workflows.measuring.judging", "write_results")
 
 
 def before_the_report_is_written() -> None:
-    _before("robustml.commands.judge", "write_report")
+    _before("robustml.workflows.measuring.judging", "write_report")
 
 
 def while_the_table_is_written() -> None:

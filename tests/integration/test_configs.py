@@ -22,10 +22,7 @@ from torch.optim import SGD, Optimizer
 
 from integration.forks import command
 from robustml.attacks import FGSM
-from robustml.commands.parts import build_attacks
-from robustml.commands.secret import with_secret
-from robustml.commands.settings import build, plain, record
-from robustml.commands.strangers import check_recorded
+from robustml.commands.hydra.composing import plain, record
 from robustml.config import config_dir
 from robustml.data import DataModule, ExtraImages, Records
 from robustml.extraction import Defense, Extraction
@@ -33,6 +30,10 @@ from robustml.poisoning import Poison
 from robustml.results import read_results
 from robustml.threats import LpBall
 from robustml.training.callbacks import EMA, AttackSchedule, CatastrophicOverfitting
+from robustml.workflows.building import build
+from robustml.workflows.preparing import build_attacks
+from robustml.workflows.safe import check_recorded
+from robustml.workflows.secret import with_secret
 
 CONFIGS = config_dir()
 GROUPS = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})

@@ -14,9 +14,10 @@ from torch import Generator
 import robustml
 from integration.forks import command
 from robustml.attacks import AutoAttack
-from robustml.commands.settings import build, read_settings
 from robustml.results import Results, read_results
 from robustml.threats import LpBall
+from robustml.workflows.building import build
+from robustml.workflows.settings import read_settings
 
 pytestmark = [
     pytest.mark.slow,

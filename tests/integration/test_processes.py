@@ -18,8 +18,8 @@ from integration.files import left, untimed_metrics
 from integration.forks import Outcome, call, command, finish, start
 from integration.test_evaluate import figures
 from integration.test_train import FILES
-from robustml.commands.settings import build
 from robustml.results import read_results
+from robustml.workflows.building import build
 
 # 91 images in batches of 20: one process gets a batch more, and the last batch is a small one.
 DIGITS = (

@@ -20,10 +20,10 @@ from integration import sabotage
 from integration.files import left, sha256, untimed_metrics
 from integration.forks import Outcome, command, finish, start
 from integration.test_evaluate import figures
-from robustml.commands.resume import check_resume
-from robustml.commands.settings import read_settings
 from robustml.errors import RequestError
 from robustml.results import read_results
+from robustml.workflows.resume import check_resume
+from robustml.workflows.settings import read_settings
 
 # Everything that is random: the order, augmentation, dropout, the attack's starts; and everything that has a state.
 LONG = (

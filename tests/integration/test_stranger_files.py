@@ -15,11 +15,11 @@ import yaml
 import robustml
 from integration.forks import Outcome
 from integration.stranger import BALL, BASE, MODEL, TIMM, Settings, code, made, put
-from robustml.commands.resumed import settings_to_resume
-from robustml.commands.runs import offline
 from robustml.errors import RequestError
 from robustml.reporting import read_run
 from robustml.training import best_and_last
+from robustml.workflows.resume import settings_to_resume
+from robustml.workflows.run import offline
 
 FILES = ("config.yaml", "results.json", "model.safetensors", "metrics.csv", "examples.npz", "checkpoints/last.ckpt")
 

@@ -29,12 +29,15 @@ from integration.stranger import (
     made,
     put,
 )
-from robustml.commands import backdoors, evaluate, extract, finetune, rerun, serve, shortcuts, sweep, trojan
+from robustml.commands import evaluate, extract, finetune, rerun, serve, shortcuts, sweep, trojan
 from robustml.commands.evaluate import take_up_evaluation
-from robustml.commands.resumed import settings_to_resume
-from robustml.commands.settings import build, read_settings, record
-from robustml.commands.trusted import own_modules, take_trust, trusted
+from robustml.commands.hydra.composing import record
 from robustml.errors import RequestError
+from robustml.workflows.building import build
+from robustml.workflows.measuring import backdoors
+from robustml.workflows.resume import settings_to_resume
+from robustml.workflows.settings import read_settings
+from robustml.workflows.trust import own_modules, take_trust, trusted
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +67,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ("model", code("robustml.models.checkpoints.torch.load", f="x.pt", weights_only=False)),
     ("model", code("robustml.models.load_checkpoint", model=MODEL, path="x.pt")),
     ("model", code("robustml.models.MLP.load_state_dict")),
-    ("model", code("robustml.commands.settings.build", settings=SHELL)),
+    ("model", code("robustml.workflows.building.build", settings=SHELL)),
     ("model", code("robustml.commands.rerun.launch", words=["--version"], log=None)),
     ("model", code("robustml.load_model", run_dir="other")),
     ("model", code("robustml.extraction.HttpVictim", address="http://127.0.0.1:9")),

@@ -12,9 +12,9 @@ import robustml
 from integration.conftest import TINY, TRAINING
 from integration.files import left, sha256, untimed_metrics
 from integration.forks import Outcome, command
-from robustml.commands.settings import build
 from robustml.reporting import read_run
 from robustml.results import read_results
+from robustml.workflows.building import build
 
 FILES = {
     "checkpoints/best.ckpt",

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 import robustml
 from integration.files import left, sha256
 from integration.forks import Outcome, command
-from robustml.commands.settings import build
 from robustml.errors import RequestError
 from robustml.results import Results, read_results
 from robustml.trojans import NULL, Trojaned, TrojanNet, triggers
+from robustml.workflows.building import build
 
 SHORT = ("evaluation=clean", "trainer.enable_progress_bar=false")
 

@@ -16,10 +16,10 @@ from integration.files import left
 from integration.forks import command
 from integration.test_resume import LONG, assert_same
 from integration.writes import RECORD, WATCHED, watch
-from robustml.commands.finish import _epochs
-from robustml.commands.resumed import settings_to_resume
 from robustml.errors import RequestError
 from robustml.untrusted import read_arrays, read_rows, read_yaml
+from robustml.workflows.completing import _epochs
+from robustml.workflows.resume import settings_to_resume
 
 TRAINED = ["best.ckpt", "config.yaml", "examples.npz", "last.ckpt", "metrics.csv", "model.safetensors"]
 TRAINED += ["records.safetensors", "report.html", "results.json"]

@@ -18,13 +18,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, PGD
-from robustml.commands.settings import build, plain
+from robustml.commands.hydra.composing import plain
 from robustml.config import config_dir
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning import Add, Change, Delete, Flip, InjectAdversarial, Noise, Poison, compare
 from robustml.poisoning.poison import Poisoned
 from robustml.threats import LpBall
+from robustml.workflows.building import build
 
 NAMES = ("cat", "dog", "ship", "frog")
 N = 64

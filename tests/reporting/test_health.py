@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustml.commands.collapse import collapse_flags
 from robustml.reporting import read_run, write_report
 from robustml.reporting.health import health_curves, health_sentence
 from robustml.reporting.story import selection_lines, selection_sentence
 from robustml.results import read_results, write_results
+from robustml.workflows.measuring.training_flags import collapse_flags
 
 MakeRun = Callable[..., Path]
 

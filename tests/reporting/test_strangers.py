@@ -18,8 +18,6 @@ import pytest
 from robustml.commands import card as card_verb
 from robustml.commands import gate as gate_verb
 from robustml.commands import report as report_verb
-from robustml.commands.backdoors import twin_of
-from robustml.commands.parts import say
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
 from robustml.reporting.html import write_report
@@ -28,6 +26,8 @@ from robustml.reporting.runs import find_runs, read_run
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.weights import verify_weights
+from robustml.say import say
+from robustml.workflows.measuring.backdoors import twin_of
 
 from .conftest import MakeRun, counted, make_results, write_examples, write_metrics
 from .test_verdict import backdoor, outcome

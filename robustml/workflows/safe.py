@@ -17,8 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from robustml.commands.trusted import Trust, named, trusted
 from robustml.errors import RequestError
+from robustml.workflows.building import CALLABLE, locate
+from robustml.workflows.trust import Trust, named, trusted
 
 __all__ = ["PATHS", "check_recorded"]
 
@@ -65,7 +66,6 @@ _WORDS = {"_partial_": (True, False), "_convert_": ("none", "partial", "object",
 _GROUPS = ("data", "model", "threat", "evaluation", "objective", "optimizer", "trainer", "validation")
 PATHS = frozenset({"run", "resume", "victim", "checkpoint", "output", "backdoor_of", "surrogate"})
 """Top-level keys whose values may hold any characters; to OmegaConf they are given with ``${`` escaped."""
-_OBJECT = "hydra.utils.get_object"
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ON_THE_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -121,7 +121,7 @@ def _nodes(
 def _check(node: dict[str, Any], room: tuple[str, ...], here: str, names: Sequence[str]) -> None:
     target = node["_target_"]
     key = "_target_"
-    if target == _OBJECT:
+    if target == CALLABLE:
         key, target = "path", node.get("path")
     if isinstance(target, str) and _MODULE.fullmatch(target):
         if key == "_target_" and _home(target) not in _NEVER and _is_ours(target, room):
@@ -194,10 +194,8 @@ def _missing_trust(target: str, names: Sequence[str]) -> str | None:
 
     if not covered(target):
         return target.rpartition(".")[0] or target
-    from hydra.utils import get_object
-
     try:
-        home = str(getattr(get_object(target), "__module__", None))
+        home = str(getattr(locate(target), "__module__", None))
     except Exception as error:
         raise RequestError(f"{target} cannot be imported: {' '.join(str(error).split())}") from error
     return None if covered(home) else home

@@ -14,15 +14,16 @@ import torch
 from torch import nn
 
 from robustml import __version__
-from robustml.commands.certified import certified_as_configured
-from robustml.commands.corrupted import corruptions_as_configured
-from robustml.commands.parts import build_attacks, say
-from robustml.commands.runs import EXAMPLES, REPORT, RESULTS
 from robustml.data import DataModule
 from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate, united
 from robustml.reporting import read_run, summary_table, write_report
 from robustml.results import write_results
+from robustml.say import say
 from robustml.types import Threat
+from robustml.workflows.measuring.certification import certified_as_configured
+from robustml.workflows.measuring.corruptions import corruptions_as_configured
+from robustml.workflows.preparing import build_attacks
+from robustml.workflows.run import EXAMPLES, REPORT, RESULTS
 
 __all__ = ["evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]
 

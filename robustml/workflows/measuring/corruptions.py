@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustml.commands.parts import say
 from robustml.data import DataModule
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
 from robustml.errors import RequestError
 from robustml.evaluation import CorruptionResults, corruption_accuracy
+from robustml.say import say
 
 __all__ = ["corruptions_as_configured"]
 

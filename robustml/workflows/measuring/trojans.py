@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Generator, nn
 
-from robustml.commands.backdoors import Planted, backdoor_block, backdoor_figures
-from robustml.commands.parts import say
 from robustml.data import DataModule, Records
 from robustml.evaluation import BackdoorResults, backdoor_success, evaluate
 from robustml.poisoning import Presented
 from robustml.poisoning.pixels import stamped
 from robustml.reporting.formats import percent
 from robustml.results import Rate, rate
+from robustml.say import say
 from robustml.trojans import NULL, Trojaned, TrojanNet, one_cell_off, random_patches, triggers
 from robustml.types import Threat
+from robustml.workflows.measuring.backdoors import Planted, backdoor_block, backdoor_figures
 
 __all__ = ["backdoors_of_model", "recognition", "trojan_figures", "trojan_table"]
 

@@ -9,9 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustml.commands.parts import say
-from robustml.commands.secret import noise_secret, with_secret
-from robustml.commands.settings import build, plain_target
 from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.parameters import attack_generator
@@ -32,7 +29,10 @@ from robustml.extraction import (
 from robustml.extraction.defenses import Watch
 from robustml.extraction.measure import Point
 from robustml.results import Rate, rate
+from robustml.say import say
 from robustml.types import Attack
+from robustml.workflows.building import build, plain_target
+from robustml.workflows.secret import noise_secret, with_secret
 
 __all__ = ["Heist", "Robbed", "TestPart", "loot", "prepare"]
 

@@ -1,4 +1,4 @@
-"""Run directories: what a training run leaves, and how other commands take its model up again."""
+"""Run directories: what a training run leaves, and how its model is taken up again."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from hydra.errors import HydraException
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from robustml.commands.settings import build, plain_target, read_settings
-from robustml.commands.trusted import Trust
-from robustml.commands.words import pasteable
-from robustml.errors import RequestError
-from robustml.files import read_json, replacing, sha256
+from robustml.errors import RequestError, pasteable
+from robustml.files import read_json, sha256
+from robustml.workflows.building import build
+from robustml.workflows.settings import read_settings
+from robustml.workflows.trust import Trust
+from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights, read_weights
 
 __all__ = [
     "BEST",
+    "EXAMPLES",
     "GRID",
     "LAST",
     "MANIFEST",
+    "REPORT",
     "RESULTS",
     "TROJAN",
+    "VERDICTS",
     "WEIGHTS",
-    "checkpoint_weights",
     "load_model",
-    "load_weights",
     "offline",
-    "save_weights",
     "weights_of",
 ]
 
@@ -80,7 +79,7 @@ def _load(run: Path, which: str, trust: Trust, beside: tuple[Path, ...]) -> nn.M
             again = pasteable("train", f"resume={run}")
             raise RequestError(f"{run} has no {WEIGHTS}: the run did not finish; continue it: {again}")
         _check_digest(run, path)
-        weights = _read(path)
+        weights = read_weights(path)
     elif which == "last":
         path = run / LAST
         weights = checkpoint_weights(path)
@@ -95,16 +94,12 @@ def _load(run: Path, which: str, trust: Trust, beside: tuple[Path, ...]) -> nn.M
 
 def _built(settings: dict[str, Any], weights: Mapping[str, Tensor], path: Path, source: Path) -> nn.Module:
     """The model of the settings, for which no room is made before its weights are known to have its shapes."""
-    try:
-        outline = None
-        with suppress(Exception), torch.device("meta"):  # not every class of a user's can be made without numbers
-            outline = build(settings)
-        if isinstance(outline, nn.Module):
-            check_weights(outline, weights, path)
-        model = build(settings)
-    except HydraException as error:
-        cause = error.__cause__ or error
-        raise RequestError(f"{source}: model cannot be built: {' '.join(str(cause).split())}") from error
+    outline = None
+    with suppress(Exception), torch.device("meta"):  # not every class of a user's can be made without numbers
+        outline = build(settings)
+    if isinstance(outline, nn.Module):
+        check_weights(outline, weights, path)
+    model = build(settings, f"{source}: model")
     if not isinstance(model, nn.Module):
         raise RequestError(f"{source}: model makes a {type(model).__name__}, expected a torch.nn.Module")
     return model
@@ -140,7 +135,7 @@ def _trojaned(folder: Path, settings: Mapping[str, Any], trust: Trust, beside: t
     target = _load(source, settings["which"], trust, (*beside, folder.resolve()))
     _check_digest(folder, weights_of(source, settings["which"]), "target_sha256")
     net = TrojanNet(settings["width"])
-    load_weights(net, _read(folder / TROJAN), folder / TROJAN)
+    load_weights(net, read_weights(folder / TROJAN), folder / TROJAN)
     commands = draw_commands(settings["data"]["num_classes"], seed=settings["seed"])
     trojaned = Trojaned(
         target,
@@ -151,76 +146,6 @@ def _trojaned(folder: Path, settings: Mapping[str, Any], trust: Trust, beside: t
         temperature=settings["temperature"],
     )
     return trojaned.eval()
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights that must fit exactly.
-
-    Raises:
-        RequestError: they belong to another architecture; names the first difference.
-    """
-    check_weights(model, weights, path)
-    model.load_state_dict(weights)
-
-
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that do not fit exactly.
-
-    Raises:
-        RequestError: see `load_weights`.
-    """
-    for key, value in weights.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-            raise RequestError(f"{path} is damaged: {key} is no tensor of numbers")
-    expected = model.state_dict()
-    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    shapes = [
-        f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in expected.keys() & weights.keys()
-        if weights[key].shape != expected[key].shape
-    ]
-    differences = [f"{key} is missing" for key in sorted(missing)] + [f"{key} is extra" for key in sorted(unexpected)]
-    differences += sorted(shapes)
-    if differences:
-        raise RequestError(
-            f"{path} holds another architecture than {type(model).__name__}: {differences[0]}"
-            + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
-        )
-
-
-def checkpoint_weights(path: Path) -> dict[str, Tensor]:
-    """The model's weights out of a Lightning checkpoint of `RobustClassifier`.
-
-    Raises:
-        RequestError: the file is missing, cannot be read, or is none of ours.
-    """
-    if not path.is_file():
-        raise RequestError(f"there is no checkpoint {path}")
-    prefix = "model."
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        state = checkpoint["state_dict"]
-        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{path} is not a checkpoint that can be read: {reason}") from error
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
-    # Tied weights share memory, which safetensors refuses.
-    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    with replacing(path) as file:
-        file.write(save(weights))
-
-
-def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path) -> dict[str, Any]:
-    """The `model` block of results.json."""
-    return {
-        "name": plain_target(settings),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "sha256": sha256(weights),
-    }
 
 
 def _check_digest(run: Path, weights: Path, key: str = "sha256") -> None:
@@ -234,10 +159,3 @@ def _check_digest(run: Path, weights: Path, key: str = "sha256") -> None:
         raise RequestError(f"{results} is damaged: {error}") from error
     if (found := sha256(weights)) != expected:
         raise RequestError(f"{weights} was changed after the run: its digest is {found}, {RESULTS} says {expected}")
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except Exception as error:
-        raise RequestError(f"{path} cannot be read as safetensors: {error}") from error

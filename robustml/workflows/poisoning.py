@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from robustml.commands.parts import say
-from robustml.commands.settings import build
 from robustml.data import DataModule, groups_of, stratified_rows
 from robustml.errors import RequestError
 from robustml.poisoning import Manifest, Poison, poison_training
+from robustml.say import say
+from robustml.workflows.building import build
 
 __all__ = ["Poisoning", "poison_as_configured", "write_grid"]
 

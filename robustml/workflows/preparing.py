@@ -7,60 +7,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from robustml.commands.lineage import leave_out_known
-from robustml.commands.settings import build, plain_target, read_settings
 from robustml.data import DataModule
 from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError, printable
-from robustml.ranks import is_first_process
+from robustml.say import say
 from robustml.types import Attack, Threat
+from robustml.workflows.building import Settings, build, plain_target
+from robustml.workflows.records import leave_out_known
+from robustml.workflows.settings import read_settings
 
 __all__ = [
     "build_attacks",
-    "build_data",
     "introduce",
+    "load_data",
     "pick_device",
-    "say",
     "tell",
 ]
 
 
-def say(text: str) -> None:
-    """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
-    if is_first_process():
-        print("\n".join(map(printable, text.split("\n"))), flush=True)
-
-
-def build_data(config: DictConfig, run: Path | None = None) -> DataModule:
-    """Load the data, and write into the config what only the data knows: classes by name and number, and the shape.
+def load_data(settings: Settings, run: Path | None = None) -> DataModule:
+    """Load the data that settings describe, and say what was made of them.
 
     Args:
-        config: of the command.
+        settings: of the data.
         run: whose model the data are for. Labels are then those of its classes, by name, and test records that it was
             trained on are left out.
 
     Raises:
-        RequestError: the data cannot be loaded, are not what the config promises, or not of the run's classes.
+        RequestError: the data cannot be loaded, are not what the settings promise, or not of the run's classes.
     """
-    settings = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
-    assert isinstance(settings, dict)
     known = read_settings(run).get("data") if run is not None else None
     if known and known.get("class_names") and "class_names" not in settings:  # other data, chosen as a group
-        settings["class_names"] = known["class_names"]
-    data = build(settings)
+        settings = settings | {"class_names": known["class_names"]}
+    data = build(settings, "data")
     if not isinstance(data, DataModule):
         raise RequestError(f"data must be a robustml.data.DataModule, got {type(data).__name__}")
     data.setup()
     tell(data)
     if run is not None and (note := leave_out_known(run, data)) is not None:
         say(f"note:   {note}")
-    with open_dict(config):
-        config.data.num_classes = data.num_classes
-        config.data.class_names = list(data.class_names)
-        config.data.shape = list(data.shape)
     return data
 
 
@@ -93,7 +80,9 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
 
 def build_attacks(settings: Mapping[str, Any]) -> dict[str, Attack]:
     """The attacks of the `evaluation` settings; what could not run is refused now, not after hours of training."""
-    attacks: dict[str, Attack] = {name: build(attack) for name, attack in settings["attacks"].items()}
+    attacks: dict[str, Attack] = {
+        name: build(attack, f"evaluation.attacks.{name}") for name, attack in settings["attacks"].items()
+    }
     for name, attack in attacks.items():
         if not callable(attack):
             raise RequestError(

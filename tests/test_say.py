@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from robustml.commands.entry import report_failures
-from robustml.commands.parts import say
+from robustml.commands.failures import report_failures
 from robustml.errors import RequestError
-from robustml.ranks import is_first_process
+from robustml.say import is_first_process, say
 
 NAMES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 

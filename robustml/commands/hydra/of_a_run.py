@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.entry import argument, hydra_command, report_failures
+from robustml.commands.failures import report_failures
+from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def settings_of_run(verb: str, needed: Sequence[str]) -> dict[str, Any]:
     run = argument("run")
     if run is None:
         raise RequestError(f"{verb} needs a run directory: robustml {verb} run=outputs/<name>/<time>")
-    from robustml.commands.settings import read_settings
+    from robustml.workflows.settings import read_settings
 
     settings = read_settings(Path(run))
     if missing := [key for key in needed if key not in settings]:
@@ -40,7 +42,7 @@ def settings_of_run(verb: str, needed: Sequence[str]) -> dict[str, Any]:
 def command_on_a_run(task: Callable[[DictConfig], None], config_name: str, take_up: Callable[[], None]) -> None:
     """Call `take_up`, which records what is restored of the run, and run `task` on `config_name` composed over that."""
     if any(word in ("--help", "-h") for word in sys.argv):
-        from robustml.commands.settings import record
+        from robustml.commands.hydra.composing import record
 
         record({})  # help needs no run, but a config that composes
     else:

@@ -1,14 +1,16 @@
-"""Which of several processes this one is, read from its environment: before, and without, a trainer that would know."""
+"""What is told to people: once, by the first of several processes, and fit for a terminal."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["is_first_process"]
+from robustml.errors import printable
+
+__all__ = ["is_first_process", "say"]
 
 
 def is_first_process() -> bool:
-    """Whether the global rank is 0: the one process that writes and speaks.
+    """Whether the global rank is 0: the one process that writes and speaks, by its environment.
 
     Launchers say so in different words. torchrun, MPI and the like set the global RANK. Lightning starts the processes
     of a machine itself, with LOCAL_RANK in all but the first, and NODE_RANK where the user names the machine. Slurm
@@ -21,3 +23,9 @@ def is_first_process() -> bool:
     if own:
         return all(rank == "0" for rank in own)
     return os.environ.get("SLURM_PROCID", os.environ.get("JSM_NAMESPACE_RANK", "0")) == "0"
+
+
+def say(text: str) -> None:
+    """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
+    if is_first_process():
+        print("\n".join(map(printable, text.split("\n"))), flush=True)

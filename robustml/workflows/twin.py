@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from robustml import __version__
-from robustml.commands.parts import say
-from robustml.commands.runs import RESULTS
-from robustml.commands.settings import build
+from robustml.say import say
+from robustml.workflows.building import build
+from robustml.workflows.run import RESULTS
 
 __all__ = ["clean_twin"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustml.commands.runs import TROJAN
-from robustml.commands.settings import read_settings
 from robustml.data import DataModule, Lineage
 from robustml.errors import RequestError
+from robustml.workflows.run import TROJAN
+from robustml.workflows.settings import read_settings
 
 __all__ = ["RECORDS", "leave_out_known", "read_records", "records_to_train_on"]
 

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustml.commands.parts import say
-from robustml.commands.runs import RESULTS, TROJAN, load_model
-from robustml.commands.settings import build, read_settings
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Backdoor, Manifest, Shortcut, backdoor_of
 from robustml.poisoning.chain import kind_of, rate_of
 from robustml.results import read_results
+from robustml.say import say
+from robustml.workflows.building import build
+from robustml.workflows.run import RESULTS, TROJAN, load_model
+from robustml.workflows.settings import read_settings
 
 __all__ = [
     "Planted",

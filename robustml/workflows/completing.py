@@ -10,33 +10,26 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from robustml.commands.backdoors import Planted, backdoor_figures
-from robustml.commands.collapse import collapse_flags
-from robustml.commands.judge import evaluate_as_configured, peak_memory_mb, tell, write_outcome
-from robustml.commands.parts import say
-from robustml.commands.runs import (
-    BEST,
-    LAST,
-    WEIGHTS,
-    checkpoint_weights,
-    describe_model,
-    load_weights,
-    save_weights,
-)
 from robustml.data import DataModule
 from robustml.reporting.story import selection_lines
 from robustml.results import read_results
+from robustml.say import say
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, measured_on, read_checkpoint
 from robustml.training.callbacks.catastrophic_overfitting import HEALTH
 from robustml.training.callbacks.table import read_table
 from robustml.types import Threat
+from robustml.workflows.measuring.backdoors import Planted, backdoor_figures
+from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
+from robustml.workflows.measuring.training_flags import collapse_flags
+from robustml.workflows.run import BEST, LAST, WEIGHTS
+from robustml.workflows.weights import checkpoint_weights, describe_model, load_weights, save_weights
 
-__all__ = ["close", "finish"]
+__all__ = ["close", "complete"]
 
 _FIGURES = {CLEAN_ACCURACY: "clean_accuracy", ADVERSARIAL_ACCURACY: "adversarial_accuracy"}
 
 
-def finish(
+def complete(
     trainer: pl.Trainer,
     module: RobustClassifier,
     data: DataModule,

@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from robustml.commands.parts import say
-from robustml.commands.settings import build
 from robustml.errors import RequestError
 from robustml.evaluation import CertifiedResults, Certifier, Verdicts, certify, require_norm
+from robustml.say import say
 from robustml.types import Attack, Threat
+from robustml.workflows.building import build
 
 __all__ = ["build_certification", "certified_as_configured"]
 

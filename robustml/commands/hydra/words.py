@@ -1,14 +1,16 @@
-"""Words of the command line: paths are taken as they are spelled, and what is printed can be pasted."""
+"""Words of the command line as Hydra is to read them: paths are taken as they are spelled."""
 
 from __future__ import annotations
 
 import re
-import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["literal_paths", "pasteable"]
+__all__ = ["allow_arguments", "argument", "literal_paths"]
 
+# Keys that no config has: arguments of other libraries, and class names, which a set mostly brings itself.
+_PARAMS = re.compile(r"([\w.]+\.params\.\w+|data\.class_names)=")
 # Overrides that name a file, a folder or an address, whether it exists yet or not.
 _PATHS = re.compile(
     r"\+{0,2}(run|resume|out|output|victim|restore|checkpoint|surrogate|hydra\.(run|sweep)\.dir"
@@ -19,6 +21,25 @@ _PATHS = re.compile(
 _PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 _PLAIN_VALUE = re.compile(r"[\w.+-]*", re.ASCII)
 _CONSTANTS = ("null", "true", "false", "nan", "inf")
+
+
+def argument(name: str) -> str | None:
+    """The value of the last `name=...` on the command line, needed before Hydra composes; None where it is absent."""
+    prefix = f"{name}="
+    given = [word.removeprefix(prefix) for word in sys.argv[1:] if word.startswith(prefix)]
+    if given and len(given[-1]) > 1 and given[-1][0] == given[-1][-1] and given[-1][0] in "'\"":
+        return given[-1][1:-1]  # quoted for Hydra by somebody who knows it
+    return given[-1] if given else None
+
+
+def allow_arguments(words: list[str]) -> list[str]:
+    """The command line as Hydra reads it.
+
+    `attack.params.c=1` becomes `++attack.params.c=1`, for torchattacks' arguments are in no config, and paths are
+    quoted.
+    """
+    sweeping = any(word in ("-m", "--multirun") for word in words)
+    return ["++" + word if _PARAMS.match(word) else word for word in literal_paths(words, sweeping=sweeping)]
 
 
 def literal_paths(words: Sequence[str], *, sweeping: bool = False) -> list[str]:
@@ -68,8 +89,3 @@ def _quote(value: str) -> str:
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     # OmegaConf resolves ${...} inside strings, too, unless a backslash stands before it.
     return "'" + (escaped + "\\" * trailing).replace("${", "\\${") + "'"
-
-
-def pasteable(*words: object) -> str:
-    """`robustml <words>` as a line for a shell, whatever characters the paths in it have."""
-    return shlex.join(["robustml", *map(str, words)])

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.commands.parts import say
-from robustml.commands.settings import build
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.models import as_module, load_checkpoint
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
+from robustml.say import say
+from robustml.workflows.building import build
 
 __all__ = ["foreign_model"]
 

@@ -1,0 +1,1 @@
+"""Composing: from words of a command line to plain settings."""

@@ -1,0 +1,1 @@
+"""Whole jobs as plain functions with typed arguments, each of which leaves a run directory."""

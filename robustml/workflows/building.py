@@ -1,0 +1,103 @@
+"""Objects out of plain settings: a `_target_` names what is called, and the other keys are its arguments.
+
+Our configs are Hydra's in form, but nothing here needs Hydra: a run is loaded, resumed and evaluated without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from robustml.errors import RequestError, RunFailed
+
+__all__ = ["CALLABLE", "Settings", "build", "locate", "number", "numbered", "plain_target"]
+
+Settings = dict[str, Any]
+CALLABLE = "hydra.utils.get_object"
+"""As a `_target_`: what `path` names is taken as it is, and not called."""
+_FRACTION = re.compile(r"[+-]?\d+(?:\.\d+)?\s*/\s*\d+(?:\.\d+)?")
+
+
+def build(settings: Any, key: str = "", /, **extra: Any) -> Any:
+    """What settings with a `_target_` describe; nested ones too.
+
+    With `_partial_` it is a function that waits for further arguments. What is built already stays what it is.
+
+    Args:
+        settings: of one object, or a value.
+        key: where they stand, for messages.
+        extra: further arguments, as objects.
+
+    Raises:
+        RequestError: the target cannot be imported, or does not take the arguments.
+    """
+    if isinstance(settings, list):
+        return [build(each, f"{key}[{index}]") for index, each in enumerate(settings)]
+    if not isinstance(settings, Mapping):
+        return settings
+    arguments = {name: build(each, f"{key}.{name}" if key else str(name)) for name, each in settings.items()} | extra
+    if "_target_" not in arguments:
+        return arguments
+    target, partial = str(arguments.pop("_target_")), arguments.pop("_partial_", False)
+    arguments.pop("_convert_", None)  # to Hydra; all that is here is plain
+    where = f"{key}: " if key else ""
+    try:
+        if target == CALLABLE:
+            return locate(**arguments)
+        found = locate(target)
+        return functools.partial(found, **arguments) if partial else found(*arguments.pop("_args_", ()), **arguments)
+    except (RequestError, RunFailed):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(f"{where}{target} cannot be built: {reason}") from error
+
+
+def locate(path: str) -> Any:
+    """The class, function or other object with that full name.
+
+    Raises:
+        RequestError: there is none, or its module cannot be imported.
+    """
+    module, *names = path.split(".")
+    try:
+        found: Any = import_module(module)
+        for name in names:
+            module += f".{name}"
+            if not hasattr(found, name):
+                import_module(module)
+            found = getattr(found, name)
+    except Exception as error:
+        raise RequestError(f"{path} cannot be imported: {' '.join(str(error).split())}") from error
+    return found
+
+
+def number(value: Any) -> float:
+    """A number, or a fraction such as ``8/255``, as a float.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    try:
+        numerator, _, denominator = str(value).partition("/")
+        return float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise RequestError(f"expected a number or a fraction such as 8/255, got {value!r}") from error
+
+
+def numbered(node: Any) -> Any:
+    """The node with every fraction such as ``8/255`` in it as a number."""
+    if isinstance(node, dict):
+        # Keys of dicts may be numbers: the epochs of Lightning's GradientAccumulationScheduler are.
+        return {key: numbered(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [numbered(value) for value in node]
+    return number(node) if isinstance(node, str) and _FRACTION.fullmatch(node.strip()) else node
+
+
+def plain_target(settings: Any) -> str:
+    """The class name in a `_target_`, for people to read."""
+    return str(settings["_target_"]).rpartition(".")[2]

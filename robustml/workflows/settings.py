@@ -1,0 +1,58 @@
+"""The settings of a run: config.yaml of its directory, enough to repeat it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robustml.errors import RequestError
+from robustml.files import write_text
+from robustml.untrusted import own_files, read_yaml
+from robustml.workflows.building import Settings
+from robustml.workflows.safe import check_recorded
+from robustml.workflows.trust import Trust
+
+__all__ = ["CONFIG", "read_settings", "write_settings"]
+
+CONFIG = Path("config.yaml")
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Write settings as YAML, enough to repeat the run; every part is written out, also where two are the same."""
+    write_text(path, yaml.dump(settings, Dumper=_WrittenOut, sort_keys=False, allow_unicode=True))
+
+
+class _WrittenOut(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
+    def ignore_aliases(self, data: Any) -> bool:
+        """No ``&id001`` and ``*id001``, which few people can read."""
+        return True
+
+
+def read_settings(run: Path, trust: Trust = None) -> Settings:
+    """The settings of a run directory, which somebody else may have written.
+
+    They are plain values, and name only classes of robustml's own or of those that are trusted. What was typed at the
+    time (`overrides`) is left out: it is in them.
+
+    Args:
+        run: the directory.
+        trust: see `check_recorded`.
+
+    Raises:
+        RequestError: the folder is not a run directory, leads elsewhere, or its config.yaml cannot be read or trusted.
+    """
+    path = run / CONFIG
+    if not run.is_dir():
+        raise RequestError(f"there is no run directory {run}")
+    if not os.path.lexists(path):
+        raise RequestError(f"{run} is not a run directory: it has no config.yaml")
+    own_files(run)
+    settings = read_yaml(path)
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path} holds no settings: expected a mapping")
+    settings.pop("overrides", None)
+    check_recorded(settings, path, trust)
+    return settings

@@ -1,0 +1,99 @@
+"""Weights: read without running anything, held against the model that they are for, and written whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from robustml.errors import RequestError
+from robustml.files import replacing, sha256
+from robustml.workflows.building import plain_target
+
+__all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "read_weights", "save_weights"]
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        RequestError: they belong to another architecture; names the first difference.
+    """
+    check_weights(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that do not fit exactly.
+
+    Raises:
+        RequestError: see `load_weights`.
+    """
+    for key, value in weights.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            raise RequestError(f"{path} is damaged: {key} is no tensor of numbers")
+    expected = model.state_dict()
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    shapes = [
+        f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in expected.keys() & weights.keys()
+        if weights[key].shape != expected[key].shape
+    ]
+    differences = [f"{key} is missing" for key in sorted(missing)] + [f"{key} is extra" for key in sorted(unexpected)]
+    differences += sorted(shapes)
+    if differences:
+        raise RequestError(
+            f"{path} holds another architecture than {type(model).__name__}: {differences[0]}"
+            + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
+        )
+
+
+def checkpoint_weights(path: Path) -> dict[str, Tensor]:
+    """The model's weights out of a Lightning checkpoint of `RobustClassifier`.
+
+    Raises:
+        RequestError: the file is missing, cannot be read, or is none of ours.
+    """
+    if not path.is_file():
+        raise RequestError(f"there is no checkpoint {path}")
+    prefix = "model."
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint["state_dict"]
+        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{path} is not a checkpoint that can be read: {reason}") from error
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the weights as safetensors, whole or not at all."""
+    # Tied weights share memory, which safetensors refuses.
+    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    with replacing(path) as file:
+        file.write(save(weights))
+
+
+def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path) -> dict[str, Any]:
+    """The `model` block of results.json."""
+    return {
+        "name": plain_target(settings),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "sha256": sha256(weights),
+    }
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Those of a safetensors file.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise RequestError(f"{path} cannot be read as safetensors: {error}") from error
