@@ -12,7 +12,7 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.extraction.method import Extraction, MakeStudent, Transcript
 from robustml.modes import evaluating
 from robustml.results import ExtractionPoint, HonestUse, Rate, rate
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["Reference", "budget_curve", "honest_use", "judge_copy", "labels_of", "transfer_success"]
 
@@ -89,6 +89,7 @@ def transfer_success(
     copy: nn.Module,
     victim: Callable[[Tensor], Tensor],
     attack: Attack,
+    threat: Threat,
     x: Tensor,
     y: Tensor,
     *,
@@ -100,6 +101,7 @@ def transfer_success(
         copy: what the attack sees.
         victim: inputs (N, ...) to probabilities or logits (N, C).
         attack: such as PGD.
+        threat: what it may do.
         x: inputs (N, ...), all of which the victim gets right.
         y: their classes (N,).
         generator: what the attack draws from.

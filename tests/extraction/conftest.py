@@ -31,7 +31,6 @@ def owned(digits: DataModule) -> Owned:
     found = trained(digits, DigitsCNN, StudentTraining(steps=300))
     right = (found.reference.labels == found.reference.y).float().mean()
     assert float(right) > 0.95, "the bars need a victim that has learnt something"
-    )
     return found
 
 

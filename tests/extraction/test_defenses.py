@@ -29,6 +29,7 @@ from robustml.extraction import (
     prada,
     transfer_success,
 )
+from robustml.threats import LpBall
 
 ROWS = torch.tensor([[0.9, 0.06, 0.04], [0.333, 0.334, 0.333], [1.0, 0.0, 0.0]])
 SECRET = "a secret of this test"
@@ -249,7 +250,7 @@ def test_transfer_success_by_hand() -> None:
 
     x, y = torch.tensor([[0.1], [0.2], [0.8], [0.9]]), torch.tensor([0, 0, 1, 1])
     victim = Sign(0.5)
-    success = transfer_success(Sign(0.6), victim, across, x, y)
+    success = transfer_success(Sign(0.6), victim, across, LpBall("inf", 0.1), x, y)
     assert (success.value, success.n) == (0.5, 4)
 
 

@@ -101,7 +101,7 @@ def test_every_defense(defense: str, name: str, run_copy: Path, tmp_path: Path) 
     assert "secret: null" in (outcome.run / "config.yaml").read_text() or defense != "noise"
 
 
-def test_an_alarm_ends_the_theft(run_copy: Path, tmp_path: Path) -> None:
+def test_an_alarm_ends_the_extraction(run_copy: Path, tmp_path: Path) -> None:
     words = "method=knockoff pool=noise defense=prada defense.threshold=0.999 defense.minimum=5 budget=600"
     outcome = command("extract", f"victim={run_copy}", *words.split(), *QUICK, cwd=tmp_path)
     found = block(outcome)
