@@ -20,10 +20,8 @@ from robustml.extraction import (
     Defense,
     EquationSolving,
     Extraction,
-    HttpVictim,
     InDomain,
     MakeStudent,
-    ModelVictim,
     PoolSource,
     QueriesRefused,
     Reference,
@@ -34,7 +32,7 @@ from robustml.extraction import (
     honest_use,
     transfer_success,
 )
-from robustml.models import MLP, as_module
+from robustml.models import MLP
 from robustml.results import DefenseReport, ExtractionPoint, ExtractionResults, Rate, rate
 from robustml.say import say
 from robustml.types import Attack, Threat
@@ -42,15 +40,15 @@ from robustml.workflows.measuring.backdoors import planted_in, shown_on
 from robustml.workflows.measuring.judging import peak_memory_mb, write_outcome
 from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.preparing import introduce, pick_device
-from robustml.workflows.run import load_model
 from robustml.workflows.settings import CONFIG, write_settings
+from robustml.workflows.victims import Victims, is_address
 from robustml.workflows.weights import describe_model, save_weights
 
-__all__ = ["COPY", "extract", "is_address"]
+__all__ = ["COPY", "extract"]
 
 COPY = Path("copy.safetensors")
 _CPU = torch.device("cpu")
-_Open = Callable[[int | None, Defense | None], Victim]
+_WHOLE = {"limit": None, "batch_size": 500}
 
 
 def extract(
@@ -117,8 +115,12 @@ def extract(
     make_student = student or (lambda: MLP(data.shape, data.num_classes))
     attack = attack or PGD(threat)
     where = pick_device(device)
-    original, open_interface = _interface(victim, data, where, which, timeout, batch_size, defended=defense is not None)
-    asked = _Asked(open_interface)
+    if defense is not None and is_address(victim):
+        raise RequestError(
+            "defense= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
+            "started, robustml serve run=<dir> defense=..."
+        )
+    asked = Victims(victim, data, where, which=which, timeout=timeout, batch_size=batch_size)
     batches = list(data.loader("test", device=where))
     x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     if not isinstance(method, EquationSolving):
@@ -192,15 +194,12 @@ def extract(
         command="extract",
         model=describe_model(named, copy, out / COPY),
         cost={"peak_memory_mb": peak_memory_mb(where)},
-        backdoor=backdoors_of_model(original, planted, data, threat, {"limit": None, "batch_size": 500}, where, copy),
+        backdoor=backdoors_of_model(
+            asked.model, planted, data, threat, {"limit": None, "batch_size": 500}, where, copy
+        ),
         extraction=block.model_dump(mode="json"),
     )
     return block
-
-
-def is_address(victim: object) -> bool:
-    """Whether a victim is named by the address of an endpoint."""
-    return isinstance(victim, str) and "://" in victim
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,67 +212,6 @@ class _Attempt:
     alarm_after: int | None
     queries: int
     """How many inputs the method asked."""
-
-
-class _Asked:
-    """Gives the victim anew, with a budget and a defense, and adds up what all of them were asked."""
-
-    def __init__(self, open_interface: _Open) -> None:
-        self._open = open_interface
-        self._opened: list[Victim] = []
-        self._before = self._told()
-
-    def __call__(self, budget: int | None = None, defense: Defense | None = None) -> Victim:
-        victim = self._open(budget, defense)
-        self._opened.append(victim)
-        return victim
-
-    @property
-    def queries(self) -> int:
-        """How many inputs were asked in all."""
-        return sum(victim.queries for victim in self._opened)
-
-    @property
-    def counted(self) -> int | None:
-        """How many inputs the victim itself says that it answered meanwhile; None where an endpoint does not tell."""
-        told = self._told()
-        return None if told is None or self._before is None or told < self._before else told - self._before
-
-    def _told(self) -> int | None:
-        victim = self._open(None, None)
-        return victim.counted() if isinstance(victim, HttpVictim) else self.queries
-
-
-def _interface(
-    victim: str | Path | Callable[[Tensor], Tensor],
-    data: DataModule,
-    device: torch.device,
-    which: Literal["best", "last"],
-    timeout: float,
-    batch_size: int,
-    *,
-    defended: bool,
-) -> tuple[nn.Module | None, _Open]:
-    """The victim's model, if it is at hand, and what gives the victim anew; here it is seen whether there is one."""
-    if not is_address(victim):
-        model = load_model(victim, which) if isinstance(victim, str | Path) else as_module(victim)
-        model = model.to(device)
-        return model, lambda budget, defense: ModelVictim(model, budget=budget, defense=defense)
-    address = str(victim)
-    if defended:
-        raise RequestError(
-            "defense= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
-            "started, robustml serve run=<dir> defense=..."
-        )
-    if not (isinstance(timeout, (int, float)) and timeout > 0 and isinstance(batch_size, int) and batch_size > 0):
-        raise RequestError(f"timeout and batch_size must be above 0, got {timeout!r} and {batch_size!r}")
-    told, known = HttpVictim(address, timeout=timeout).about(), (tuple(data.shape), data.num_classes)
-    if told != known:
-        raise RequestError(
-            f"{address} takes inputs of shape {told[0]} and tells {told[1]} classes apart, but {data.name} has shape "
-            f"{known[0]} and {known[1]} classes: choose its data with data=..."
-        )
-    return None, lambda budget, defense: HttpVictim(address, budget=budget, timeout=timeout, batch_size=batch_size)
 
 
 def _reference(victim: Victim, x: Tensor, y: Tensor, data: DataModule) -> Reference:
