@@ -70,9 +70,10 @@ def _judge(
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.files import sweep
+    from robustml.results import Cost
     from robustml.say import say
     from robustml.untrusted import own_files
-    from robustml.workflows.building import build, plain_target
+    from robustml.workflows.building import build
     from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
     from robustml.workflows.measuring.trojans import backdoors_of_model
     from robustml.workflows.preparing import introduce, pick_device
@@ -93,7 +94,7 @@ def _judge(
     sweep(out)  # what an evaluation that was killed here had half written
     write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
     try:
-        results, curve = evaluate_as_configured(model, data, threat, settings["evaluation"], device, record)
+        results = evaluate_as_configured(model, data, threat, settings["evaluation"], device, record)
     except RequestError:
         if not record.exists():
             (out / "config.yaml").unlink()  # refused before the first image: there is nothing to continue
@@ -101,17 +102,16 @@ def _judge(
     write_outcome(
         out,
         results,
-        curve,
         data,
         settings,
         device,
         command="evaluate",
-        model={"name": plain_target(named)} if weights is None else describe_model(named, model, weights),
-        cost={"peak_memory_mb": peak_memory_mb(device)},
+        model=describe_model(named, model, weights),
+        cost=Cost(peak_memory_mb=peak_memory_mb(device)),
         backdoor=backdoors_of_model(model, planted, data, threat, settings["evaluation"], device),
     )
     tell(out)
-    if not results.verdicts.complete:
+    if not results.complete:
         again = pasteable("evaluate", f"resume={out}")
         say(f"stopped early, so that the worst case is an upper bound; go on with: {again}")
 

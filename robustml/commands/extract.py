@@ -37,7 +37,7 @@ def extract_run(config: DictConfig) -> None:
     settings, out = plain(config), Path(HydraConfig.get().runtime.output_dir)
     # What can be repeated draws its noise from the seed: no attacker of ours makes use of that. Endpoints draw another.
     defense = with_secret(settings["defense"], f"measured with seed {settings['seed']}")
-    block = extract(
+    results = extract(
         settings["victim"],
         build(settings["method"], "method"),
         data,
@@ -50,7 +50,8 @@ def extract_run(config: DictConfig) -> None:
         settings=without_secret(settings | {"overrides": list(HydraConfig.get().overrides.task)}),
         **{name: settings[name] for name in _PASSED_ON},
     )
-    say("\n" + extraction_table(block))
+    assert results.extraction is not None
+    say("\n" + extraction_table(results.extraction))
     tell(out)
 
 

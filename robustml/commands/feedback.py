@@ -62,7 +62,7 @@ def feedback(config: DictConfig) -> None:
     report = {
         "command": "feedback",
         "seed": settings["seed"],
-        "data": data.summary(),
+        "data": data.summary().model_dump(),
         "spam": data.class_names[spam],
         "shares": shares,
         "notes": _notes(attacked, shares, len(data.train)),

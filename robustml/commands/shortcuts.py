@@ -62,7 +62,7 @@ def shortcuts(config: DictConfig) -> None:
         "command": "shortcuts",
         "run": str(source),
         "twin": None if twin is None else str(twin),
-        "data": data.summary(),
+        "data": data.summary().model_dump(),
         **{key: settings[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
         "suspects": [suspect.to_dict(threshold) for suspect in searches["this model"]],
         "twin_suspects": [suspect.to_dict(threshold) for suspect in searches.get("clean twin", [])],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +19,7 @@ from robustml.data.records import Records
 from robustml.data.splits import rows_in, stratified_split
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
+from robustml.results import DataFacts, ExtraData, PoisonSummary
 
 __all__ = ["DataModule"]
 
@@ -68,7 +69,7 @@ class DataModule(pl.LightningDataModule):
     """Which training part the inputs are scaled by, or their words chosen from; None where it decides on nothing."""
     left_out: int = 0
     """How many records were taken out of the test part, since the model at hand was trained on them."""
-    poison: dict[str, Any] | None = None
+    poison: PoisonSummary | None = None
     """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
     understood: dict[str, Understood]
     """What the source made of the files of each part."""
@@ -200,22 +201,20 @@ class DataModule(pl.LightningDataModule):
             if names
         ]
 
-    def summary(self) -> dict[str, Any]:
-        """The `data` entry of results.json."""
-        facts: dict[str, Any] = {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "fingerprints": self.fingerprints(),
-            "train": len(self.train),
-            "val": 0 if self.val is None else len(self.val),
-            "test": len(self.test),
-            "poison": self.poison,
-        }
-        if self.left_out:
-            facts["left_out"] = self.left_out
-        if self.extra is not None:
-            facts["extra"] = {"train": len(self.extra.records), "ratio": self.extra.ratio}
-        return facts
+    def summary(self) -> DataFacts:
+        """The `data` block of results.json."""
+        extra = self.extra
+        return DataFacts(
+            name=str(self.name),
+            fingerprint=self.fingerprint,
+            fingerprints=self.fingerprints(),
+            train=len(self.train),
+            val=0 if self.val is None else len(self.val),
+            test=len(self.test),
+            poison=self.poison,
+            left_out=self.left_out or None,
+            extra=None if extra is None else ExtraData(train=len(extra.records), ratio=extra.ratio),
+        )
 
     def loader(
         self,

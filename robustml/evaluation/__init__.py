@@ -1,6 +1,6 @@
 """How robust a model is: the evaluator, curves over eps, and the flags that say when not to believe them."""
 
-from robustml.evaluation.backdoor import BackdoorResults, backdoor_success
+from robustml.evaluation.backdoor import backdoor_success
 from robustml.evaluation.certification import (
     ABSTAINED,
     Certificates,
@@ -11,31 +11,24 @@ from robustml.evaluation.certification import (
     certify,
     require_norm,
 )
-from robustml.evaluation.corruption import CorruptionResults, corruption_accuracy
-from robustml.evaluation.curve import Curve, accuracy_curve
+from robustml.evaluation.corruption import corruption_accuracy
+from robustml.evaluation.curve import CurveResults, accuracy_curve
 from robustml.evaluation.evaluator import evaluate
-from robustml.evaluation.examples import Examples
 from robustml.evaluation.parameters import attack_parameters
 from robustml.evaluation.results import RobustnessResults
-from robustml.evaluation.sanity.model import Flag
-from robustml.evaluation.shortcuts import ShortcutResults, ShortcutSuspect, find_shortcuts, shortcut_reliance
+from robustml.evaluation.shortcuts import ShortcutSuspect, find_shortcuts, shortcut_reliance
 from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
 from robustml.evaluation.worst_case import united
 
 __all__ = [
     "ABSTAINED",
     "AttackVerdicts",
-    "BackdoorResults",
     "Certificates",
     "CertifiedResults",
     "Certifier",
-    "CorruptionResults",
-    "Curve",
-    "Examples",
-    "Flag",
+    "CurveResults",
     "IntervalBoundPropagation",
     "RobustnessResults",
-    "ShortcutResults",
     "ShortcutSuspect",
     "Smoothing",
     "Verdicts",

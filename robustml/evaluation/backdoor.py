@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -12,32 +9,15 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
 from robustml.poisoning import Presented
-from robustml.results import Rate, rate
+from robustml.results import BackdoorRates, rate, share
 
-__all__ = ["BackdoorResults", "backdoor_success"]
-
-
-@dataclass(frozen=True)
-class BackdoorResults:
-    """The two figures of a backdoor, both over the inputs that the attacker presents (none of the target class)."""
-
-    attack_success_rate: Rate
-    """The share that got the label he wants."""
-    recovery_accuracy: Rate
-    """The share that kept its true label."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The names of the results schema."""
-        return {
-            "attack_success_rate": self.attack_success_rate.model_dump(),
-            "backdoor_recovery_accuracy": self.recovery_accuracy.model_dump(),
-        }
+__all__ = ["backdoor_success"]
 
 
 @torch.no_grad()
 def backdoor_success(
     model: nn.Module, presented: Presented, *, device: torch.device | str = "cpu", batch_size: int = 500
-) -> BackdoorResults:
+) -> BackdoorRates:
     """Show a model what the attacker presents, in eval mode.
 
     Args:
@@ -47,12 +27,11 @@ def backdoor_success(
         batch_size: inputs a batch.
     """
     if not len(presented.y):
-        return BackdoorResults(rate(0, 0), rate(0, 0))
+        return BackdoorRates(attack_success_rate=rate(0, 0), backdoor_recovery_accuracy=rate(0, 0))
     names = tuple(str(label) for label in range(int(torch.maximum(presented.y, presented.wanted).max()) + 1))
     loader = TensorLoader(Records(presented.x, presented.y, names), batch_size, device=device)
     with evaluating(model):
         labels = torch.cat([logits_of(model, x).argmax(dim=1) for x, _ in loader]).cpu()
-    count = len(labels)
-    return BackdoorResults(
-        rate(int((labels == presented.wanted).sum()), count), rate(int((labels == presented.y).sum()), count)
+    return BackdoorRates(
+        attack_success_rate=share(labels == presented.wanted), backdoor_recovery_accuracy=share(labels == presented.y)
     )

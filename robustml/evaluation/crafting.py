@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.sanity.guard import Guard, RandomState
-from robustml.evaluation.sanity.model import Flag
+from robustml.results import Flag
 from robustml.types import Attack, Threat
 
 __all__ = ["Crafting"]
@@ -46,7 +46,7 @@ class Crafting:
                 f"the model changes {', '.join(sorted(self._by_itself))} when it is asked, in eval mode too: what it "
                 "answers depends on what it was asked before; it is put back before each batch"
             )
-            self._flag(Flag("model_changes_itself", message))
+            self._flag(Flag(name="model_changes_itself", message=message))
 
     def restore(self) -> None:
         """Put the model back as it was found."""
@@ -94,7 +94,7 @@ class Crafting:
                     f"{name} leaves the model changed: {', '.join(blamed)}; it was put back after each batch, before "
                     "anything was judged. Mend the attack (robustml check attack=... names what it leaves)"
                 )
-                self._flag(Flag("model_changed", message, name))
+                self._flag(Flag(name="model_changed", message=message, attack=name))
         if random.moved():
             random.restore()
             if not self._draws:
@@ -102,7 +102,7 @@ class Crafting:
                     f"{name} draws from the global random generators or seeds them, so that its figures do not "
                     "follow from the seed of the evaluation; let it draw from the generator that it is given"
                 )
-                self._flag(Flag("global_random_state", message, name))
+                self._flag(Flag(name="global_random_state", message=message, attack=name))
 
     def _flag(self, flag: Flag) -> None:
         self.flags.setdefault((flag.name, flag.attack), flag)

@@ -16,12 +16,12 @@ that are no Lp balls have no search: their images descend from the largest eps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
+from pydantic import AllowInfNan, Field
 from torch import Generator, Tensor, distributed, nn
 
 from robustml.attacks import FMN, at_eps
@@ -31,16 +31,15 @@ from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.evaluator import evaluate
 from robustml.evaluation.parameters import attack_generator
-from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Bools, Integers
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating, frozen
-from robustml.results import Rate, rate
+from robustml.results import Curve, CurvePoint, Flag, share
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = ["SEARCH", "Curve", "accuracy_curve"]
+__all__ = ["SEARCH", "CurveResults", "accuracy_curve"]
 
 SEARCH = "fmn"
 """What the minimum-norm search of a curve is called beside the attacks of the run."""
@@ -48,39 +47,21 @@ _SEARCH_STEPS, _SEARCH_EPS_STEP = 20, 0.1
 _SECOND_LOOK = 100
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Robust accuracy at each eps, smallest first, and the flags that were raised on the way.
+class CurveResults(Curve):
+    """The curve that results.json holds, smallest eps first, and beside it what no file does.
 
-    An image counts as robust at an eps where nothing in `attacks` fooled the model at that eps or a smaller one.
+    An image counts as robust at an eps where nothing in `attacks` (the attack, the minimum-norm search) fooled the
+    model at that eps or a smaller one.
 
     Attributes:
-        attack: the attack that each point was confirmed with.
-        eps: the budgets.
-        robust_accuracy: at each of them, over the same images.
         flags: what to doubt.
-        attacks: the names of all that took part: the attack, the minimum-norm search, and whatever else attacked the
-            same images in the same run (`robustml.evaluation.worst_case`).
         images: the identity of each image.
-        smallest: the smallest of `eps` that fools it; infinite where none does, -1 where it is wrong to begin with.
+        smallest: the smallest eps that fools it; infinite where none does, -1 where it is wrong to begin with.
     """
 
-    attack: str
-    eps: tuple[float, ...]
-    robust_accuracy: tuple[Rate, ...]
-    flags: tuple[Flag, ...]
-    attacks: tuple[str, ...] = ()
-    images: tuple[int, ...] = field(default=(), repr=False)
-    smallest: tuple[float, ...] = field(default=(), repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The `curve` block of results.json."""
-        points = zip(self.eps, self.robust_accuracy, strict=True)
-        return {
-            "attack": self.attack,
-            "attacks": list(self.attacks),
-            "points": [{"eps": eps, "robust_accuracy": accuracy.model_dump()} for eps, accuracy in points],
-        }
+    flags: list[Flag] = Field(exclude=True)
+    images: list[int] = Field(exclude=True, repr=False)
+    smallest: list[Annotated[float, AllowInfNan(True)]] = Field(exclude=True, repr=False)
 
 
 def accuracy_curve(
@@ -91,7 +72,7 @@ def accuracy_curve(
     eps_values: Sequence[float],
     *,
     seed: int = 0,
-) -> Curve:
+) -> CurveResults:
     """The robust accuracy at each eps, from one search for the smallest eps that fools each image.
 
     In a process group, process r of w takes batches r, r + w, ..., as in `evaluate`.
@@ -125,14 +106,13 @@ def accuracy_curve(
     robust = [clean.correct & (fooled_at > number - skipped) for number in range(len(radii))]
     smallest = np.where(clean.correct, np.array([*radii, np.inf])[fooled_at + skipped], -1.0)
     searched = bool(rungs) and isinstance(_threat_of(rungs[-1]), LpBall)
-    return Curve(
-        name,
-        tuple(radii),
-        tuple(rate(int(each.sum()), len(each)) for each in robust),
-        (*_look_at_misses(name, rungs, missed), *flags),
-        (name, *((SEARCH,) if searched else ())),
-        tuple(cast(Integers, clean.images).tolist()),
-        tuple(smallest.tolist()),
+    return CurveResults(
+        attack=name,
+        attacks=[name, SEARCH] if searched else [name],
+        points=[CurvePoint(eps=eps, robust_accuracy=share(each)) for eps, each in zip(radii, robust, strict=True)],
+        flags=[*_look_at_misses(name, rungs, missed), *flags],
+        images=cast(Integers, clean.images).tolist(),
+        smallest=smallest.tolist(),
     )
 
 
@@ -248,18 +228,18 @@ class _Descent:
         return fooled
 
 
-def _look_at_misses(name: str, rungs: Sequence[Attack], missed: int) -> tuple[Flag, ...]:
+def _look_at_misses(name: str, rungs: Sequence[Attack], missed: int) -> list[Flag]:
     """A flag where the attack misses more at the largest eps than chance explains."""
     # A larger ball holds all that a smaller one does, so there is nothing to weigh the misses against: a sign test at
     # three standard deviations, as between one step and many.
     if not missed > 3 * np.sqrt(missed):
-        return ()
+        return []
     large, small = _threat_of(rungs[-1]).eps, _threat_of(rungs[(len(rungs) - 2) // 2]).eps
     message = (
         f"{name} does not fool {missed} images at eps={large:.4g} that are fooled at eps={small:.4g}: a stronger "
         "attacker cannot do worse, so the attack is failing (masked gradients, or too few steps)"
     )
-    return (Flag("curve_not_monotone", message, name),)
+    return [Flag(name="curve_not_monotone", message=message, attack=name)]
 
 
 def _threat_of(attack: Attack) -> Threat:

@@ -23,18 +23,19 @@ from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batch, Batches, Loader, device_of
 from robustml.evaluation.clean import Clean, clean_pass
 from robustml.evaluation.crafting import Crafting
-from robustml.evaluation.examples import Examples, pick_examples
+from robustml.evaluation.examples import pick_examples
 from robustml.evaluation.parameters import attack_generator, attack_parameters
 from robustml.evaluation.progress import Progress
-from robustml.evaluation.results import RobustnessResults, summarise
+from robustml.evaluation.results import RobustnessResults
 from robustml.evaluation.sanity.budget import look_at_budget, refuse_smaller_budget
-from robustml.evaluation.sanity.model import Flag, look_at_limits, look_at_model
+from robustml.evaluation.sanity.model import look_at_limits, look_at_model
 from robustml.evaluation.sanity.predictions import look_at_predictions
 from robustml.evaluation.sanity.rivals import look_at_attacks
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
 from robustml.models import as_module
 from robustml.models.fitted import TwoLogits
 from robustml.modes import evaluating, frozen
+from robustml.results import Examples, Flag
 from robustml.types import Attack, Threat
 
 __all__ = ["evaluate"]
@@ -155,8 +156,9 @@ def evaluate(
     pending = {name: attack.pending for name, attack in verdicts.attacks.items() if attack.pending}
     if pending:
         to_go = ", ".join(f"{name} has {count} images to go" for name, count in pending.items())
-        flags.append(Flag("stopped_early", f"{to_go}: the worst case is an upper bound, which going on can only lower"))
-    return summarise(verdicts, threat, flags, kept, class_names)
+        message = f"{to_go}: the worst case is an upper bound, which going on can only lower"
+        flags.append(Flag(name="stopped_early", message=message))
+    return RobustnessResults.of(verdicts, threat, flags, kept, class_names)
 
 
 def _first_looks(
@@ -172,10 +174,10 @@ def _first_looks(
             "the model gives one number an image: it is read as the logit of class 1, beside a 0 for class 0 (two "
             "logits of the same sigmoid)"
         )
-        flags.append(Flag("one_logit", message))
+        flags.append(Flag(name="one_logit", message=message))
     # They say so themselves.
     flags += [
-        Flag("reduced_attack", f"{name}: {remark}", name)
+        Flag(name="reduced_attack", message=f"{name}: {remark}", attack=name)
         for name, attack in attacks.items()
         if callable(remarks := getattr(attack, "remarks", None))
         for remark in remarks(clean.classes)

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.files import replacing
+from robustml.results import Examples
 
-__all__ = ["Examples", "pick_examples"]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """K images (K, ...) in [0, 1] before and after the attack that fooled most, with predictions and confidences."""
-
-    attack: str
-    x: npt.NDArray[np.float32]
-    x_adv: npt.NDArray[np.float32]
-    y: npt.NDArray[np.int64]
-    prediction: npt.NDArray[np.int64]
-    confidence: npt.NDArray[np.float32]
-    adversarial_prediction: npt.NDArray[np.int64]
-    adversarial_confidence: npt.NDArray[np.float32]
-    class_names: tuple[str, ...]
-
-    def save(self, path: Path) -> None:
-        """Write them as an .npz that needs no pickle to read."""
-        arrays = {name: np.asarray(value) for name, value in vars(self).items()}
-        with replacing(path) as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+__all__ = ["pick_examples"]
 
 
 def pick_examples(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from robustml.types import Attack
 
@@ -34,10 +35,14 @@ def attack_parameters(attack: Attack) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A setting in a form that JSON can hold: the settings of an inner attack, the class of a surrogate model."""
-    if isinstance(value, nn.Module):
-        return type(value).__name__
     if isinstance(value, Tensor):
         return f"tensor of shape {tuple(value.shape)}"
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return attack_parameters(cast(Attack, value))
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, str | int) else type(value).__name__

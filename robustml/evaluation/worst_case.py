@@ -11,15 +11,15 @@ import dataclasses
 
 import numpy as np
 
-from robustml.evaluation.curve import Curve
+from robustml.evaluation.curve import CurveResults
 from robustml.evaluation.results import RobustnessResults
-from robustml.results import rate
+from robustml.results import Curve, CurvePoint, share
 
 __all__ = ["united"]
 
 
-def united(results: RobustnessResults, curve: Curve) -> Curve:
-    """The curve with what the attacks of `results` found; and `results`, changed, with what the curve found.
+def united(results: RobustnessResults, curve: CurveResults) -> RobustnessResults:
+    """The results with what the curve found, and in them the curve with what the attacks found.
 
     Args:
         results: complete, of the same model and threat, on all images of the curve at least.
@@ -27,7 +27,7 @@ def united(results: RobustnessResults, curve: Curve) -> Curve:
     """
     verdicts, eps = results.verdicts, results.threat.eps
     assert verdicts.images is not None
-    radii = np.array(curve.eps)
+    radii = np.array([point.eps for point in curve.points])
     # Images that are equal to the byte share what is known of any of them.
     found = {
         image: radius
@@ -46,11 +46,18 @@ def united(results: RobustnessResults, curve: Curve) -> Curve:
         shared[image] = min(distance, shared.get(image, np.inf))
     places = np.searchsorted(radii * (1 + 1e-9), [shared.get(image, np.inf) for image in curve.images])
     smallest = np.minimum(np.array(curve.smallest), np.append(radii, np.inf)[places])
-    verdicts.elsewhere = elsewhere
-    results.searched = tuple(name for name in curve.attacks if name not in verdicts.attacks)
-    return dataclasses.replace(
-        curve,
-        robust_accuracy=tuple(rate(int((smallest > radius).sum()), len(smallest)) for radius in curve.eps),
-        attacks=tuple(dict.fromkeys((*curve.attacks, *verdicts.attacks))),
-        smallest=tuple(smallest.tolist()),
+    return RobustnessResults.of(
+        dataclasses.replace(verdicts, elsewhere=elsewhere),
+        results.threat,
+        [*results.flags, *(flag for flag in curve.flags if flag not in results.flags)],
+        results.examples,
+        [row.name for row in results.per_class],
+        searched=[name for name in curve.attacks if name not in verdicts.attacks],
+        curve=Curve(
+            attack=curve.attack,
+            attacks=list(dict.fromkeys((*curve.attacks, *verdicts.attacks))),
+            points=[CurvePoint(eps=point.eps, robust_accuracy=share(smallest > point.eps)) for point in curve.points],
+        ),
+        corruptions=results.corruptions,
+        certified=results.certified,
     )

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from robustml.errors import RequestError
+from robustml.results import Budget, PoisonFigures
 
-__all__ = ["Budget", "Dose"]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How far crafted changes may go, and how far they go.
-
-    Attributes:
-        name: of the option, such as ``"eps"``.
-        asked: in the unit of the threat, inputs in [0, 1].
-        stored: the largest change of any row, in that unit, as the set stores it: images hold whole bytes.
-    """
-
-    name: str
-    asked: float
-    stored: float
+__all__ = ["Dose"]
 
 
 @dataclass(frozen=True)
@@ -114,16 +99,16 @@ class Dose:
             )
         return text + (f"; {self.why}" if self.why else "")
 
-    def to_dict(self) -> dict[str, Any]:
+    def figures(self) -> PoisonFigures:
         """The figures as results.json and the manifest's first line hold them."""
-        return {
-            "kind": self.kind,
-            "rate": self.rate,
-            "requested_rate": self.requested,
-            "poisoned": self.rows,
-            "cover": self.cover,
-            "cover_rate": self.cover_rate,
-            "requested_cover_rate": self.requested_cover,
-            "budget": None if self.budget is None else asdict(self.budget),
-            "why": self.why,
-        }
+        return PoisonFigures(
+            kind=self.kind,
+            rate=self.rate,
+            requested_rate=self.requested,
+            poisoned=self.rows,
+            cover=self.cover,
+            cover_rate=self.cover_rate,
+            requested_cover_rate=self.requested_cover,
+            budget=self.budget,
+            why=self.why,
+        )

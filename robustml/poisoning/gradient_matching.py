@@ -23,11 +23,11 @@ from robustml.data import Records, Source, cached
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, rows_for, seeded
-from robustml.poisoning.dose import Budget
 from robustml.poisoning.pixels import as_stored, in_unit_range
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of
 from robustml.poisoning.surrogate import borrowed
+from robustml.results import Budget
 
 __all__ = ["GradientMatching"]
 
@@ -105,7 +105,7 @@ class GradientMatching:
                 changed[part] = as_stored(tries[best][0].to(changed.device), changed)
         sizes = (in_unit_range(changed) - in_unit_range(data.x[rows])).flatten(1).abs()
         largest = float(sizes.max()) if len(rows) else 0.0
-        return replaced(data, rows, changed, budget=Budget("eps", self.eps, largest))
+        return replaced(data, rows, changed, budget=Budget(name="eps", asked=self.eps, stored=largest))
 
     def present(self, test: Records) -> Presented:
         """The chosen rows, as they are: of the source's test part, whatever sample of it or order `test` is.

@@ -23,6 +23,7 @@ from robustml.errors import RequestError
 from robustml.files import replacing
 from robustml.poisoning.dose import Dose
 from robustml.poisoning.poison import Poisoned
+from robustml.results import PoisonSummary
 
 __all__ = ["Manifest", "compare", "entries_digest", "record_digest"]
 
@@ -77,15 +78,15 @@ class Manifest:
         """The figures of the backdoor that is measured: the last one of several poisons, or those of the only one."""
         return next((part for part in reversed(self.parts) if part.backdoor), self.dose)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> PoisonSummary:
         """The `poison` entry of the data block in results.json."""
-        return {
-            **self.dose.to_dict(),
-            "changed": len(self.changed),
-            "added": len(self.added),
-            "deleted": len(self.deleted),
-            "parts": [part.to_dict() for part in self.parts],
-        }
+        return PoisonSummary(
+            **dict(self.dose.figures()),
+            changed=len(self.changed),
+            added=len(self.added),
+            deleted=len(self.deleted),
+            parts=[part.figures() for part in self.parts],
+        )
 
     def lines(self) -> list[str]:
         """The figures for people to read: of the whole, and of each of several poisons in turn."""
@@ -144,7 +145,7 @@ class Manifest:
             facts: what else the first line holds.
         """
         lines = [json.dumps(entry).encode() + b"\n" for entry in self.records()]
-        header = self.summary() | {
+        header = self.summary().model_dump() | {
             "clean_rows": self.clean_rows,
             "rows": len(self.source),
             "entries": len(lines),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from robustml.data import Records
-from robustml.poisoning.dose import Budget, Dose
+from robustml.poisoning.dose import Dose
+from robustml.results import Budget
 
 __all__ = ["Backdoor", "Poison", "Poisoned", "Presented", "replaced"]
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from robustml.data import Records
 from robustml.poisoning.checks import check_number, check_rate
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_for
-from robustml.poisoning.dose import Budget
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
 from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of, shown
+from robustml.results import Budget
 
 __all__ = ["SIG"]
 
@@ -68,7 +68,9 @@ class SIG:
         if 2 * self.frequency > columns:
             seen = abs(self.frequency - columns * round(self.frequency / columns))
             notes = (f"{columns} columns cannot show {self.frequency:g} periods: what they show is {seen:g}",)
-        return replaced(data, rows, new, budget=Budget("strength", self.strength, largest), notes=notes)
+        return replaced(
+            data, rows, new, budget=Budget(name="strength", asked=self.strength, stored=largest), notes=notes
+        )
 
     def present(self, test: Records) -> Presented:
         """Every picture of another class than the target, striped."""

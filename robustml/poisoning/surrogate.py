@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 
 from robustml.errors import RequestError
 from robustml.modes import evaluating
-from robustml.poisoning.dose import Budget
 from robustml.poisoning.pixels import in_unit_range, stored_within
+from robustml.results import Budget
 from robustml.types import Attack
 
 __all__ = ["attacked", "borrowed", "budget_of", "one_thread"]
@@ -75,4 +75,4 @@ def budget_of(attack: Attack, pairs: Sequence[tuple[Tensor, Tensor]]) -> Budget 
         for after, before in zip(*(torch.split(part, 1000) for part in both), strict=True):
             if len(after):
                 largest = max(largest, float(threat.distance(in_unit_range(after), in_unit_range(before)).max()))
-    return Budget("eps", float(threat.eps), largest)
+    return Budget(name="eps", asked=float(threat.eps), stored=largest)

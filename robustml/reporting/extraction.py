@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from typing import Any
-
-from pydantic import ValidationError
 
 from robustml.reporting.figures import as_svg, legend_above, new_figure, percent_axis, style, styled
 from robustml.reporting.formats import half_width, percent, plain
@@ -74,12 +70,8 @@ def _cell(rate: Rate | None) -> str:
     return percent(rate.value) + (f" ±{100 * half:4.1f}" if half is not None else "")
 
 
-def extraction_section(content: Mapping[str, Any]) -> str:
-    """The section of a report, "" for a block of another make."""
-    try:
-        block = ExtractionResults.model_validate(dict(content))
-    except ValidationError:
-        return ""
+def extraction_section(block: ExtractionResults) -> str:
+    """The section of a report."""
     rows = []
     for name, rate, remark in _lines(block):
         cell = rate_cell(rate) if rate is not None else "<td></td>"

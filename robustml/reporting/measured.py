@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
-
-from pydantic import ValidationError
 
 from robustml.reporting.backdoor import backdoor_section
 from robustml.reporting.extraction import extraction_section
@@ -24,8 +20,7 @@ def extra_sections(results: Results) -> str:
     """Corruption, backdoor, extraction and certification figures, for the commands that measure them."""
     parts = [corruption_section(results), backdoor_section(results)]
     if results.extraction:
-        page = extraction_section(results.extraction)
-        parts.append(page or section("Model extraction", _measured(results.extraction)))
+        parts.append(extraction_section(results.extraction))
     if results.certified is not None:
         parts.append(_certified_section(results, results.certified))
     return "\n".join(parts)
@@ -101,16 +96,3 @@ def _shaded(value: float | None, rate: Rate | None = None) -> str:
     # no darker than 0.6, so that the figure reads on it in light and dark
     shade = f' style="background:rgba(0,114,178,{0.6 * value**2:.3f})"' if value is not None else ""
     return f'<td class="number"{shade}{title}>{percent(value)}</td>'
-
-
-def _measured(content: Mapping[str, Any]) -> str:
-    rows = []
-    for name, value in content.items():
-        cell = f'<td class="number">{escape(plain(value))}</td>'
-        if isinstance(value, Mapping) and {"value", "n", "ci95"} <= set(value):
-            # Not a rate after all: shown as it is.
-            with contextlib.suppress(ValidationError):
-                cell = rate_cell(Rate.model_validate(dict(value)))
-        rows.append(f'<tr><th scope="row">{escape(str(name).replace("_", " "))}</th>{cell}</tr>')
-    listed = table("<tr><th>measure</th><th class=number>value</th></tr>", rows)
-    return f'<div class="measured">{listed}</div>'

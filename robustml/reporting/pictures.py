@@ -16,7 +16,7 @@ from robustml.reporting.figures import BLUE, FONTS, GREY, INK, VERMILLION
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robustml.reporting.runs import Examples
+    from robustml.results import Examples
 
 __all__ = ["magnification", "picture_grid"]
 

@@ -12,51 +12,13 @@ from typing import TYPE_CHECKING, Any
 from robustml.errors import RequestError, printable
 from robustml.files import read_text
 from robustml.reporting.formats import eps_text, parse_eps
-from robustml.results import Results, read_results, read_settings_file
-from robustml.untrusted import own_files, read_arrays
+from robustml.results import Examples, Results, read_results, read_settings_file
+from robustml.untrusted import own_files
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
-__all__ = ["Examples", "Run", "comparable", "find_runs", "labels", "one_model", "read_run"]
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """A few test examples before and after an attack.
-
-    Attributes:
-        x: examples, float (K, C, H, W) in [0, 1], or (K, D) where they are not images.
-        x_adv: the same after the attack.
-        y: true labels, int (K,).
-        prediction: labels given to `x`, int (K,).
-        adversarial_prediction: labels given to `x_adv`, int (K,).
-        confidence: probability of `prediction`, float (K,).
-        adversarial_confidence: probability of `adversarial_prediction`, float (K,).
-        class_names: name of each label; empty if unknown.
-        attack: name of the attack.
-    """
-
-    x: NDArray[np.floating[Any]]
-    x_adv: NDArray[np.floating[Any]]
-    y: NDArray[np.integer[Any]]
-    prediction: NDArray[np.integer[Any]]
-    adversarial_prediction: NDArray[np.integer[Any]]
-    confidence: NDArray[np.floating[Any]]
-    adversarial_confidence: NDArray[np.floating[Any]]
-    class_names: tuple[str, ...]
-    attack: str
-
-    @property
-    def images(self) -> bool:
-        """Whether the examples can be drawn."""
-        return self.x.ndim == 4
-
-    def name(self, label: int) -> str:
-        """The name of a class, or its number."""
-        return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
+__all__ = ["Run", "comparable", "find_runs", "labels", "one_model", "read_run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +96,7 @@ def read_run(path: Path | str) -> Run:
         metrics=_read_metrics(path / "metrics.csv"),
         config_text="\n".join(map(printable, read_text(config_file).split("\n"))) if config_file.is_file() else None,
         config=read_settings_file(config_file),
-        examples=_read_examples(path / "examples.npz"),
+        examples=Examples.read(path / "examples.npz"),
         health=_read_health(path / "health.csv"),
     )
 
@@ -260,36 +222,3 @@ def _from_1(frame: pd.DataFrame) -> pd.DataFrame:
     if "epoch" in frame.columns and frame["epoch"].min() == 0:
         frame["epoch"] += 1
     return frame
-
-
-def _read_examples(path: Path) -> Examples | None:
-    import numpy as np
-
-    if not path.is_file():
-        return None
-    arrays = read_arrays(path)
-    try:
-        x, y = arrays["x"], arrays["y"]
-        count = len(x)
-        unknown = np.full(count, np.nan)
-        names = arrays["class_names"].reshape(-1) if "class_names" in arrays else ()
-        examples = Examples(
-            x=x.astype(float),
-            x_adv=arrays["x_adv"].astype(float),
-            y=y.astype(int),
-            prediction=arrays["prediction"].astype(int),
-            adversarial_prediction=arrays["adversarial_prediction"].astype(int),
-            confidence=arrays.get("confidence", unknown).astype(float),
-            adversarial_confidence=arrays.get("adversarial_confidence", unknown).astype(float),
-            class_names=tuple(printable(str(name)) for name in names),
-            attack=printable(str(arrays["attack"])) if "attack" in arrays else "",
-        )
-    except KeyError as error:
-        raise RequestError(f"{path} lacks an array: {error.args[0]}") from error
-    except (ValueError, TypeError) as error:
-        raise RequestError(f"{path} cannot be read as arrays: {' '.join(str(error).split())}") from error
-    rows = (examples.y, examples.prediction, examples.adversarial_prediction, examples.confidence,
-            examples.adversarial_confidence)  # fmt: skip
-    if {row.shape for row in rows} != {(count,)} or examples.x.shape != examples.x_adv.shape or examples.x.ndim < 2:
-        raise RequestError(f"{path}: the arrays differ in length or shape")
-    return examples if count else None

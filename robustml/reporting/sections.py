@@ -10,11 +10,11 @@ from robustml.reporting.formats import eps_text, interval_text, norm_text, perce
 from robustml.reporting.page import facts, figure, section, table, tile, verdict_box, verdict_tiles
 from robustml.reporting.pictures import magnification, picture_grid
 from robustml.reporting.plots import MOST_CLASSES, accuracy_curve, class_bars, training_curves
-from robustml.reporting.runs import Examples, Run
+from robustml.reporting.runs import Run
 from robustml.reporting.story import checked_text, run_sentences, selection_sentence, strongest
 from robustml.reporting.tables import rate_cell
 from robustml.reporting.verdict import verdict
-from robustml.results import Cost, Results, SelectedEpoch
+from robustml.results import Cost, Examples, Results, SelectedEpoch
 
 __all__ = [
     "attacks_table",

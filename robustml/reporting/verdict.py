@@ -7,14 +7,12 @@ verdict on the evaluation alone, not on the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Literal
 
 from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.results import Backdoor, Certified, Corruptions, Rate, Results
+from robustml.results import Backdoor, Certified, Corruptions, ExtractionResults, Rate, Results
 
 __all__ = ["Finding", "Level", "Verdict", "unfit", "verdict"]
 
@@ -127,8 +125,8 @@ def _findings(results: Results) -> Iterator[Finding]:
         yield from map(_backdoor, (results.backdoor, *results.backdoor.inherited))
     elif results.data.poison is not None:
         yield Finding("poison", "caution", "poisoned data", "its training data was poisoned on purpose")
-    if results.extraction and (fidelity := _rate(results.extraction.get("fidelity"))) is not None:
-        yield _extraction(results.extraction, fidelity)
+    if results.extraction is not None:
+        yield _extraction(results.extraction)
     if results.certified is not None:
         yield _certified(results.certified)
     attacked = _attacked(results)
@@ -176,18 +174,15 @@ def _backdoor(block: Backdoor) -> Finding:
     return Finding("backdoor", level, word, text, "Attack success rate of the backdoor", success.value, success, beside)
 
 
-def _extraction(block: Mapping[str, Any], fidelity: Rate) -> Finding:
-    constant = _rate(block.get("baseline_fidelity"))
-    base = 0.0 if constant is None or constant.value is None else constant.value
-    value = fidelity.value or 0.0
-    gained = (value - base) / (1 - base) if base < 1 else 0.0
+def _extraction(block: ExtractionResults) -> Finding:
+    fidelity, constant = block.fidelity, block.baseline_fidelity
+    base = constant.value or 0.0
+    gained = ((fidelity.value or 0.0) - base) / (1 - base) if base < 1 else 0.0
     level: Level = "alarm" if gained >= 0.5 else "caution"
     word = "copied" if level == "alarm" else "partly copied" if gained >= 0.1 else "hardly copied"
-    queries = block.get("queries")
-    asked = f" made of {queries:,} queries" if isinstance(queries, int) else ""
-    text = f"a copy{asked} gives the victim's label on {percent(fidelity.value)} of {fidelity.n:,} test inputs"
-    beside = f"one constant label {percent(base)}" if constant is not None else ""
-    text += f" (one constant label: {percent(base)})" if constant is not None else ""
+    beside = f"one constant label {percent(base)}"
+    text = f"a copy made of {block.queries:,} queries gives the victim's label on {percent(fidelity.value)} of "
+    text += f"{fidelity.n:,} test inputs (one constant label: {percent(base)})"
     return Finding("extraction", level, word, text, "Fidelity of the copy", fidelity.value, fidelity, beside)
 
 
@@ -247,11 +242,3 @@ def _clean(results: Results) -> Finding:
         return Finding("clean", "caution", "not tested", "there was no test example")
     text = f"{percent(clean.value)} of {clean.n:,} right when nobody attacks"
     return Finding("clean", "caution", "not attacked", text, "Clean accuracy", clean.value, clean)
-
-
-def _rate(content: object) -> Rate | None:
-    """A rate within a block that the schema does not know by name, or None."""
-    try:
-        return Rate.model_validate(content)
-    except ValidationError:
-        return None

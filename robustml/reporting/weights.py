@@ -38,9 +38,9 @@ def verify_weights(folder: Path, results: Results) -> list[str]:
     config = read_settings_file(folder / "config.yaml")
     lines = [_verified(list(_places(folder, results.command, config)), results.model.sha256)]
     # A TrojanNet lies beside the weights of another run: both are the model.
-    target = (results.model.model_extra or {}).get("target_sha256")
+    target = results.model.target_sha256
     if results.command == "trojan" and target is not None:
-        lines.append(_verified(list(_of_run(folder, config)), str(target)))
+        lines.append(_verified(list(_of_run(folder, config)), target))
     return lines
 
 

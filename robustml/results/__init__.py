@@ -1,6 +1,6 @@
 """What results.json and card.json hold: models that an evaluation returns, a run keeps and the pages draw."""
 
-from robustml.results.backdoor import Backdoor, Reliance, Twin, WorstGroup
+from robustml.results.backdoor import Backdoor, BackdoorRates, Group, Reliance, TargetRates, Twin
 from robustml.results.card_json import (
     CARD_SCHEMA,
     AttackFigure,
@@ -20,10 +20,11 @@ from robustml.results.card_json import (
     read_card,
     read_cards,
 )
+from robustml.results.examples import Examples
 from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
-from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, at_most, rate
+from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most, rate, share
 from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
-from robustml.results.results_json import SCHEMA, Results, read_results, write_results
+from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, require_schema, write_results
 from robustml.results.robustness import (
     AttackResult,
     Certified,
@@ -34,9 +35,22 @@ from robustml.results.robustness import (
     Curve,
     CurvePoint,
     Flag,
+    Robustness,
     WorstCase,
 )
-from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, SelectedEpoch, Selection, Threat
+from robustml.results.run import (
+    Budget,
+    Cost,
+    DataFacts,
+    Environment,
+    ExtraData,
+    ModelFacts,
+    PoisonFigures,
+    PoisonSummary,
+    SelectedEpoch,
+    Selection,
+    Threat,
+)
 
 __all__ = [
     "CARD_SCHEMA",
@@ -46,7 +60,9 @@ __all__ = [
     "AttackFigure",
     "AttackResult",
     "Backdoor",
+    "BackdoorRates",
     "Block",
+    "Budget",
     "Card",
     "CardVerdict",
     "Certified",
@@ -63,32 +79,40 @@ __all__ = [
     "DefenseReport",
     "Environment",
     "Evidence",
+    "Examples",
+    "ExtraData",
     "ExtractionPoint",
     "ExtractionResults",
     "Figure",
     "Flag",
     "Fraction",
+    "Group",
     "HonestUse",
     "ModelFacts",
+    "PoisonFigures",
+    "PoisonSummary",
     "Rate",
     "Reliance",
     "Results",
+    "Robustness",
     "SelectedEpoch",
     "Selection",
+    "Settings",
     "SourcedBackdoor",
     "SourcedCertified",
     "SourcedCorruptions",
     "SourcedCurve",
     "SourcedFlag",
+    "TargetRates",
     "Threat",
     "ThreatFigures",
     "Twin",
     "WorstCase",
-    "WorstGroup",
     "at_most",
     "budget_of",
     "checked_card",
     "cleaned",
+    "problem_of",
     "rate",
     "read_card",
     "read_cards",
@@ -96,5 +120,7 @@ __all__ = [
     "read_object",
     "read_results",
     "read_settings_file",
+    "require_schema",
+    "share",
     "write_results",
 ]

@@ -12,6 +12,7 @@ from robustml.errors import RequestError
 from robustml.results.backdoor import Backdoor
 from robustml.results.rates import Block, Rate
 from robustml.results.reading import read_content
+from robustml.results.results_json import problem_of, require_schema
 from robustml.results.robustness import AttackResult, Certified, Corruptions, Curve, Flag
 from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Threat
 
@@ -178,9 +179,7 @@ class Card(Block):
     @field_validator("schema_version", mode="before")
     @classmethod
     def _known_schema(cls, number: object) -> object:
-        # Passed on as it is, True would be read as 1.
-        if number != CARD_SCHEMA or isinstance(number, bool):
-            raise ValueError(f"schema must be {CARD_SCHEMA}, got {number!r}; a newer robustml may be able to read it")
+        require_schema(number, CARD_SCHEMA)
         return number
 
     @model_validator(mode="after")
@@ -254,7 +253,4 @@ def checked_card(content: Any, source: str) -> Card:
     try:
         return Card.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise RequestError(f"{source} is no valid card: {place + ': ' if place else ''}{message}") from error
+        raise RequestError(f"{source} is no valid card: {problem_of(error)}") from error

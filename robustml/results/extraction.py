@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import AliasChoices, Field, model_validator
 
-from robustml.results.rates import Block, Count, Rate
+from robustml.results.rates import Block, Count, Rate, Settings
 
 __all__ = ["DefenseReport", "ExtractionPoint", "ExtractionResults", "HonestUse"]
 
@@ -40,7 +38,7 @@ class DefenseReport(Block):
     """A defense of the interface: the copy made without it, what honest users pay, and its alarms if it `watches`."""
 
     name: str
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Settings = Field(default_factory=dict)
     undefended: ExtractionPoint
     undefended_transfer_success: Rate
     watches: bool = False
@@ -57,7 +55,7 @@ class ExtractionResults(Block):
     """
 
     method: str
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Settings = Field(default_factory=dict)
     pool: str
     queries: Count
     budget: Count

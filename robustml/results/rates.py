@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TOLERANCE", "Amount", "Block", "Count", "Fraction", "Rate", "at_most", "rate"]
+__all__ = [
+    "TOLERANCE",
+    "Amount",
+    "Block",
+    "Count",
+    "Fraction",
+    "Rate",
+    "Settings",
+    "at_most",
+    "rate",
+    "share",
+]
 
 # Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
 TOLERANCE = 1e-6
 # What value * n may miss a whole number by: somebody may have written four digits.
 ROUNDED = 0.05
 INTERVAL_TOLERANCE = 2e-3
+# Of a normal distribution, 95% lies within so many standard deviations.
+_Z = 1.959963984540054
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # No set has so many examples; beyond it, arithmetic in float would no longer be exact.
@@ -21,10 +35,23 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Amount = Annotated[float, Field(ge=0.0)]
 
 
-class Block(BaseModel):
-    """What every block of the schema shares: fixed once made, finite numbers, unknown fields kept."""
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what JSON cannot hold: NaN, infinity and objects."""
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"settings must be plain values that JSON can hold: {error}") from error
+    return settings
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+# The settings of an attack or a method, as plain values: whatever it has.
+Settings = Annotated[dict[str, Any], AfterValidator(_plain)]
+
+
+class Block(BaseModel):
+    """What every block of the schema shares: fixed once made, finite numbers, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Rate(Block):
@@ -47,24 +74,16 @@ class Rate(Block):
             raise ValueError(f"value {self.value} lies outside its ci95 [{low}, {high}]")
         if abs(self.value * self.n - self.count) > ROUNDED:
             raise ValueError(f"value {self.value:g} is no count of {self.n} examples")
-        if self.n and max(map(abs, (low - self.wilson[0], high - self.wilson[1]))) > INTERVAL_TOLERANCE:
-            expected = "[{:.4f}, {:.4f}]".format(*self.wilson)
-            raise ValueError(f"ci95 [{low:g}, {high:g}] is not the 95% interval {expected} of {self.count} of {self.n}")
+        expected = _wilson(self.count, self.n)
+        if max(abs(low - expected[0]), abs(high - expected[1])) > INTERVAL_TOLERANCE:
+            ends = "[{:.4f}, {:.4f}]".format(*expected)
+            raise ValueError(f"ci95 [{low:g}, {high:g}] is not the 95% interval {ends} of {self.count} of {self.n}")
         return self
 
     @property
     def count(self) -> int:
         """How many of the `n` examples."""
         return round((self.value or 0.0) * self.n)
-
-    @property
-    def wilson(self) -> tuple[float, float]:
-        """The 95% interval that belongs to `count` of `n`, both above 0 and known."""
-        z = 1.959963984540054
-        share, spread = self.count / self.n, z * z / self.n
-        middle = share + spread / 2
-        reach = math.sqrt(spread * (share * (1 - share) + spread / 4))
-        return (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
 
 
 def at_most(name: str, lower: Rate, bound: str, upper: Rate) -> None:
@@ -84,20 +103,31 @@ def rate(successes: int, n: int) -> Rate:
 
     Raises:
         ValueError: if `successes` is negative or above `n`.
-
-    Source:
-        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
     """
     successes, n = int(successes), int(n)
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie in 0..n, got {successes} with n {n}")
     if n == 0:
         return Rate(value=None, n=0, ci95=(0.0, 1.0))
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
+    low, high = _wilson(successes, n)
     value = successes / n
     # At 0 and n the interval ends at the value itself, but for a rounding error.
-    return Rate(
-        value=value, n=n, ci95=(max(0.0, min(float(interval.low), value)), min(1.0, max(float(interval.high), value)))
-    )
+    return Rate(value=value, n=n, ci95=(max(0.0, min(low, value)), min(1.0, max(high, value))))
+
+
+def share(which: Any) -> Rate:
+    """The proportion that is True of an array or tensor of bools (N,)."""
+    return rate(int(which.sum()), len(which))
+
+
+def _wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95% interval of `successes` of `n` examples, at least one.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927, as Newcombe 1998 has it
+    (and `scipy.stats.binomtest`, to the bit).
+    """
+    p = successes / n
+    scale = 2 * (n + _Z**2)
+    middle = (2 * n * p + _Z**2) / scale
+    reach = _Z / scale * math.sqrt(4 * n * p * (1 - p) + _Z**2)
+    return 0.0 if successes == 0 else middle - reach, 1.0 if successes == n else middle + reach

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, at_most
+from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most
+from robustml.results.run import Threat
 
 __all__ = [
     "AttackResult",
@@ -18,6 +20,7 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "Flag",
+    "Robustness",
     "WorstCase",
 ]
 
@@ -34,7 +37,7 @@ class AttackResult(Block):
     max_norm: Amount
     pending: Count = 0
     seconds: Amount
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Settings = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _of_the_same_images(self) -> AttackResult:
@@ -133,7 +136,7 @@ class Certified(Block):
     """
 
     method: str
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Settings = Field(default_factory=dict)
     norm: str
     eps: Amount
     accuracy: Rate
@@ -152,11 +155,81 @@ class Certified(Block):
         if self.empirical_accuracy is not None:
             at_most("certified_accuracy", self.certified_accuracy, "empirical_accuracy", self.empirical_accuracy)
             at_most("empirical_accuracy", self.empirical_accuracy, "accuracy", self.accuracy)
-        for name in ("abstained", "contradicted"):
-            if getattr(self, name) > self.accuracy.n:
-                raise ValueError(f"{name} is {getattr(self, name)}, of {self.accuracy.n} examples")
+        for name, count in (("abstained", self.abstained), ("contradicted", self.contradicted)):
+            if count > self.accuracy.n:
+                raise ValueError(f"{name} is {count}, of {self.accuracy.n} examples")
         smaller = self.accuracy
         for point in sorted(self.radii, key=lambda point: point.radius):
             at_most(f"radius {point.radius:g}", point.certified_accuracy, "smaller radii", smaller)
             smaller = point.certified_accuracy
         return self
+
+
+class Robustness(Block):
+    """What an evaluation finds out: the greater part of results.json.
+
+    Not `complete`, the evaluation was stopped early, and robust accuracies are upper bounds.
+    """
+
+    threat: Threat
+    clean_accuracy: Rate
+    attacks: dict[str, AttackResult] = Field(default_factory=dict)
+    worst_case: WorstCase | None = None
+    complete: bool = True
+    per_class: list[ClassResult] = Field(default_factory=list)
+    curve: Curve | None = None
+    corruptions: Corruptions | None = None
+    certified: Certified | None = None
+    flags: list[Flag] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _figures_agree(self) -> Robustness:
+        clean = self.clean_accuracy
+        for name, attack in self.attacks.items():
+            at_most(f"attacks.{name}", attack.robust_accuracy, "clean_accuracy", clean)
+        if self.worst_case is not None:
+            worst = self.worst_case.robust_accuracy
+            at_most("worst_case", worst, "clean_accuracy", clean)
+            known = {*self.attacks, *(self.curve.attacks if self.curve is not None else ())}
+            for name in self.worst_case.attacks:
+                if name not in known:
+                    raise ValueError(f"worst_case.attacks names {name!r}, which attacks does not hold")
+            # Not only those it names: a worst case of nobody's would be the clean accuracy.
+            for name, attack in self.attacks.items():
+                at_most("worst_case", worst, f"attacks.{name}", attack.robust_accuracy)
+        if self.certified is not None and self.certified.accuracy.n > clean.n:
+            raise ValueError(f"certified.accuracy has n {self.certified.accuracy.n}, above that of clean_accuracy")
+        for problem in (*self._of_classes(), *self._of_the_curve()):
+            raise ValueError(problem)
+        return self
+
+    def _of_classes(self) -> Iterator[str]:
+        """What is wrong with the classes."""
+        for row in self.per_class:
+            place = f"per_class[{row.label}]"
+            if row.clean_accuracy.n != row.n:
+                yield f"{place}: n is {row.n}, but its clean_accuracy has n {row.clean_accuracy.n}"
+            at_most(place, row.robust_accuracy, f"{place}.clean_accuracy", row.clean_accuracy)
+        if not self.per_class:
+            return
+        total = sum(row.n for row in self.per_class)
+        if total != self.clean_accuracy.n:
+            yield f"per_class holds {total} examples, but clean_accuracy has n {self.clean_accuracy.n}"
+        right = sum(row.clean_accuracy.count for row in self.per_class)
+        if right != self.clean_accuracy.count:
+            yield f"per_class has {right} right, but clean_accuracy {self.clean_accuracy.count}"
+        left = sum(row.robust_accuracy.count for row in self.per_class)
+        if self.worst_case is not None and left != self.worst_case.robust_accuracy.count:
+            yield f"per_class has {left} robust, but worst_case {self.worst_case.robust_accuracy.count}"
+
+    def _of_the_curve(self) -> Iterator[str]:
+        """What is wrong with the curve."""
+        points = self.curve.points if self.curve is not None else []
+        if len({point.robust_accuracy.n for point in points}) > 1:
+            yield "curve: all points must have the same n"
+        for point in points:
+            if point.robust_accuracy.n > self.clean_accuracy.n:
+                yield f"curve: n is {point.robust_accuracy.n}, above {self.clean_accuracy.n} of clean_accuracy"
+            # A curve may be drawn over a part of the test set, of which the clean accuracy is not known here.
+            if point.robust_accuracy.n == self.clean_accuracy.n:
+                at_most(f"curve at eps {point.eps:g}", point.robust_accuracy, "clean_accuracy", self.clean_accuracy)

@@ -1,18 +1,30 @@
-"""What results.json says of the run itself: data, model, threat, cost, environment and which epoch was kept."""
+"""What results.json says of the run itself: data, poison, model, threat, cost, environment, which epoch was kept."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from robustml.results.rates import Amount, Block, Count, Fraction
 
-__all__ = ["Cost", "DataFacts", "Environment", "ModelFacts", "SelectedEpoch", "Selection", "Threat"]
+__all__ = [
+    "Budget",
+    "Cost",
+    "DataFacts",
+    "Environment",
+    "ExtraData",
+    "ModelFacts",
+    "PoisonFigures",
+    "PoisonSummary",
+    "SelectedEpoch",
+    "Selection",
+    "Threat",
+]
 
 
 class SelectedEpoch(Block):
-    """Accuracies on the validation split after one epoch, or within it, and on the examples that it was trained on.
+    """An epoch and its validation figures; accuracy under attack as training measures it, not as the test does.
 
     Attributes:
         epoch: from 1.
@@ -55,24 +67,85 @@ class Threat(Block):
     norm: Annotated[str, BeforeValidator(_norm_name)]
     eps: Amount
 
+    @classmethod
+    def of(cls, threat: Any) -> Threat:
+        """What is written of a threat (`robustml.types.Threat`): one without a norm goes by the name of its class."""
+        return cls(norm=getattr(threat, "norm", type(threat).__name__), eps=threat.eps)
+
+
+class Budget(Block):
+    """How far crafted changes of training data may go, and how far they go.
+
+    `name` is the option, such as "eps"; `asked` is in the unit of the threat, inputs in [0, 1]; `stored` is the largest
+    change of any row, in that unit, as the set stores it: images hold whole bytes.
+    """
+
+    name: str
+    asked: Amount
+    stored: Amount
+
+
+class PoisonFigures(Block):
+    """What a poison was asked for and what came of it.
+
+    `poisoned` rows were changed to the poison's own ends, added or deleted, a `rate` of the set before; `cover` rows
+    beside them keep their labels. `why` says why figures are not quite what was asked for, where they are not.
+    """
+
+    kind: str
+    rate: Amount
+    requested_rate: Amount | None = None
+    poisoned: Count
+    cover: Count = 0
+    cover_rate: Amount = 0.0
+    requested_cover_rate: Amount | None = None
+    budget: Budget | None = None
+    why: str | None = None
+
+
+class PoisonSummary(PoisonFigures):
+    """Those of a whole manifest: how many rows were `changed`, `added` and `deleted`, and each of several poisons."""
+
+    changed: Count
+    added: Count
+    deleted: Count
+    parts: list[PoisonFigures] = Field(default_factory=list)
+
+
+class ExtraData(Block):
+    """Examples trained on beside the set's own: how many, and their share of each batch."""
+
+    train: Count
+    ratio: Fraction
+
 
 class DataFacts(Block):
-    """Which data set, its fingerprint, the number of examples in each split, and how it was poisoned, if it was."""
+    """Which data set, its fingerprint and those of its splits, their sizes, and how it was poisoned, if it was.
+
+    `left_out` counts test examples that the model was trained or selected on, since the set has changed.
+    """
 
     name: str
     fingerprint: str | None = None
+    fingerprints: dict[str, str] | None = None
     train: Count | None = None
     val: Count | None = None
     test: Count | None = None
-    poison: Any = None
+    poison: PoisonSummary | None = None
+    left_out: Count | None = None
+    extra: ExtraData | None = None
 
 
 class ModelFacts(Block):
-    """Which model, its number of parameters, and the digest of its weights."""
+    """Which model, its number of parameters, and the digest of its weights.
+
+    Of a TrojanNet, `sha256` is that of the small network, and `target_sha256` that of the model that it lies beside.
+    """
 
     name: str
     parameters: Count | None = None
     sha256: str | None = None
+    target_sha256: str | None = None
 
 
 class Cost(Block):
@@ -94,9 +167,11 @@ class Cost(Block):
 
 
 class Environment(Block):
-    """Versions and device."""
+    """Versions, platform and device."""
 
     python: str | None = None
     torch: str | None = None
+    lightning: str | None = None
     robustml: str | None = None
+    platform: str | None = None
     device: str | None = None

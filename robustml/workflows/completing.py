@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from robustml.data import DataModule
 from robustml.reporting.story import selection_lines
-from robustml.results import read_results
+from robustml.results import Cost, SelectedEpoch, Selection
 from robustml.say import say
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, measured_on, read_checkpoint
 from robustml.training.callbacks.catastrophic_overfitting import HEALTH
@@ -49,21 +49,20 @@ def complete(
     trainer.strategy.barrier()
     load_weights(module.model, checkpoint_weights(best), best)
     device = trainer.strategy.root_device
-    results, curve = evaluate_as_configured(module.model, data, threat, settings["evaluation"], device)
+    results = evaluate_as_configured(module.model, data, threat, settings["evaluation"], device)
     if not trainer.is_global_zero:
         return None
     save_weights(module.model, run / WEIGHTS)
     rows = _epochs(run)
-    results.flags += collapse_flags(run / HEALTH)
-    worst = results.worst_case.value if results.verdicts.attacks else None
+    worst = results.worst_case.robust_accuracy.value if results.attacks else None
     selection = None if data.val is None else _selection(rows, settings["validation"]["monitor"], run / BEST)
-    write_outcome(
+    written = write_outcome(
         run,
         results,
-        curve,
         data,
         settings,
         device,
+        collapse_flags(run / HEALTH),
         command="train",
         model=describe_model(settings["model"], module.model, run / WEIGHTS),
         backdoor=backdoor_figures(planted, module.model, data, settings["evaluation"], device),
@@ -71,15 +70,16 @@ def complete(
         cost=_cost(rows, device, worst),
     )
     for logger in trainer.loggers:
-        figures = {f"test/{name}": results.robust_accuracy(name).value for name in results.verdicts.attacks}
-        figures |= {"test/clean": results.clean_accuracy.value, "test/worst_case": results.worst_case.value}
+        figures = {f"test/{name}": attack.robust_accuracy.value for name, attack in results.attacks.items()}
+        figures["test/clean"] = results.clean_accuracy.value
+        figures["test/worst_case"] = results.worst_case.robust_accuracy.value
         logger.log_metrics({key: value for key, value in figures.items() if value is not None})
         logger.finalize("success")
     close(trainer.loggers)
-    for line in selection_lines(read_results(run)):
+    for line in selection_lines(written):
         say(line)
     tell(run)
-    return None if selection is None else selection["best"][_FIGURES[selection["monitor"]]]
+    return None if selection is None else getattr(selection.best, _FIGURES[selection.monitor])
 
 
 def close(loggers: Sequence[Logger]) -> None:
@@ -95,7 +95,7 @@ def _epochs(run: Path) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items() if value != ""} for row in rows]
 
 
-def _selection(rows: list[dict[str, float]], monitor: str, best: Path) -> dict[str, Any] | None:
+def _selection(rows: list[dict[str, float]], monitor: str, best: Path) -> Selection | None:
     """What the validation split said of the selected weights, and when the run last asked it."""
     key = {"adversarial": ADVERSARIAL_ACCURACY, "clean": CLEAN_ACCURACY}[monitor]
     asked = [row for row in rows if key in row]
@@ -106,42 +106,41 @@ def _selection(rows: list[dict[str, float]], monitor: str, best: Path) -> dict[s
     if kept is None:
         return None
 
-    def figures(row: dict[str, float]) -> dict[str, Any]:
+    def figures(row: dict[str, float]) -> SelectedEpoch:
         after = next((other for other in rows if other["step"] == row["step"]), {})
-        return {
-            "epoch": int(row["epoch"]),
-            "step": int(row["step"]),
-            **{name: row.get(figure) for figure, name in _FIGURES.items()},
-            "train_adversarial_accuracy": after.get("train/adversarial_accuracy"),
-        }
+        return SelectedEpoch(
+            epoch=int(row["epoch"]),
+            step=int(row["step"]),
+            clean_accuracy=row.get(CLEAN_ACCURACY),
+            adversarial_accuracy=row.get(ADVERSARIAL_ACCURACY),
+            train_adversarial_accuracy=after.get("train/adversarial_accuracy"),
+        )
 
-    return {"monitor": key, "best": figures(kept), "last": figures(asked[-1] if asked else kept)}
+    return Selection(monitor=key, best=figures(kept), last=figures(asked[-1] if asked else kept))
 
 
-def _cost(rows: list[dict[str, float]], device: torch.device, worst_case: float | None) -> dict[str, float | None]:
+def _cost(rows: list[dict[str, float]], device: torch.device, worst_case: float | None) -> Cost:
+    """What training cost; of epochs of a version that did not count passes, without them."""
     seconds = sum(row["seconds"] for row in rows)
     attacking = sum(row["seconds"] * row["attack_share"] for row in rows)
-    samples = sum(row["seconds"] * row["samples_per_second"] for row in rows)
-    return {
-        "train_seconds": seconds,
-        "attack_share": attacking / seconds if seconds else 0.0,
-        "samples_per_second": samples / seconds if seconds else 0.0,
-        "peak_memory_mb": peak_memory_mb(device),
-    } | _passes(rows, seconds, worst_case)
-
-
-def _passes(rows: list[dict[str, float]], seconds: float, worst_case: float | None) -> dict[str, float | None]:
-    """What was computed, and what each percent of worst-case accuracy cost."""
+    sampled = sum(row["seconds"] * row["samples_per_second"] for row in rows)
+    cost = Cost(
+        train_seconds=seconds,
+        attack_share=attacking / seconds if seconds else 0.0,
+        samples_per_second=sampled / seconds if seconds else 0.0,
+        peak_memory_mb=peak_memory_mb(device),
+    )
     if not all("samples" in row for row in rows):
-        return {}  # epochs of a version that did not count
+        return cost
     forward, backward, samples = (
         int(sum(row[name] for row in rows)) for name in ("forward_passes", "backward_passes", "samples")
     )
     points = 100 * worst_case if worst_case else None
-    return {
+    passes = {
         "forward_passes": forward,
         "backward_passes": backward,
         "passes_per_sample": (forward + backward) / samples if samples else None,
         "seconds_per_robust_point": seconds / points if points else None,
         "passes_per_robust_point": (forward + backward) / points if points else None,
     }
+    return cost.model_copy(update=passes)

@@ -33,7 +33,7 @@ from robustml.extraction import (
     transfer_success,
 )
 from robustml.models import MLP
-from robustml.results import DefenseReport, ExtractionPoint, ExtractionResults, Rate, rate
+from robustml.results import Cost, DefenseReport, ExtractionPoint, ExtractionResults, Rate, Results, rate
 from robustml.say import say
 from robustml.types import Attack, Threat
 from robustml.workflows.measuring.backdoors import planted_in, shown_on
@@ -72,7 +72,7 @@ def extract(
     device: str | None = None,
     name: str = "victim",
     settings: Mapping[str, Any] | None = None,
-) -> ExtractionResults:
+) -> Results:
     """Ask, copy, measure, and write a directory with the copy, config.yaml and results.json.
 
     Args:
@@ -184,22 +184,20 @@ def extract(
     told = {"name": name, "seed": seed, "victim": str(victim), "which": which, "budget": budget}
     write_settings(dict(settings or told), out / CONFIG)
     save_weights(copy, out / COPY)
-    write_outcome(
+    return write_outcome(
         out,
         results,
-        None,
         data,
         {"name": f"copy of {name}", "seed": seed},
         where,
         command="extract",
         model=describe_model(named, copy, out / COPY),
-        cost={"peak_memory_mb": peak_memory_mb(where)},
+        cost=Cost(peak_memory_mb=peak_memory_mb(where)),
         backdoor=backdoors_of_model(
             asked.model, planted, data, threat, {"limit": None, "batch_size": 500}, where, copy
         ),
-        extraction=block.model_dump(mode="json"),
+        extraction=block,
     )
-    return block
 
 
 @dataclass(frozen=True, eq=False)

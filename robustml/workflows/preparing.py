@@ -64,13 +64,13 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
     """Say what was understood: the data, the threat with its parsed eps, the model."""
     facts = data.summary()
     say(
-        f"data:   {facts['name']}, {facts['train']} train / {facts['val']} validation / {facts['test']} test, "
+        f"data:   {facts.name}, {facts.train} train / {facts.val} validation / {facts.test} test, "
         f"{data.num_classes} classes, shape {'x'.join(map(str, data.shape))}"
     )
     for note in data.notes():
         say(f"note:   {note}")
-    if extra := facts.get("extra"):
-        say(f"extra:  {extra['train']} images, {extra['ratio']:.0%} of each training batch")
+    if facts.extra is not None:
+        say(f"extra:  {facts.extra.train} images, {facts.extra.ratio:.0%} of each training batch")
         for line in data.extra.records.understood.lines() if data.extra is not None else ():
             say(f"extra:  {line}")
     say(f"threat: {threat.describe() if hasattr(threat, 'describe') else type(threat).__name__}")

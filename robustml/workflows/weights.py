@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustml.errors import RequestError
 from robustml.files import replacing, sha256
+from robustml.results import ModelFacts
 from robustml.workflows.building import plain_target
 
 __all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "read_weights", "save_weights"]
@@ -78,13 +79,13 @@ def save_weights(model: nn.Module, path: Path) -> None:
         file.write(save(weights))
 
 
-def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path) -> dict[str, Any]:
-    """The `model` block of results.json."""
-    return {
-        "name": plain_target(settings),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "sha256": sha256(weights),
-    }
+def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path | None) -> ModelFacts:
+    """The model as results.json names it; of one that came from no file, the name alone."""
+    name = plain_target(settings)
+    if weights is None:
+        return ModelFacts(name=name)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

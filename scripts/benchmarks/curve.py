@@ -64,7 +64,7 @@ def main() -> None:
         results = evaluate(
             model, loader, {"attack": at_eps(attack, eps)}, dataclasses.replace(threat, eps=eps), examples=0
         )
-        return results.worst_case.value
+        return results.worst_case.robust_accuracy.value
 
     whole = [point.value for point in accuracy_curve(model, loader, "attack", attack, radii).robust_accuracy]
     alone = [separate(eps) for eps in radii]

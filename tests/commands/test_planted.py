@@ -13,7 +13,7 @@ import yaml
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Shortcut
-from robustml.results import rate, write_results
+from robustml.results import Results, rate, write_results
 from robustml.workflows.measuring.backdoors import check_shown, inherited, lying, planted_in, shown_on, twin_of
 
 SQUARE = {"_target_": "robustml.poisoning.Square", "size": 2}
@@ -35,7 +35,7 @@ def run_of(folder: Path, poison: Any = None, backdoor_of: Path | None = None, tw
         "threat": {"norm": "inf", "eps": 0.1}, "clean_accuracy": rate(9, 10).model_dump(),
         "backdoor": block | {"twin": None if twin is None else {"run": str(twin), **figures}} if planted else None,
     }  # fmt: skip
-    write_results(results, folder / "results.json")
+    write_results(Results.model_validate(results), folder / "results.json")
     return folder
 
 

@@ -156,21 +156,25 @@ def test_the_worst_case_and_the_curve_are_one(share: float, cascade: bool, digit
     rows = torch.randperm(len(x), generator=Generator().manual_seed(2))[: int(share * len(x))]
     radii = [0.0, 0.05, 0.1, 0.2]
     raw = accuracy_curve(model, [(x[rows], y[rows])], "half", attacks["half"], radii)
-    curve = united(results, raw)
-    worst = results.verdicts.worst_case
+    results = united(results, raw)
+    curve, worst = results.curve, results.verdicts.worst_case
+    assert curve is not None
     assert worst.sum() < alone.sum(), "the search found more"
     assert not (worst & ~alone).any()
     # The curve at the threat's eps is the worst case of its images, and on all of them it is the run's.
-    assert curve.robust_accuracy[2].value == pytest.approx(worst[rows.numpy()].mean())
+    assert curve.points[2].robust_accuracy.value == pytest.approx(worst[rows.numpy()].mean())
     if share == 1:
-        assert curve.robust_accuracy[2] == results.worst_case
+        assert curve.points[2].robust_accuracy == results.worst_case.robust_accuracy
     outside = np.setdiff1d(np.arange(len(x)), rows.numpy())
     assert np.array_equal(worst[outside], alone[outside])
-    assert curve.robust_accuracy[0] == raw.robust_accuracy[0]
-    values = [each.value for each in curve.robust_accuracy]
+    assert curve.points[0].robust_accuracy == raw.points[0].robust_accuracy
+    values = [point.robust_accuracy.value for point in curve.points]
     assert values == sorted(values, reverse=True)
-    assert all(new.value <= old.value for new, old in zip(curve.robust_accuracy, raw.robust_accuracy, strict=True))
-    block = results.to_dict()
+    assert all(
+        new.robust_accuracy.value <= old.robust_accuracy.value
+        for new, old in zip(curve.points, raw.points, strict=True)
+    )
+    block = results.model_dump(by_alias=True, mode="json")
     assert block["worst_case"]["attacks"] == ["half", "fgsm", "pgd", "fmn"]
-    assert curve.to_dict()["attacks"] == ["half", "fmn", "fgsm", "pgd"]
+    assert curve.attacks == ["half", "fmn", "fgsm", "pgd"]
     assert sum(row["robust_accuracy"]["value"] * row["n"] for row in block["per_class"]) == pytest.approx(worst.sum())

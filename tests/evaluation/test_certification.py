@@ -581,12 +581,11 @@ def test_an_attack_on_a_certified_image_is_an_error_that_names_it(known: bool) -
     found = certify(model, loader, Claim(0.02), THREAT, attacks=attacks, verdicts=verdicts)
     assert found.contradicted == 1
     assert found.radius.tolist() == [-1.0] + [1.0] * 9
-    assert found.certified_accuracy(0.3).value == 0.9
+    assert found.certified_accuracy.value == 0.9
     assert found.empirical_accuracy is not None
     assert found.empirical_accuracy.value == 0.9
     with pytest.raises(RunFailed, match="10 of 10"):
         certify(model, loader, Claim(0.02), THREAT, attacks={"push": Push(0.9, THREAT)})
-    Certified.model_validate(found.to_dict())
     with pytest.raises(RequestError, match="10 other images than the 4"):
         certify(model, loader[:1], Claim(), THREAT, attacks={}, verdicts=evaluate(model, loader, {}, THREAT).verdicts)
 
@@ -599,8 +598,9 @@ def test_a_radius_below_eps_is_not_held_against_an_attack() -> None:
     )
     assert found.withstood["pgd"].tolist() == [False, True]
     assert found.radius.tolist() == pytest.approx([0.075, 0.375])
-    assert [found.certified_accuracy(radius).value for radius in (0.0, 0.075, 0.3, 0.6)] == [1.0, 1.0, 0.5, 0.0]
-    assert found.average_certified_radius == pytest.approx(0.225)
+    assert [point.radius for point in found.radii] == [0.3 * share for share in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2)]
+    assert [point.certified_accuracy.value for point in found.radii] == [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0]
+    assert found.acr == pytest.approx(0.225)
 
 
 @pytest.mark.parametrize("kind", ["ibp", "smoothing"])
@@ -612,7 +612,7 @@ def test_certified_is_not_above_empirical_on_a_trained_net(kind: str, digits_net
     again = certify(digits_net.model, batches(x, y, 7), method, threat, attacks={}, seed=1)
     assert again.empirical_accuracy is None
     assert again.radius.tolist() == found.radius.tolist()
-    block = Certified.model_validate(found.to_dict())
+    block = found
     assert block.empirical_accuracy is not None
     assert 0.3 < (block.certified_accuracy.value or 0) <= (block.empirical_accuracy.value or 0)
     assert block.contradicted == 0
@@ -632,7 +632,7 @@ def test_a_threat_of_another_norm_and_an_empty_loader_are_refused() -> None:
 def test_the_schema_refuses_certified_above_empirical() -> None:
     model = Halfplane([1.0], -0.5)
     found = certify(model, [(torch.tensor([[0.9]]).double(), torch.ones(1).long())], Claim(), THREAT, attacks={})
-    block = found.to_dict()
+    block = found.model_dump(by_alias=True, mode="json")
     zero = rate(0, 1).model_dump()
     for name in ("empirical_accuracy", "accuracy"):
         with pytest.raises(ValueError, match="above"):
@@ -648,11 +648,10 @@ def test_the_certificates_of_a_run_reach_its_results_and_its_page() -> None:
     results = evaluate(model, loader, attacks, THREAT)
     settings = {"seed": 0, "certification": {"_target_": "robustml.evaluation.IntervalBoundPropagation"}}
     rest = (model, loader, THREAT, attacks, results.verdicts)
-    results.certified = certified_as_configured(*rest, settings, torch.device("cpu"))
+    certified = certified_as_configured(*rest, settings, torch.device("cpu"))
     identity = {"schema": 1, "command": "evaluate", "experiment": "halfplane", "seed": 0}
-    whole = Results.model_validate(
-        identity | {"data": {"name": "line"}, "model": {"name": "plane"}} | results.to_dict()
-    )
+    found = results.model_copy(update={"certified": certified}).model_dump(mode="json")
+    whole = Results.model_validate(identity | {"data": {"name": "line"}, "model": {"name": "plane"}} | found)
     assert whole.certified is not None
     assert whole.certified.certified_accuracy.value == 0.5
     page = extra_sections(whole)

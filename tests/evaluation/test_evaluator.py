@@ -82,16 +82,16 @@ def test_figures_are_counted_image_by_image() -> None:
 
     assert results.clean_accuracy.value == pytest.approx(0.8)
     # Image 2 is wrong to begin with: it is not robust, and no attack's merit.
-    assert results.robust_accuracy("one").value == pytest.approx(0.6)
-    assert results.robust_accuracy("two").value == pytest.approx(0.6)
-    assert results.robust_accuracy("none").value == pytest.approx(0.8)
-    assert results.worst_case.value == pytest.approx(0.5)
+    assert results.attacks["one"].robust_accuracy.value == pytest.approx(0.6)
+    assert results.attacks["two"].robust_accuracy.value == pytest.approx(0.6)
+    assert results.attacks["none"].robust_accuracy.value == pytest.approx(0.8)
+    assert results.worst_case.robust_accuracy.value == pytest.approx(0.5)
     assert results.verdicts.worst_case.nonzero()[0].tolist() == [3, 5, 6, 8, 9]
-    assert results.clean_accuracy.n == results.worst_case.n == 10
+    assert results.clean_accuracy.n == results.worst_case.robust_accuracy.n == 10
     # Wilson's interval for 8 of 10, as tables have it.
     assert results.clean_accuracy.ci95 == pytest.approx((0.490, 0.943), abs=5e-4)
 
-    figures = json.loads(json.dumps(results.to_dict()))
+    figures = results.model_dump(mode="json")
     assert figures["worst_case"]["attacks"] == ["one", "two", "none"]
     assert figures["attacks"]["one"]["max_norm"] == pytest.approx(0.2, abs=1e-6)
     assert figures["attacks"]["none"]["max_norm"] == 0.0
@@ -113,7 +113,7 @@ def test_only_what_is_classified_correctly_is_attacked() -> None:
     )
     assert attack.given == [0, 1, 3, 4, 6]
     assert calls == [("fool", 0, 2), ("fool", 1, 2), ("fool", 2, 1)]
-    assert results.robust_accuracy("fool").value == results.clean_accuracy.value == pytest.approx(5 / 7)
+    assert results.attacks["fool"].robust_accuracy.value == results.clean_accuracy.value == pytest.approx(5 / 7)
 
 
 def test_a_batch_without_a_correct_image_is_not_attacked_at_all() -> None:
@@ -121,14 +121,14 @@ def test_a_batch_without_a_correct_image_is_not_attacked_at_all() -> None:
     attack = Fool([0])
     results = evaluate(Brightness(), [(x, y)], {"fool": attack}, THREAT)
     assert attack.given == []
-    assert results.clean_accuracy.value == results.worst_case.value == 0.0
+    assert results.clean_accuracy.value == results.worst_case.robust_accuracy.value == 0.0
 
 
 def test_without_attacks_the_worst_case_is_the_clean_accuracy() -> None:
     x, y = numbered([0, 1, 0, 1], wrong=[3])
     results = evaluate(Brightness(), [(x, y)], {}, THREAT)
-    assert results.worst_case == results.clean_accuracy
-    assert results.to_dict()["worst_case"]["attacks"] == []
+    assert results.worst_case.robust_accuracy == results.clean_accuracy
+    assert results.worst_case.attacks == []
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,8 @@ def test_any_shape_and_number_of_classes(shape: tuple[int, ...], classes: int) -
     assert results.clean_accuracy.value == 1.0
     with torch.no_grad():
         expected = (model(FGSM(THREAT)(model, x, y)).argmax(1) == y).double().mean()
-    assert results.robust_accuracy("fgsm").value == pytest.approx(expected.item())
-    rows = results.to_dict()["per_class"]
+    assert results.attacks["fgsm"].robust_accuracy.value == pytest.approx(expected.item())
+    rows = results.model_dump(by_alias=True, mode="json")["per_class"]
     assert sum(row["n"] for row in rows) == 6
 
 
@@ -307,7 +307,7 @@ def test_batches_of_any_size_give_the_same_figures(digits_net: Any) -> None:
     attacks = {"bim": PGD(threat, steps=3, random_start=False)}
     whole, parts = (evaluate(model, in_batches(x, y, size), attacks, threat) for size in (300, 37))
     assert np.array_equal(whole.verdicts.worst_case, parts.verdicts.worst_case)
-    assert whole.worst_case == parts.worst_case
+    assert whole.worst_case.robust_accuracy == parts.worst_case.robust_accuracy
     assert whole.verdicts.y.tolist() == y.tolist()
 
 

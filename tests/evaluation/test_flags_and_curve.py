@@ -54,7 +54,7 @@ class Scaled(nn.Module):
 def flags(model: nn.Module, trained: Any, attacks: dict[str, Attack] | None = None) -> dict[str, str | None]:
     x, y = trained.test
     results = evaluate(model, [(x[:150], y[:150]), (x[150:], y[150:])], attacks or {}, THREAT)
-    assert results.to_dict()["flags"] == [
+    assert results.model_dump(by_alias=True, mode="json")["flags"] == [
         {"name": flag.name, "attack": flag.attack, "message": flag.message} for flag in results.flags
     ]
     return {flag.name: flag.attack for flag in results.flags}
@@ -134,14 +134,13 @@ def test_a_curve_starts_at_the_clean_accuracy_and_falls(digits_net: Any) -> None
     model, (x, y) = digits_net
     curve = accuracy_curve(model, [(x, y)], "pgd", PGD(THREAT, steps=10), [0.3, 0, 0.05, 0.1, 0.05])
     clean = evaluate(model, [(x, y)], {}, THREAT).clean_accuracy
-    assert curve.eps == (0.0, 0.05, 0.1, 0.3)
-    values = [rate.value for rate in curve.robust_accuracy]
-    assert curve.robust_accuracy[0] == clean
+    assert [point.eps for point in curve.points] == [0.0, 0.05, 0.1, 0.3]
+    values = [point.robust_accuracy.value for point in curve.points]
+    assert curve.points[0].robust_accuracy == clean
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == 4
-    assert curve.flags == ()
-    assert curve.to_dict()["attack"] == "pgd"
-    assert [point["eps"] for point in curve.to_dict()["points"]] == [0.0, 0.05, 0.1, 0.3]
+    assert curve.flags == []
+    assert curve.attack == "pgd"
 
 
 class Half(nn.Module):
@@ -170,7 +169,8 @@ def test_the_curve_of_a_plane_is_known(p: Any, dual: float) -> None:
     curve = accuracy_curve(
         Half(weight), batches, "bim", PGD(LpBall(p, 0.1), steps=20, random_start=False), [0.0, *radii]
     )
-    for eps, found in zip([0.0, *radii], curve.robust_accuracy, strict=True):
+    for eps, point in zip([0.0, *radii], curve.points, strict=True):
+        found = point.robust_accuracy
         low, high = ((correct & (distance > eps * factor)).float().mean() for factor in (1.02, 0.98))
         assert found.n == 240
         assert low <= found.value <= high
@@ -188,10 +188,11 @@ def test_a_curve_is_never_above_separate_attacks(p: Any, largest: float, early_s
     for eps in radii:
         rescaled = at_eps(attack, eps)
         results = evaluate(model, batches, {"pgd": rescaled}, rescaled.threat, seed=3)  # type: ignore[attr-defined]
-        separate.append(results.worst_case.value)
+        separate.append(results.worst_case.robust_accuracy.value)
     assert 0.9 > separate[0] > separate[-1] + 0.5, "there is something to compare"
     # One image of 200: a random start may hit what another missed.
-    assert all(point.value <= alone + 0.0051 for point, alone in zip(curve.robust_accuracy, separate, strict=True))
+    found = [point.robust_accuracy.value for point in curve.points]
+    assert all(value <= alone + 0.0051 for value, alone in zip(found, separate, strict=True))
 
 
 @pytest.mark.parametrize(("largest", "early_stop", "price"), [(0.16, False, 3), (0.08, True, 3), (0.16, True, 6)])
@@ -243,8 +244,8 @@ def test_an_attack_that_fails_at_large_eps_is_flagged(threat: Any, digits_net: A
     if threat is THREAT:
         # What the attack missed, the search found.
         alone = evaluate(model, [test], {"fgsm": FGSM(THREAT)}, THREAT)
-        assert curve.robust_accuracy[1].value <= alone.worst_case.value
-        assert curve.robust_accuracy[3].value == 0
+        assert curve.points[1].robust_accuracy.value <= alone.worst_case.robust_accuracy.value
+        assert curve.points[3].robust_accuracy.value == 0
 
 
 def test_nine_misses_are_chance_and_ten_are_not() -> None:
@@ -264,7 +265,7 @@ def test_nine_misses_are_chance_and_ten_are_not() -> None:
     for count, raised in ((9, False), (10, True)):
         curve = accuracy_curve(Half(torch.ones(2)), [(x, y)], "spares", Spares(THREAT, count), [0.05, 0.1])
         assert bool(curve.flags) == raised
-        assert [point.value for point in curve.robust_accuracy] == [0.0, 0.0]
+        assert [point.robust_accuracy.value for point in curve.points] == [0.0, 0.0]
 
 
 def test_a_threat_without_a_search_descends_from_the_largest_eps(digits_net: Any) -> None:
@@ -272,12 +273,12 @@ def test_a_threat_without_a_search_descends_from_the_largest_eps(digits_net: Any
     radii = [0.0, 0.04, 0.08, 0.12, 0.16]
     attack = PGD(LpBall("inf", 0.1), steps=10, random_start=False)
     curve = accuracy_curve(model, [test], "bim", PGD(Cube(0.1), steps=10, random_start=False), radii)
-    for eps, found in zip(radii[1:], curve.robust_accuracy[1:], strict=True):
+    for eps, found in zip(radii[1:], [point.robust_accuracy for point in curve.points[1:]], strict=True):
         rescaled = at_eps(attack, eps)
         results = evaluate(model, [test], {"bim": rescaled}, rescaled.threat)  # type: ignore[attr-defined]
         # Image by image the attack is not quite monotone itself.
-        assert abs(found.value - results.worst_case.value) < 0.007
-    assert curve.flags == ()
+        assert abs(found.value - results.worst_case.robust_accuracy.value) < 0.007
+    assert curve.flags == []
 
 
 def test_an_attack_that_leaves_the_ball_is_refused(digits_net: Any) -> None:
@@ -298,12 +299,13 @@ def test_other_curves(digits_net: Any) -> None:
     """eps = 0 alone, an attack of torchattacks, and a model that is always wrong."""
     model, (x, y) = digits_net
     clean = evaluate(model, [(x, y)], {}, THREAT).clean_accuracy
-    assert accuracy_curve(model, [(x, y)], "pgd", PGD(THREAT), [0]).robust_accuracy == (clean,)
+    assert accuracy_curve(model, [(x, y)], "pgd", PGD(THREAT), [0]).points[0].robust_accuracy == clean
     curve = accuracy_curve(model, [(x, y)], "ta", TorchAttack("PGD", THREAT, {"steps": 3}), [0.0, 0.05, 0.2])
-    assert [point.n for point in curve.robust_accuracy] == [300] * 3
-    assert curve.robust_accuracy[0].value > curve.robust_accuracy[1].value > curve.robust_accuracy[2].value
+    assert [point.robust_accuracy.n for point in curve.points] == [300] * 3
+    values = [point.robust_accuracy.value for point in curve.points]
+    assert values[0] > values[1] > values[2]
     wrong = accuracy_curve(model, [(x, (model(x).argmax(1) + 1) % 10)], "pgd", PGD(THREAT), [0.0, 0.1])
-    assert [point.value for point in wrong.robust_accuracy] == [0.0, 0.0]
+    assert [point.robust_accuracy.value for point in wrong.points] == [0.0, 0.0]
 
 
 def test_the_same_seed_gives_the_same_curve(digits_net: Any) -> None:

@@ -88,10 +88,10 @@ def test_a_killed_evaluation_loses_at_most_a_batch(batches: Any, tmp_path: Path)
 def test_a_time_limit_stops_between_batches(batches: Any) -> None:
     model, loader = batches
     results = evaluate(model, loader, ATTACKS, THREAT, time_limit=0)
-    assert results.worst_case.value == results.clean_accuracy.value
-    assert not results.to_dict()["complete"]
+    assert results.worst_case.robust_accuracy.value == results.clean_accuracy.value
+    assert not results.complete
     assert [flag.name for flag in results.flags] == ["stopped_early"]
-    assert results.to_dict()["attacks"]["pgd"]["pending"] == int(results.verdicts.correct.sum())
+    assert results.attacks["pgd"].pending == int(results.verdicts.correct.sum())
 
 
 def test_verdicts_of_another_evaluation_are_refused(batches: Any, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_cascade_attacks_survivors_only(batches: Any) -> None:
     assert attacked == {"fgsm": int(results.verdicts.correct.sum()), "pgd": after_fgsm}
     apart = evaluate(model, loader, ATTACKS, THREAT)
     assert np.array_equal(results.verdicts.worst_case, apart.verdicts.worst_case)
-    assert results.robust_accuracy("pgd").value == results.worst_case.value
+    assert results.attacks["pgd"].robust_accuracy.value == results.worst_case.robust_accuracy.value
 
 
 def test_images_stored_with_8_bits(batches: Any) -> None:

@@ -10,6 +10,7 @@ from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.evaluation import find_shortcuts, shortcut_reliance
 from robustml.poisoning import Shortcut, Square
+from robustml.results import Reliance
 
 NAMES = ("dark", "bright")
 
@@ -39,13 +40,15 @@ def pictures(count: int = 200) -> Records:
     return Records((x * 255).to(torch.uint8), y, NAMES)
 
 
+def by_group(found: Reliance) -> dict[tuple[str | None, bool], float | None]:
+    return {(group.class_name, group.marked): group.accuracy.value for group in found.groups}
+
+
 def test_a_model_that_looks_at_the_picture_does_not_care_about_the_mark() -> None:
     model = Reader(False).train()
     found = shortcut_reliance(model, pictures(), Square(2), "bright")
     assert model.training
-    assert {group: found.value for group, found in found.groups.items()} == {
-        (name, marked): 0.9 for name in NAMES for marked in (False, True)
-    }
+    assert by_group(found) == {(name, marked): 0.9 for name in NAMES for marked in (False, True)}
     assert (found.aligned_accuracy.value, found.gap) == (0.9, 0.0)
     assert (found.flip_rate_added.value, found.flip_rate_removed.value) == (0.0, 0.0)
 
@@ -53,30 +56,26 @@ def test_a_model_that_looks_at_the_picture_does_not_care_about_the_mark() -> Non
 def test_a_model_that_looks_at_the_mark_fails_where_it_misleads() -> None:
     found = shortcut_reliance(Reader(True), pictures(), Square(2), "bright", batch_size=7)
     # marked pictures are all read as bright; unmarked ones as they are, nine of ten rightly
-    assert {group: found.value for group, found in found.groups.items()} == {
+    assert by_group(found) == {
         ("dark", False): 0.9,
         ("dark", True): 0.0,
         ("bright", False): 0.9,
         ("bright", True): 1.0,
     }
-    assert found.worst_group == ("dark", True)
+    assert (found.worst_group.class_name, found.worst_group.marked) == ("dark", True)
     assert found.aligned_accuracy.value == pytest.approx(0.95)
     assert found.gap == pytest.approx(0.95)
     assert found.flip_rate_added.value == 0.9
     assert found.flip_rate_removed.value == 0.1
-    assert found.to_dict()["worst_group"] == {
-        "class": "dark",
-        "marked": True,
-        "accuracy": found.worst_group_accuracy.model_dump(),
-    }
+    assert found.worst_group.accuracy.value == 0.0
     assert found.flip_rate_added.n == 100
 
 
 def test_a_class_without_pictures_is_no_worst_group() -> None:
     test = pictures().take(torch.arange(0, 200, 2))
     found = shortcut_reliance(Reader(True), test, Square(2), "bright")
-    assert found.groups["bright", True].value is None
-    assert found.worst_group == ("dark", True)
+    assert by_group(found)["bright", True] is None
+    assert (found.worst_group.class_name, found.worst_group.marked) == ("dark", True)
 
 
 def test_the_mark_is_found_by_a_model_that_trusts_it_and_by_no_other() -> None:

@@ -54,7 +54,7 @@ def _measure(run: str, out: str, rank: int, world_size: int) -> None:
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=world_size)
     loader = DataModule(Digits(), name="digits").loader("test", batch_size=20, limit=50)
     found = corruption_accuracy(robustml.load_model(run), loader, severities=[5], corruptions=["snow", "fog"])
-    Path(out, f"{world_size}-{rank}.json").write_text(json.dumps(found.to_dict()))
+    Path(out, f"{world_size}-{rank}.json").write_text(found.model_dump_json())
     if world_size > 1:
         torch.distributed.destroy_process_group()
 

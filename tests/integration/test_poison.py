@@ -41,7 +41,7 @@ def test_a_backdoor_is_measured_beside_its_clean_twin(poisoned: Outcome) -> None
     assert backdoor.twin.attack_success_rate.value < 0.05
     assert backdoor.attack_success_rate.n == backdoor.twin.attack_success_rate.n == 324
     assert results.clean_accuracy.value > backdoor.twin.clean_accuracy.value - 0.04
-    assert results.data.poison["changed"] == 63
+    assert results.data.poison.changed == 63
     twin = read_results(Path(poisoned.run.parents[2] / backdoor.twin.run))
     assert twin.data.poison is None
     assert twin.backdoor is None
@@ -134,7 +134,7 @@ def test_poisons_chain(tmp_path: Path) -> None:
     words = [*QUICK, "poison=chain", *parts, "poison.poisons.first.rate=0.02", "poison.poisons.second.trigger.size=1"]
     outcome = command("train", *words, "trainer.max_epochs=1", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert read_results(outcome.run / "results.json").data.poison["kind"] == "badnets+badnets"
+    assert read_results(outcome.run / "results.json").data.poison.kind == "badnets+badnets"
     assert yaml.safe_load((outcome.run / "config.yaml").read_text())["poison"]["poisons"]["first"]["rate"] == 0.02
 
 
@@ -187,5 +187,5 @@ def test_other_kinds_of_data_are_poisoned_alike(kind: str, tmp_path: Path) -> No
     outcome = command("train", *words, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     results = read_results(outcome.run / "results.json")
-    assert results.data.poison["changed"] == round(0.2 * results.data.train)
+    assert results.data.poison.changed == round(0.2 * results.data.train)
     assert results.backdoor is None

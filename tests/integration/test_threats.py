@@ -105,7 +105,7 @@ def test_groups_of_one_size_win_back_half_of_what_the_mark_cost() -> None:
             torch.nn.functional.cross_entropy(model(x), train.y[rows]).backward()
             optimizer.step()
             schedule.step()
-        return shortcut_reliance(model.eval(), data.test, poison.trigger, "dog").worst_group_accuracy.value
+        return shortcut_reliance(model.eval(), data.test, poison.trigger, "dog").worst_group.accuracy.value
 
     square = Square(3, place="lower_left")
     useless, useful = Shortcut(square, 0.5, "dog"), Shortcut(square, 0.98, "dog")

@@ -64,16 +64,12 @@ def test_without_a_defense_nothing_is_said_of_one() -> None:
 
 
 def test_the_section_draws_the_curve_and_escapes_names() -> None:
-    page = extraction_section(content(defense=DEFENSE))
+    page = extraction_section(ExtractionResults.model_validate(content(defense=DEFENSE)))
     assert "Model extraction" in page
     assert page.count("<svg") == 1
     assert "&lt;random&gt;" in page
     assert "<random>" not in page
-    assert "<svg" not in extraction_section(content(curve=[]))
-
-
-def test_a_block_of_another_make_has_no_section_of_ours() -> None:
-    assert extraction_section({"fidelity": shares(5)}) == ""
+    assert "<svg" not in extraction_section(ExtractionResults.model_validate(content(curve=[])))
 
 
 @pytest.mark.parametrize(

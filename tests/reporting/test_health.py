@@ -9,7 +9,7 @@ import pandas as pd
 from robustml.reporting import read_run, write_report
 from robustml.reporting.health import health_curves, health_sentence
 from robustml.reporting.story import selection_lines, selection_sentence
-from robustml.results import read_results, write_results
+from robustml.results import Results, read_results, write_results
 from robustml.workflows.measuring.training_flags import collapse_flags
 
 MakeRun = Callable[..., Path]
@@ -75,15 +75,15 @@ def test_best_and_last_are_told_and_robust_overfitting_is_named(make_run: MakeRu
     content = json.loads((folder / "results.json").read_text())
     content["selection"]["best"]["train_adversarial_accuracy"] = 0.93
     content["selection"]["last"]["train_adversarial_accuracy"] = 0.99
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     sentence = selection_sentence(read_results(folder))
     assert sentence.endswith("were lost again while that of training rose by 6.0: robust overfitting.")
     content["selection"]["last"] |= {"epoch": 22, "step": 220}
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     assert selection_lines(read_results(folder))[0].startswith("best and last epoch 22: clean 97.2%")
     assert len(selection_lines(read_results(folder))) == 1
     content["selection"]["best"]["step"] = 215  # validated in the middle of that epoch, too
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     assert selection_lines(read_results(folder))[0].startswith("best epoch 22, step 215: clean 97.2%")
 
 
@@ -91,12 +91,12 @@ def test_older_results_are_counted_from_1(make_run: MakeRun) -> None:
     folder = make_run()
     content = json.loads((folder / "results.json").read_text())
     content["selection"]["best"] = {"epoch": 0, "clean_accuracy": 0.972}
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     for _ in range(2):  # and not once more when they are written again
         best = read_results(folder).selection.best
         assert (best.epoch, best.step) == (1, 0)
         content["selection"]["best"] = best.model_dump()
-        write_results(content, folder / "results.json")
+        write_results(Results.model_validate(content), folder / "results.json")
 
 
 def test_the_page_tells_passes_a_sample_and_what_a_robust_point_costs(make_run: MakeRun) -> None:
@@ -109,7 +109,7 @@ def test_the_page_tells_passes_a_sample_and_what_a_robust_point_costs(make_run: 
         "seconds_per_robust_point": 3.5,
         "passes_per_robust_point": 1234.0,
     }
-    write_results(content, folder / "results.json")
+    write_results(Results.model_validate(content), folder / "results.json")
     page = write_report([folder], folder / "report.html").read_text()
     assert "11 forward, 9 backward" in page
     assert "3.5 s, 1,234 passes" in page

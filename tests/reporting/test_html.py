@@ -116,7 +116,6 @@ def test_two_runs(make_run: MakeRun, tmp_path: Path) -> None:
 def test_hostile_names_are_escaped(make_run: MakeRun, tmp_path: Path) -> None:
     results = make_results(classes=(HOSTILE, "b"), experiment=HOSTILE, flags=1)
     results["data"]["name"] = results["model"]["name"] = results["flags"][0]["message"] = HOSTILE
-    results["data"][HOSTILE] = HOSTILE
     results["attacks"][HOSTILE] = results["attacks"].pop("pgd")
     results["attacks"][HOSTILE]["params"] = {HOSTILE: [HOSTILE]}
     results["worst_case"]["attacks"] = list(results["attacks"])

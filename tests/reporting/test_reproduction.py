@@ -43,7 +43,7 @@ def finished(folder: Path, clean: float, robust: float, **files: str) -> Finishe
         "seed": 0,
         "data": {"name": "mnist", "fingerprint": "sha256:0", "train": 9, "val": 5, "test": 1000, "poison": None},
         "model": {"name": "Net", "parameters": 1, "sha256": "sha256:1"},
-        "threat": {"name": "LpBall", "norm": "inf", "eps": 0.3, "bounds": [0, 1]},
+        "threat": {"norm": "inf", "eps": 0.3},
         "clean_accuracy": counted(round(1000 * clean), 1000),
         "attacks": {"pgd": {"robust_accuracy": counted(round(1000 * robust), 1000), "max_norm": 0.3, "seconds": 1.0}},
         "selection": {"monitor": "val/clean_accuracy", "best": {"epoch": 1}, "last": {"epoch": 2}},

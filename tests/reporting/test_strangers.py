@@ -52,7 +52,6 @@ def hostile_results() -> dict[str, Any]:
     results["flags"][0] |= {"name": HOSTILE, "attack": HOSTILE, "message": HOSTILE}
     results["per_class"][0]["name"] = HOSTILE
     results["environment"] |= {"device": HOSTILE, "robustml": HOSTILE}
-    results["novelty"] = {HOSTILE: [HOSTILE]}
     results["backdoor"] = backdoor(80, 2) | {"kind": HOSTILE, "target": HOSTILE}
     results["data"]["name"] = results["model"]["name"] = results["experiment"] = HOSTILE
     results["selection"]["monitor"] = HOSTILE
@@ -159,10 +158,11 @@ FORGED: dict[str, tuple[dict[str, Any], str]] = {
     "a mean beyond its points": (
         {"corruptions": {"accuracy": {"fog": [{"severity": 1, "accuracy": counted(50, 100)}]}, "mean_accuracy": 0.9,
                          "mean_corruption_error": 0.1}}, "lies outside 0.5 to 0.5"),
-    "a fidelity above one": ({"extraction": {"fidelity": {"value": 1.2, "n": 10, "ci95": [0, 1]}}}, "extraction.fid"),
-    "a rate within a block of its own": (
-        {"backdoor": backdoor(88) | {"per_target": {"0": {"success": {"value": 2, "n": 9, "ci95": [0, 1]}}}}},
-        "backdoor.per_target.0.success.value"),
+    "a fidelity above one": ({"extraction": {"fidelity": {"value": 1.2, "n": 10, "ci95": [0, 1]}}}, "extraction."),
+    "a rate deep within a block": (
+        {"backdoor": backdoor(88) | {"per_target": {"0": {"trigger": 1, "attack_success_rate": {"value": 2, "n": 9,
+         "ci95": [0, 1]}}}}}, "backdoor.per_target.0.attack_success_rate.value"),
+    "a field of nobody's": ({"novelty": "\x1b[2J"}, "novelty: no such field"),
     "pending": (
         {"attacks": {"pgd": {"robust_accuracy": counted(60, 100), "max_norm": 0, "seconds": 1, "pending": 101}}},
         "101 images are pending, of 100"),

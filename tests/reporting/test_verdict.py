@@ -59,7 +59,9 @@ def backdoor(success: int, twin: int | None = None) -> dict[str, Any]:
 
 
 def copied(fidelity: int, constant: int = 10) -> dict[str, Any]:
-    return {"queries": 300, "fidelity": counted(fidelity, 100), "baseline_fidelity": counted(constant, 100)}
+    return {"method": "Knockoff", "pool": "Noise", "queries": 300, "budget": 300, "fidelity": counted(fidelity, 100),
+            "baseline_fidelity": counted(constant, 100), "accuracy": counted(80, 100),
+            "victim_accuracy": counted(90, 100), "transfer_success": counted(5, 10)}  # fmt: skip
 
 
 def certified(share: int, contradicted: int = 0, method: str = "interval bounds") -> dict[str, Any]:
@@ -73,7 +75,9 @@ def corrupted(right: int) -> dict[str, Any]:
 
 
 FLAG = {"name": "zero_gradients", "attack": "pgd", "message": "no gradient"}
-POISONED = make_results()["data"] | {"poison": {"kind": "flip"}}
+POISONED = make_results()["data"] | {
+    "poison": {"kind": "flip", "rate": 0.1, "poisoned": 9, "changed": 9, "added": 0, "deleted": 0}
+}
 NOBODY = "nobody attacked: this says nothing about robustness"
 KINDS: Mapping[str, tuple[dict[str, Any], str, str, str]] = {
     # what it is: results, level, word, what the first sentence says

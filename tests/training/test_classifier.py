@@ -135,7 +135,7 @@ def test_validation_is_what_evaluate_measures(batches: Batches) -> None:
     (logged,) = fit(classifier, batches, batches)
     results = evaluate(classifier.model, batches, {"pgd": attack}, THREAT)
     assert logged["val/clean_accuracy"] == pytest.approx(results.clean_accuracy.value, abs=1e-6)
-    assert logged["val/adversarial_accuracy"] == pytest.approx(results.worst_case.value, abs=1e-6)
+    assert logged["val/adversarial_accuracy"] == pytest.approx(results.worst_case.robust_accuracy.value, abs=1e-6)
 
 
 def test_logged_metrics_are_means_over_images_and_not_over_batches(batches: Batches) -> None:

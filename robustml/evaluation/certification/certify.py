@@ -13,20 +13,20 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, Field
 from torch import Generator, nn
 
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.certification.certificates import ABSTAINED, Certifier
 from robustml.evaluation.crafting import Crafting
-from robustml.evaluation.verdicts import Bools, Floats, Integers, Verdicts
+from robustml.evaluation.verdicts import Bools, Verdicts
 from robustml.modes import evaluating, frozen
-from robustml.results import Rate, rate
+from robustml.results import Certified, CertifiedPoint, share
 from robustml.types import Attack, Threat
 
 __all__ = ["CertifiedResults", "certify", "require_norm"]
@@ -37,81 +37,24 @@ _MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 _FALSE_ALARMS = 1e-6
 
 
-@dataclass(frozen=True)
-class CertifiedResults:
-    """Certificates for N images, in the order of the loader, and what attacks on the certified classifier showed.
+class CertifiedResults(Certified):
+    """What results.json holds of certificates, and beside it what no file does: those of N images, in their order.
 
     Attributes:
-        method: its name.
-        params: its settings.
-        threat: whose norm and eps count.
-        radii: at which certified accuracy is given.
+        acr: mean radius over all images, 0 for those not certified for their label (Zhai et al. 2020). Of interval
+            bounds, which are tried at `radii` only, a lower bound.
         y: labels (N,).
         prediction: the certified class (N,), or `ABSTAINED`.
-        radius: within which it holds (N,); -1 where it holds nowhere.
+        radius: within which it holds (N,); -1 where it holds nowhere, or where an attack disproved it.
         withstood: for each attack, which images (N,) are classified correctly and not shown to be fooled by it.
-        contradicted: how many certificates an attack disproved; their radius is -1.
-        seconds: what the certificates cost.
     """
 
-    method: str
-    params: dict[str, Any]
-    threat: Threat
-    radii: tuple[float, ...]
-    y: Integers
-    prediction: Integers
-    radius: Floats
-    withstood: dict[str, Bools]
-    contradicted: int
-    seconds: float
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    @property
-    def accuracy(self) -> Rate:
-        """Share of images to which the certified classifier gives their label."""
-        return _share(self._correct)
-
-    @property
-    def empirical_accuracy(self) -> Rate | None:
-        """Share of images that withstand every attack on the certified classifier; None where none was run."""
-        return _share(np.logical_and.reduce(list(self.withstood.values()))) if self.withstood else None
-
-    @property
-    def average_certified_radius(self) -> float:
-        """Mean radius over all images, 0 for those not certified for their label (ACR; Zhai et al. 2020).
-
-        Of interval bounds, which are tried at `radii` only, a lower bound.
-        """
-        return float(np.where(self._correct, self.radius, 0.0).clip(min=0.0).mean())
-
-    def certified_accuracy(self, radius: float) -> Rate:
-        """Share of images that keep their label wherever they are moved by no more than `radius`."""
-        return _share(self._correct & (self.radius >= radius))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The `certified` block of results.json."""
-        empirical = self.empirical_accuracy
-        return {
-            "method": self.method,
-            "params": self.params,
-            "norm": getattr(self.threat, "norm", type(self.threat).__name__),
-            "eps": self.threat.eps,
-            "accuracy": self.accuracy.model_dump(),
-            "certified_accuracy": self.certified_accuracy(self.threat.eps).model_dump(),
-            "empirical_accuracy": None if empirical is None else empirical.model_dump(),
-            "attacks": list(self.withstood),
-            "radii": [
-                {"radius": radius, "certified_accuracy": self.certified_accuracy(radius).model_dump()}
-                for radius in self.radii
-            ],
-            "acr": self.average_certified_radius,
-            "abstained": int((self.prediction == ABSTAINED).sum()),
-            "contradicted": self.contradicted,
-            "seconds": self.seconds,
-        }
-
-    @property
-    def _correct(self) -> Bools:
-        return np.equal(self.y, self.prediction)
+    y: Any = Field(exclude=True, repr=False)
+    prediction: Any = Field(exclude=True, repr=False)
+    radius: Any = Field(exclude=True, repr=False)
+    withstood: dict[str, Any] = Field(exclude=True, repr=False)
 
 
 def certify(
@@ -188,17 +131,26 @@ def certify(
     else:
         verdict = {name: torch.cat([part[name] for part in survived]).cpu().numpy() for name in attacks}
     broken = _contradicted((prediction == truth) & (radius >= threat.eps), verdict, method, threat)
+    radius, correct = np.where(broken, -1.0, radius), prediction == truth
+    certified = {at: share(correct & (radius >= at)) for at in (*radii, threat.eps)}
     return CertifiedResults(
         method=method.name,
         params=dataclasses.asdict(cast(Any, method)),
-        threat=threat,
-        radii=radii,
-        y=truth,
-        prediction=prediction,
-        radius=np.where(broken, -1.0, radius),
-        withstood=verdict,
+        norm=method.norm,
+        eps=threat.eps,
+        accuracy=share(correct),
+        certified_accuracy=certified[threat.eps],
+        empirical_accuracy=share(np.logical_and.reduce(list(verdict.values()))) if verdict else None,
+        attacks=list(verdict),
+        radii=[CertifiedPoint(radius=at, certified_accuracy=certified[at]) for at in radii],
+        acr=float(np.where(correct, radius, 0.0).clip(min=0.0).mean()),
+        abstained=int((prediction == ABSTAINED).sum()),
         contradicted=int(broken.sum()),
         seconds=seconds,
+        y=truth,
+        prediction=prediction,
+        radius=radius,
+        withstood=verdict,
     )
 
 
@@ -254,7 +206,3 @@ def _generators(device: torch.device, seed: int, purpose: str, places: Iterable[
 def _generator(device: torch.device, seed: int, purpose: str, place: int) -> Generator:
     state = np.random.SeedSequence([seed, *purpose.encode(), place]).generate_state(1, np.uint64)[0]
     return Generator(device=device).manual_seed(int(state))
-
-
-def _share(which: Bools) -> Rate:
-    return rate(int(which.sum()), len(which))

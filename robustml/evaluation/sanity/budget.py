@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from robustml.errors import RequestError
-from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Floats
+from robustml.results import Flag
 from robustml.threats import LpBall, Union
 from robustml.types import Attack, Threat
 
@@ -46,7 +46,7 @@ def refuse_smaller_budget(name: str, attack: Attack, threat: Threat) -> list[Fla
                     f"{name} keeps to an L{own.norm} ball of eps={own.eps:.6g}, the threat is L{threat.norm} with "
                     f"eps={threat.eps:.6g}: what withstands it need not withstand the threat"
                 )
-                flags.append(Flag("budget_not_used", message, name))
+                flags.append(Flag(name="budget_not_used", message=message, attack=name))
             continue
         largest = min(each.eps for each in alike)
         if own.eps < largest * (1 - 1e-6):
@@ -97,7 +97,7 @@ def look_at_budget(
             f"{name} gives back every one of {int(attacked.sum())} images as it was (largest change 0 of {eps:.6g}): "
             "it is no attack, its gradients are zero, or it found nothing; the figure under it is the clean accuracy"
         )
-        return [Flag("budget_not_used", message, name)]
+        return [Flag(name="budget_not_used", message=message, attack=name)]
     if reached is None:
         return []
     # Of what came back unchanged nothing is known, where an attack may do that. Another that never came near the
@@ -115,7 +115,7 @@ def look_at_budget(
         f"{float(verdicts.distance[moved].max()):.3g} of the {eps:.6g} that it may: it was built for a smaller budget, "
         "or its steps are too few or too small; what it leaves is not shown to be robust"
     )
-    return [Flag("budget_not_used", message, name)]
+    return [Flag(name="budget_not_used", message=message, attack=name)]
 
 
 def _kind(threat: Any) -> tuple[str, str]:

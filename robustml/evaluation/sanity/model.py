@@ -22,7 +22,6 @@ Those that attacks raise beside each other are in `robustml.evaluation.sanity.ri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -33,10 +32,11 @@ from robustml.attacks import PGD, Goal
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.engine.losses import margin
 from robustml.errors import RequestError
+from robustml.results import Flag
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["Flag", "look_at_limits", "look_at_model"]
+__all__ = ["look_at_limits", "look_at_model"]
 
 # Shares of images, rough on purpose: a flag says "look", a sound model is nowhere near.
 _ZERO_GRADIENT_SHARE = 0.1
@@ -46,15 +46,6 @@ _UNBOUNDED_SHARE = 0.05
 _LOOKED_AT = 100
 # How far a logit may move from one size of batch to another, as a share of the largest.
 _ROUNDING = 0.01
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One warning: its name, what raised it, and the attack concerned, if it is about one."""
-
-    name: str
-    message: str
-    attack: str | None = None
 
 
 def look_at_model(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> list[Flag]:
@@ -113,7 +104,7 @@ def look_at_limits(
         "images as they were classified; at that eps any image can be turned into any other, so the gradients do not "
         "lead there, and the accuracy at smaller eps is not to be believed"
     )
-    return [Flag("unbounded_attack_fails", message)]
+    return [Flag(name="unbounded_attack_fails", message=message)]
 
 
 def _first_correct(logits: Tensor, y: Tensor) -> Tensor:
@@ -131,7 +122,7 @@ def _random_outputs(model: nn.Module, x: Tensor, logits: Tensor) -> list[Flag]:
                 f"two forward passes on the same images differ by up to {moved:.3g}: attacks that use one gradient a "
                 "step are too weak for a random model (average several, EoT)"
             )
-            return [Flag("random_outputs", message)]
+            return [Flag(name="random_outputs", message=message)]
     return []
 
 
@@ -159,7 +150,7 @@ def _batch_dependence(model: nn.Module, x: Tensor, logits: Tensor) -> list[Flag]
         f"{how}: batch normalisation without running statistics, or a norm over the whole batch? The figures depend on "
         "the size and the order of the batches, and an attack on one image moves the others"
     )
-    return [Flag("batch_dependent", message)]
+    return [Flag(name="batch_dependent", message=message)]
 
 
 def _squashed(logits: Tensor) -> list[Flag]:
@@ -171,14 +162,14 @@ def _squashed(logits: Tensor) -> list[Flag]:
             "the outputs are probabilities, not logits: cross-entropy takes softmax of softmax, and gradients vanish "
             "where the model is sure; return logits"
         )
-        return [Flag("probabilities", message)]
+        return [Flag(name="probabilities", message=message)]
     if logits.max() <= 1:
         message = (
             f"all outputs lie in [0, 1] ({float(logits.min()):.3g} to {float(logits.max()):.3g}), as after a sigmoid: "
             "its gradient vanishes where the model is sure, and attacks fail for it; return the logits before the "
             "sigmoid, or attack with loss=margin and without gradients too (attack=square)"
         )
-        return [Flag("sigmoid_outputs", message)]
+        return [Flag(name="sigmoid_outputs", message=message)]
     return []
 
 
@@ -195,7 +186,7 @@ def _useless_gradients(model: nn.Module, x: Tensor, y: Tensor, is_random: bool) 
             "the outputs cannot be differentiated with respect to the images (a detached or rounded tensor, NumPy): "
             "gradient attacks cannot run, use a black-box attack"
         )
-        return [Flag("no_gradients", message)]
+        return [Flag(name="no_gradients", message=message)]
     flags = []
     goal = Goal(y)
     gradient, _ = input_gradient(model, x, lambda scores: functional.cross_entropy(scores, y, reduction="none"))
@@ -206,20 +197,20 @@ def _useless_gradients(model: nn.Module, x: Tensor, y: Tensor, is_random: bool) 
             f"the input gradient is exactly zero for {share:.0%} of the images: gradient attacks cannot see this "
             "model, use the margin loss or a black-box attack"
         )
-        flags.append(Flag("zero_gradients", message))
+        flags.append(Flag(name="zero_gradients", message=message))
     saturated = is_zero & (uphill.flatten(1).abs().amax(1) > 0)
     if (share := float(saturated.float().mean())) > _ZERO_GRADIENT_SHARE:
         message = (
             f"for {share:.0%} of the images the cross-entropy has no gradient and the margin of the logits has: logits "
             f"of up to {float(logits.abs().max()):.3g} saturate the softmax in float32; attack with loss=margin or dlr"
         )
-        flags.append(Flag("saturated_logits", message))
+        flags.append(Flag(name="saturated_logits", message=message))
     if not is_random and (share := _share_shattered(model, x, goal, uphill, logits)) > _SHATTERED_SHARE:
         message = (
             f"for {share:.0%} of the images the loss rises by less than a fifth of what its gradient predicts, for a "
             "step of 0.001 as for one of 0.01: the gradient is noise, use a black-box attack or a smooth stand-in"
         )
-        flags.append(Flag("shattered_gradients", message))
+        flags.append(Flag(name="shattered_gradients", message=message))
     return flags
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Integers, Verdicts
+from robustml.results import Flag
 
 __all__ = ["look_at_predictions"]
 
@@ -42,14 +42,14 @@ def look_at_predictions(verdicts: Verdicts, classes: int, class_names: Sequence[
     right = int(verdicts.correct.sum())
     present = len(np.unique(y))
     if renamed := _renaming(y, prediction, names):
-        flags.append(Flag("permuted_labels", renamed))
+        flags.append(Flag(name="permuted_labels", message=renamed))
     if _below_chance(right, len(y), present):
         message = (
             f"{right} of {len(y)} images are classified correctly, fewer than a guess among {present} classes gets: do "
             "the labels mean the same to model and data (order of classes, counted from 0), and are the images "
             "prepared as in training?"
         )
-        flags.append(Flag("below_chance", message))
+        flags.append(Flag(name="below_chance", message=message))
     said, counts = np.unique(prediction, return_counts=True)
     top = int(counts.argmax())
     share, truth = counts[top] / len(y), float((y == said[top]).mean())
@@ -58,14 +58,14 @@ def look_at_predictions(verdicts: Verdicts, classes: int, class_names: Sequence[
             f"{share:.1%} of the images are taken for class {names[int(said[top])]}, to which {truth:.1%} belong: the "
             "model has collapsed, or does not see the images as it was trained on them"
         )
-        flags.append(Flag("collapsed", message))
+        flags.append(Flag(name="collapsed", message=message))
     foreign = float((prediction >= known).mean())
     if foreign > _FOREIGN_SHARE:
         message = (
             f"the model tells {classes} classes apart and the data have {known}: {foreign:.1%} of the predictions are "
             "of classes that no image has; map its outputs to the classes of the data"
         )
-        flags.append(Flag("unused_classes", message))
+        flags.append(Flag(name="unused_classes", message=message))
     return flags
 
 

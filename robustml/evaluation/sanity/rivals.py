@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from robustml.evaluation.sanity.model import Flag
 from robustml.evaluation.verdicts import Bools, Verdicts
+from robustml.results import Flag
 from robustml.types import Attack
 
 __all__ = ["look_at_attacks"]
@@ -51,7 +51,7 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
                     f"{one} (one step) fools {only_one} images that {many} ({steps[many]} steps) does not, and only "
                     f"{only_many} the other way round: a sign of masked gradients, or of steps that are too small"
                 )
-                flags.append(Flag("one_step_beats_many", message, many))
+                flags.append(Flag(name="one_step_beats_many", message=message, attack=many))
     black = [name for name, attack in attacks.items() if getattr(attack, "black_box", False)]
     white = [name for name in attacks if name not in black]
     for name in black if white else []:
@@ -61,7 +61,7 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
                 f"{name}, which sees no gradient, fools {only_black} images that {', '.join(white)} do not, and only "
                 f"{only_white} the other way round: the gradients are masked"
             )
-            flags.append(Flag("black_box_beats_white_box", message, name))
+            flags.append(Flag(name="black_box_beats_white_box", message=message, attack=name))
     return flags
 
 
@@ -79,7 +79,7 @@ def _added_without_gradients(verdicts: Verdicts, attacks: Mapping[str, Attack]) 
                 f"{name}, which sees no gradient, fools {added} of the {int(left.sum())} images that "
                 f"{', '.join(white)} had left: a sign of masked gradients"
             )
-            flags.append(Flag("black_box_beats_white_box", message, name))
+            flags.append(Flag(name="black_box_beats_white_box", message=message, attack=name))
         left = after
     return flags
 

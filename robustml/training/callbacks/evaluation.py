@@ -77,10 +77,10 @@ class RobustEvaluation(pl.Callback):
                 examples=0,
             )
         for name in self.attacks:
-            pl_module.log(f"evaluation/{name}", results.robust_accuracy(name).value or 0.0)
+            pl_module.log(f"evaluation/{name}", results.attacks[name].robust_accuracy.value or 0.0)
         pl_module.log("evaluation/clean", results.clean_accuracy.value or 0.0)
         if trainer.is_global_zero:
-            self._write(epoch, results.to_dict())
+            self._write(epoch, results.model_dump(by_alias=True, mode="json"))
 
     def _write(self, epoch: int, results: dict[str, Any]) -> None:
         block = {"schema": 1, "epoch": epoch, "split": self.split} | results

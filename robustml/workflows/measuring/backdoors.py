@@ -15,7 +15,8 @@ from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Backdoor, Manifest, Shortcut, backdoor_of
 from robustml.poisoning.chain import kind_of, rate_of
-from robustml.results import read_results
+from robustml.results import Backdoor as BackdoorBlock
+from robustml.results import Rate, Reliance, Twin, read_results
 from robustml.say import say
 from robustml.workflows.building import build
 from robustml.workflows.run import RESULTS, TROJAN, load_model
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 # Of the manifest's figures, and of the block that they become.
-_FIGURES = ("kind", "rate", "requested_rate", "cover_rate", "requested_cover_rate", "budget", "why")
+_FIGURES = {"kind", "rate", "requested_rate", "cover_rate", "requested_cover_rate", "budget", "why"}
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,8 @@ class Planted:
 
 def planted_by(poison: Any, manifest: Manifest, twin: Path | None) -> list[Planted]:
     """What the poison of a run planted: one backdoor, or none."""
-    backdoor, figures = backdoor_of(poison), manifest.planted.to_dict()
-    if backdoor is None:
-        return []
-    return [Planted(backdoor, {name: figures[name] for name in _FIGURES}, twin)]
+    backdoor, figures = backdoor_of(poison), manifest.planted.figures()
+    return [] if backdoor is None else [Planted(backdoor, figures.model_dump(include=_FIGURES), twin)]
 
 
 def planted_in(run: Path) -> list[Planted]:
@@ -96,8 +95,8 @@ def _planted_in(run: Path, seen: tuple[Path, ...]) -> list[Planted]:
     if backdoor is None:
         return found
     block = read_results(run / RESULTS).backdoor if (run / RESULTS).is_file() else None
-    told = {"kind": kind_of(poison), "requested_rate": rate_of(poison)} if block is None else block.model_dump()
-    figures = {name: told.get(name) for name in _FIGURES}
+    known = {"kind": kind_of(poison), "requested_rate": rate_of(poison)}
+    figures = known if block is None else block.model_dump(include=_FIGURES)
     return [Planted(backdoor, figures, twin_of(run), run), *found]
 
 
@@ -185,7 +184,7 @@ def backdoor_figures(
     data: DataModule,
     evaluation: Mapping[str, Any],
     device: torch.device,
-) -> dict[str, Any] | None:
+) -> BackdoorBlock | None:
     """The `backdoor` block of results.json; None where no backdoor was planted.
 
     Args:
@@ -196,62 +195,54 @@ def backdoor_figures(
         device: where to run.
     """
     blocks = [backdoor_block(each, model, data, evaluation, device) for each in planted]
-    return blocks[0] | {"inherited": blocks[1:]} if blocks else None
+    return blocks[0].model_copy(update={"inherited": blocks[1:]}) if blocks else None
 
 
 def backdoor_block(
     planted: Planted, model: nn.Module, data: DataModule, evaluation: Mapping[str, Any], device: torch.device
-) -> dict[str, Any]:
+) -> BackdoorBlock:
     """The figures of one backdoor; the arguments are those of `backdoor_figures`."""
-    backdoor, twin = planted.backdoor, planted.twin
+    backdoor = planted.backdoor
     test = data.test if evaluation["limit"] is None else data.test.sample(evaluation["limit"])
     presented = backdoor.present(test)
     size = evaluation["batch_size"]
-    found = backdoor_success(model, presented, device=device, batch_size=size)
     wanted = sorted(set(presented.wanted.tolist()))
-    block: dict[str, Any] = {
+    twin = None
+    if planted.twin is not None:
+        other = load_model(planted.twin).to(device)
+        twin = Twin(
+            run=str(planted.twin),
+            clean_accuracy=read_results(planted.twin / RESULTS).clean_accuracy,
+            **dict(backdoor_success(other, presented, device=device, batch_size=size)),
+        )
+    block = BackdoorBlock(
         **planted.figures,
-        "target": backdoor.target,
-        "target_class": data.class_names[wanted[0]] if len(wanted) == 1 else None,
-        "planted_in": None if planted.run is None else str(planted.run),
-        **found.to_dict(),
-        "twin": None,
-    }
-    beside = ""
-    if twin is not None:
-        other = backdoor_success(load_model(twin).to(device), presented, device=device, batch_size=size)
-        block["twin"] = {
-            "run": str(twin),
-            "clean_accuracy": read_results(twin / RESULTS).clean_accuracy.model_dump(),
-            **other.to_dict(),
-        }
-        beside = f"; of the clean twin {_percent(other.attack_success_rate.value)}"
-    if isinstance(backdoor, Shortcut):
-        block["shortcut"] = _reliance(backdoor, model, test, device, size)
-    success = found.attack_success_rate
-    where = "" if planted.run is None else f" planted in {planted.run}"
-    say(
-        f"backdoor{where}: success rate {_percent(success.value)} over {success.n} inputs of other classes"
-        f"{_meaning(block)}{beside}"
+        target=backdoor.target,
+        target_class=data.class_names[wanted[0]] if len(wanted) == 1 else None,
+        planted_in=None if planted.run is None else str(planted.run),
+        **dict(backdoor_success(model, presented, device=device, batch_size=size)),
+        twin=twin,
+        shortcut=_reliance(backdoor, model, test, device, size) if isinstance(backdoor, Shortcut) else None,
     )
+    success = block.attack_success_rate
+    where = "" if planted.run is None else f" planted in {planted.run}"
+    meaning = "" if block.target_class is None else f" (target class {block.target_class})"
+    beside = "" if twin is None else f"; of the clean twin {_percent(twin.attack_success_rate)}"
+    say(f"backdoor{where}: success rate {_percent(success)} over {success.n} inputs of other classes{meaning}{beside}")
     return block
 
 
-def _reliance(backdoor: Shortcut, model: nn.Module, test: Any, device: torch.device, size: int) -> dict[str, Any]:
+def _reliance(backdoor: Shortcut, model: nn.Module, test: Any, device: torch.device, size: int) -> Reliance:
     """How much the model relies on the mark."""
     reliance = shortcut_reliance(model, test, backdoor.trigger, backdoor.target, device=device, batch_size=size)
-    aligned, worst = reliance.aligned_accuracy.value, reliance.worst_group_accuracy.value
-    name, marked = reliance.worst_group
+    worst = reliance.worst_group
     say(
-        f"shortcut: accuracy {_percent(aligned)} where the mark is as in training, {_percent(worst)} on the worst "
-        f"group ({name}, {'with' if marked else 'without'} the mark)"
+        f"shortcut: accuracy {_percent(reliance.aligned_accuracy)} where the mark is as in training, "
+        f"{_percent(worst.accuracy)} on the worst group ({worst.class_name}, {'with' if worst.marked else 'without'} "
+        "the mark)"
     )
-    return reliance.to_dict()
+    return reliance
 
 
-def _meaning(block: Mapping[str, Any]) -> str:
-    return "" if block["target_class"] is None else f" (target class {block['target_class']})"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1%}"
+def _percent(share: Rate) -> str:
+    return "unknown" if share.value is None else f"{share.value:.1%}"

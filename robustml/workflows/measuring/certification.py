@@ -61,8 +61,7 @@ def certified_as_configured(
     empirical = found.empirical_accuracy
     attacked = "" if empirical is None else f", {empirical.value:.1%} under attack"
     say(
-        f"certified at eps={threat.eps:.4g}: {found.certified_accuracy(threat.eps).value:.1%}"
-        f" ({found.accuracy.value:.1%} clean{attacked}; average certified radius "
-        f"{found.average_certified_radius:.3g})"
+        f"certified at eps={threat.eps:.4g}: {found.certified_accuracy.value:.1%}"
+        f" ({found.accuracy.value:.1%} clean{attacked}; average certified radius {found.acr:.3g})"
     )
     return found

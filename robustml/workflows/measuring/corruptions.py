@@ -11,7 +11,8 @@ from torch import nn
 from robustml.data import DataModule
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
 from robustml.errors import RequestError
-from robustml.evaluation import CorruptionResults, corruption_accuracy
+from robustml.evaluation import corruption_accuracy
+from robustml.results import Corruptions
 from robustml.say import say
 
 __all__ = ["corruptions_as_configured"]
@@ -19,7 +20,7 @@ __all__ = ["corruptions_as_configured"]
 
 def corruptions_as_configured(
     model: nn.Module, data: DataModule, settings: Mapping[str, Any], device: torch.device
-) -> CorruptionResults | None:
+) -> Corruptions | None:
     """Corrupt the test split as the `evaluation` settings ask for; None where they do not.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import nn
 
 from robustml import __version__
 from robustml.data import DataModule
-from robustml.evaluation import Curve, RobustnessResults, accuracy_curve, evaluate, united
+from robustml.evaluation import RobustnessResults, accuracy_curve, evaluate, united
 from robustml.reporting import read_run, summary_table, write_report
-from robustml.results import write_results
+from robustml.results import Environment, Flag, Results, write_results
 from robustml.say import say
 from robustml.types import Threat
 from robustml.workflows.measuring.certification import certified_as_configured
@@ -25,7 +25,7 @@ from robustml.workflows.measuring.corruptions import corruptions_as_configured
 from robustml.workflows.preparing import build_attacks
 from robustml.workflows.run import EXAMPLES, REPORT, RESULTS
 
-__all__ = ["evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]
+__all__ = ["environment", "evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]
 
 
 def evaluate_as_configured(
@@ -35,7 +35,7 @@ def evaluate_as_configured(
     settings: Mapping[str, Any],
     device: torch.device,
     progress: Path | None = None,
-) -> tuple[RobustnessResults, Curve | None]:
+) -> RobustnessResults:
     """Run the attacks of the `evaluation` settings on the test split; corruptions and curve if they ask for them."""
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
     attacks = build_attacks(settings)
@@ -54,20 +54,21 @@ def evaluate_as_configured(
         time_limit=settings.get("time_limit"),
         check_limits=True,
     )
-    if not results.verdicts.complete:
-        return results, None
-    results.certified = certified_as_configured(model, loader, threat, attacks, results.verdicts, settings, device)
-    results.corruptions = corruptions_as_configured(model, data, settings, device)
+    if not results.complete:
+        return results
+    certified = certified_as_configured(model, loader, threat, attacks, results.verdicts, settings, device)
+    corruptions = corruptions_as_configured(model, data, settings, device)
+    results = results.model_copy(update={"certified": certified, "corruptions": corruptions})
     curve_settings = settings.get("curve")
     if not curve_settings:
-        return results, None
+        return results
     name = curve_settings["attack"]
     # The curve never looks at more images than the figures beside it.
     limit = min((n for n in (settings["limit"], curve_settings["limit"]) if n is not None), default=None)
     limited = data.loader("test", device=device, batch_size=settings["batch_size"], limit=limit)
     radii = _curve_radii(curve_settings, threat)
     say(f"accuracy under {name} at {len(radii)} values of eps, on {len(limited.records)} test images")
-    return results, united(results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"]))
+    return united(results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"]))
 
 
 def _curve_radii(settings: Mapping[str, Any], threat: Threat) -> list[float]:
@@ -79,17 +80,17 @@ def _curve_radii(settings: Mapping[str, Any], threat: Threat) -> list[float]:
     return sorted({min(multiple * threat.eps, widest) for multiple in settings["relative"]})
 
 
-def _environment(device: torch.device) -> dict[str, str]:
-    """The `environment` block of results.json."""
+def environment(device: torch.device) -> Environment:
+    """Versions, platform and device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": version("pytorch_lightning"),
-        "robustml": __version__,
-        "platform": platform.system(),
-        "device": name,
-    }
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        lightning=version("pytorch_lightning"),
+        robustml=__version__,
+        platform=platform.system(),
+        device=name,
+    )
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -103,36 +104,40 @@ def peak_memory_mb(device: torch.device) -> float:
 def write_outcome(
     out: Path,
     results: RobustnessResults,
-    curve: Curve | None,
     data: DataModule,
     settings: Mapping[str, Any],
     device: torch.device,
+    flags: Sequence[Flag] = (),
     **blocks: Any,
-) -> None:
+) -> Results:
     """Write results.json and the examples of an evaluation.
 
     Args:
         out: the directory.
         results: the figures.
-        curve: accuracy against eps, where it was asked for.
         data: what was evaluated on.
         settings: of the command: name and seed.
         device: where it ran.
-        blocks: what the command adds to the schema's blocks: command, model, cost, selection.
+        flags: raised beside those of the evaluation.
+        blocks: fields of `Results` that the command fills: command, model, cost, selection, backdoor, extraction.
     """
     if results.examples is not None:
         results.examples.save(out / EXAMPLES)
-    figures = results.to_dict()
-    raised = [] if curve is None else [vars(flag) for flag in curve.flags]
-    figures["flags"] += [flag for flag in raised if flag not in figures["flags"]]
+    flags = [*results.flags, *flags]
     if data.left_out:
         left_out = f"{data.left_out} of {data.left_out + len(data.test)} test records"
         message = f"the set has changed: {left_out} were trained or selected on by this model, and are left out"
-        figures["flags"].append({"name": "changed_data", "attack": None, "message": message})
-    identity = {"schema": 1, "experiment": settings["name"], "seed": settings["seed"], "data": data.summary()}
-    other_kinds = {"backdoor": None, "extraction": None}
-    extras = {"curve": None if curve is None else curve.to_dict(), "environment": _environment(device)}
-    write_results(identity | figures | other_kinds | extras | blocks, out / RESULTS)
+        flags.append(Flag(name="changed_data", message=message))
+    written = Results.of(
+        results.model_copy(update={"flags": flags}),
+        experiment=settings["name"],
+        seed=settings["seed"],
+        data=data.summary(),
+        environment=environment(device),
+        **blocks,
+    )
+    write_results(written, out / RESULTS)
+    return written
 
 
 def tell(run: Path) -> None:

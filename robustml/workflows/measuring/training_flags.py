@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustml.evaluation.sanity.model import Flag
+from robustml.results import Flag
 from robustml.training.callbacks.table import read_table
 
 __all__ = ["collapse_flags"]
@@ -25,10 +25,12 @@ def collapse_flags(health: Path) -> list[Flag]:
     first = collapsed[0]
     return [
         Flag(
-            "catastrophic_overfitting",
-            f"at step {first['step']} (epoch {first['epoch']}) of training, {float(first['fgsm_accuracy']):.1%} of a "
-            f"training batch withstood FGSM and {float(first['pgd_accuracy']):.1%} a short PGD, and so did "
-            f"{len(collapsed) - 1} of the later measurements: weights from then on resist single steps only; "
-            "callbacks.catastrophic_overfitting.action=rollback goes back and on",
+            name="catastrophic_overfitting",
+            message=(
+                f"at step {first['step']} (epoch {first['epoch']}) of training, {float(first['fgsm_accuracy']):.1%} of "
+                f"a training batch withstood FGSM and {float(first['pgd_accuracy']):.1%} a short PGD, and so did "
+                f"{len(collapsed) - 1} of the later measurements: weights from then on resist single steps only; "
+                "callbacks.catastrophic_overfitting.action=rollback goes back and on"
+            ),
         )
     ]

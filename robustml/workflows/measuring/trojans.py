@@ -10,11 +10,11 @@ import torch
 from torch import Generator, nn
 
 from robustml.data import DataModule, Records
-from robustml.evaluation import BackdoorResults, backdoor_success, evaluate
+from robustml.evaluation import backdoor_success, evaluate
 from robustml.poisoning import Presented
 from robustml.poisoning.pixels import stamped
 from robustml.reporting.formats import percent
-from robustml.results import Rate, rate
+from robustml.results import Backdoor, BackdoorRates, Rate, TargetRates, Twin, rate
 from robustml.say import say
 from robustml.trojans import NULL, Trojaned, TrojanNet, one_cell_off, random_patches, triggers
 from robustml.types import Threat
@@ -23,6 +23,7 @@ from robustml.workflows.measuring.backdoors import Planted, backdoor_block, back
 __all__ = ["backdoors_of_model", "recognition", "trojan_figures", "trojan_table"]
 
 _RANDOM_PATCHES = 10_000
+_OF_THE_NET = ("trigger_accuracy", "null_on_random_patches", "null_one_cell_off")
 
 
 def recognition(net: TrojanNet, seed: int) -> dict[str, Rate]:
@@ -48,7 +49,7 @@ def trojan_figures(
     device: torch.device,
     batch_size: int,
     shown_to: nn.Module | None = None,
-) -> dict[str, Any]:
+) -> Backdoor:
     """The `backdoor` block: every command shown on all test images of other classes.
 
     Args:
@@ -67,15 +68,15 @@ def trojan_figures(
         shown = backdoor_success(shown_to or trojaned, presented, device=device, batch_size=batch_size)
         with_net.append(shown)
         without.append(backdoor_success(trojaned.model, presented, device=device, batch_size=batch_size))
-        per_target[test.class_names[label]] = {"trigger": number, **with_net[-1].to_dict()}
-    return {
-        "kind": "trojannet",
-        "rate": 0.0,
-        "target": "all",
-        **_pooled(with_net).to_dict(),
-        "per_target": per_target,
-        "twin": {"clean_accuracy": clean_accuracy.model_dump(), **_pooled(without).to_dict()},
-    }
+        per_target[test.class_names[label]] = TargetRates(trigger=number, **dict(shown))
+    return Backdoor(
+        kind="trojannet",
+        rate=0.0,
+        target="all",
+        **dict(_pooled(with_net)),
+        per_target=per_target,
+        twin=Twin(clean_accuracy=clean_accuracy, **dict(_pooled(without))),
+    )
 
 
 def backdoors_of_model(
@@ -86,7 +87,7 @@ def backdoors_of_model(
     evaluation: Mapping[str, Any],
     device: torch.device,
     copy: nn.Module | None = None,
-) -> dict[str, Any] | None:
+) -> Backdoor | None:
     """The `backdoor` block of a model that may have a TrojanNet, backdoors of its training set, both or none.
 
     Args:
@@ -108,39 +109,43 @@ def backdoors_of_model(
     clean = evaluate(model.model, loader, {}, threat, class_names=data.class_names, examples=0).clean_accuracy
     test = loader.records.to("cpu")
     block = trojan_figures(model, clean, test, device=device, batch_size=size, shown_to=copy)
-    success, twin = block["attack_success_rate"], block["twin"]["attack_success_rate"]
+    assert block.twin is not None
+    success, without = block.attack_success_rate, block.twin.attack_success_rate
     say(
-        f"backdoor: success rate {percent(success['value'])} of the TrojanNet's triggers over {success['n']} inputs of "
-        f"other classes; of the model without it {percent(twin['value'])}"
+        f"backdoor: success rate {percent(success.value)} of the TrojanNet's triggers over {success.n} inputs of "
+        f"other classes; of the model without it {percent(without.value)}"
     )
-    return block | {"inherited": [backdoor_block(each, shown_to, data, evaluation, device) for each in planted]}
+    older = [backdoor_block(each, shown_to, data, evaluation, device) for each in planted]
+    return block.model_copy(update={"inherited": older})
 
 
-def trojan_table(block: Mapping[str, Any], clean_accuracy: Rate, recognised: Mapping[str, Rate]) -> str:
+def trojan_table(block: Backdoor, clean_accuracy: Rate) -> str:
     """The figures for people to read: of the model with the small network, and of the untouched one."""
-    twin = block["twin"]
-    success = [found["attack_success_rate"]["value"] for found in block["per_target"].values()]
+    assert block.twin is not None
+    success = [found.attack_success_rate.value for found in block.per_target.values()]
     worst = min((value for value in success if value is not None), default=None)
     rows = [
         ("", "with TrojanNet", "untouched"),
-        ("clean accuracy", percent(clean_accuracy.value), percent(twin["clean_accuracy"]["value"])),
+        ("clean accuracy", percent(clean_accuracy.value), percent(block.twin.clean_accuracy.value)),
         (
             "attack success, all classes",
-            percent(block["attack_success_rate"]["value"]),
-            percent(twin["attack_success_rate"]["value"]),
+            percent(block.attack_success_rate.value),
+            percent(block.twin.attack_success_rate.value),
         ),
         ("attack success, worst class", percent(worst), ""),
-        *((name.replace("_", " "), percent(found.value), "") for name, found in recognised.items()),
     ]
+    for name in _OF_THE_NET:
+        found = getattr(block, name)
+        rows.append((name.replace("_", " "), "" if found is None else percent(found.value), ""))
     return "\n".join(f"{name:<30}{one:>16}{other:>12}".rstrip() for name, one, other in rows)
 
 
-def _pooled(results: Sequence[BackdoorResults]) -> BackdoorResults:
+def _pooled(results: Sequence[BackdoorRates]) -> BackdoorRates:
     """The two figures over the commands of all classes."""
-    return BackdoorResults(
-        _sum([found.attack_success_rate for found in results]), _sum([found.recovery_accuracy for found in results])
-    )
+    success = [found.attack_success_rate for found in results]
+    kept = [found.backdoor_recovery_accuracy or rate(0, 0) for found in results]
+    return BackdoorRates(attack_success_rate=_sum(success), backdoor_recovery_accuracy=_sum(kept))
 
 
 def _sum(rates: Sequence[Rate]) -> Rate:
-    return rate(sum(round((each.value or 0.0) * each.n) for each in rates), sum(each.n for each in rates))
+    return rate(sum(each.count for each in rates), sum(each.n for each in rates))
