@@ -8,20 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robustml.evaluation import evaluate
     from robustml.threats import LpBall
     from robustml.training import RobustClassifier
-    from robustml.workflows.run import load_model
+    from robustml.workflows.evaluate import evaluate
+    from robustml.workflows.fit import fit
+    from robustml.workflows.run import Run, load_model, load_run
 
-__all__ = ["LpBall", "RobustClassifier", "__version__", "evaluate", "load_model"]
+__all__ = ["LpBall", "RobustClassifier", "Run", "__version__", "evaluate", "fit", "load_model", "load_run"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "LpBall": "robustml.threats",
     "RobustClassifier": "robustml.training",
-    "evaluate": "robustml.evaluation",
+    "Run": "robustml.workflows.run",
+    "evaluate": "robustml.workflows.evaluate",
+    "fit": "robustml.workflows.fit",
     "load_model": "robustml.workflows.run",
+    "load_run": "robustml.workflows.run",
 }
 
 

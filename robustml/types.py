@@ -7,7 +7,18 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["Attack", "LossOutput", "MinimumNormAttack", "Objective", "Threat"]
+__all__ = [
+    "Attack",
+    "Detector",
+    "Labelled",
+    "LossOutput",
+    "MinimumNormAttack",
+    "Monitor",
+    "Objective",
+    "Repair",
+    "Suspicion",
+    "Threat",
+]
 
 
 @runtime_checkable
@@ -81,4 +92,69 @@ class Objective(Protocol):
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
         """The loss to minimise, differentiable with respect to the parameters."""
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Records: `robustml.data.Records`, or whatever else has their inputs, labels and ids, row by row."""
+
+    @property
+    def x(self) -> Tensor:
+        """Inputs (N, ...)."""
+        ...
+
+    @property
+    def y(self) -> Tensor:
+        """Labels (N,) int64."""
+        ...
+
+    @property
+    def ids(self) -> Tensor:
+        """Which records these are: (N,) int64, whatever the order."""
+        ...
+
+
+class Suspicion(NamedTuple):
+    """What a detector says: how suspect each record is, or the model alone.
+
+    Attributes:
+        scores: (N,), one a record, the higher the more suspect; (1,) where the model as a whole is judged.
+        threshold: what a score above it means is an alarm.
+        ids: (N,) int64, the records that the scores belong to; None where the model is judged.
+    """
+
+    scores: Tensor
+    threshold: float
+    ids: Tensor | None = None
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Looks for what was done to a model or to its data. It leaves the model as it found it, like an attack."""
+
+    def __call__(self, model: nn.Module, records: Labelled, *, generator: Generator | None = None) -> Suspicion:
+        """Scores of the records (N,), by id, or of the model."""
+        ...
+
+
+@runtime_checkable
+class Repair(Protocol):
+    """Makes a model forget what should not be in it."""
+
+    def __call__(self, model: nn.Module, records: Labelled, *, generator: Generator | None = None) -> nn.Module:
+        """A new model; the old one is untouched. `records` are clean ones to work with."""
+        ...
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Watches what a model is shown after it went into service."""
+
+    def profile(self, records: Labelled, model: nn.Module) -> Mapping[str, Tensor]:
+        """What is normal: tensors by name, to be kept with the model."""
+        ...
+
+    def check(self, window: Labelled, profile: Mapping[str, Tensor]) -> Suspicion:
+        """How far each record of a window of inputs is from that."""
         ...

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
 from robustml.commands.hydra.words import argument
-from robustml.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,34 +17,11 @@ _RESTORED = ("seed", "data", "model", "threat", "attack", "evaluation", "validat
 
 
 def finetune(config: DictConfig) -> None:
-    """Train from the run's weights, into an ordinary run directory.
+    """Train from the run's weights, into an ordinary run directory."""
+    from robustml.commands.hydra.composing import prepared
+    from robustml.workflows.finetune import finetune
 
-    Raises:
-        RequestError: the data are of another shape or number of classes than the run's model.
-    """
-    from hydra.core.hydra_config import HydraConfig
-
-    from robustml.commands.hydra.composing import build_data, plain
-    from robustml.workflows.fit import train
-    from robustml.workflows.settings import read_settings
-
-    data = build_data(config, Path(config.run))
-    known = read_settings(Path(config.run))["data"]
-    if not known.get("shape") or not known.get("num_classes"):
-        raise RequestError(f"{config.run}/config.yaml tells no data.shape and data.num_classes")
-    found, expected = (
-        (tuple(shape), classes)
-        for shape, classes in ((data.shape, data.num_classes), (known["shape"], known["num_classes"]))
-    )
-    if found != expected:
-        raise RequestError(
-            f"{data.name} has {found[1]} classes and inputs of the shape {found[0]}; the model of {config.run} takes "
-            f"{expected[1]} and {expected[0]}: choose data like the run's"
-        )
-    # Absolute, so that an interrupted run is continued from wherever.
-    absolute = {key: str(Path(config[key]).resolve()) for key in ("run", "backdoor_of") if config[key] is not None}
-    settings = plain(config) | absolute | {"overrides": list(HydraConfig.get().overrides.task)}
-    train(settings, data, Path(HydraConfig.get().runtime.output_dir), resume=False)
+    finetune(*prepared(config, config.run))
 
 
 def take_up_run() -> None:

@@ -18,15 +18,11 @@ __all__ = ["main", "train_as_composed"]
 
 def train_as_composed(config: DictConfig) -> float | None:
     """Train as the config says, into Hydra's output directory; the validation figure of the weights that are kept."""
-    from hydra.core.hydra_config import HydraConfig
+    from robustml.commands.hydra.composing import prepared
+    from robustml.workflows.training import train
 
-    from robustml.commands.hydra.composing import build_data, plain
-    from robustml.workflows.fit import train
-
-    begun_with = config.get("run")  # of a finetuning that is resumed
-    data = build_data(config, None if begun_with is None else Path(begun_with))
-    settings = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}
-    return train(settings, data, Path(HydraConfig.get().runtime.output_dir), resume="resume" in config)
+    settings, data, out = prepared(config, config.get("run"))  # of a finetuning that is resumed
+    return train(settings, data, out, resume="resume" in config)
 
 
 def main() -> None:

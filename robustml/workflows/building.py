@@ -13,11 +13,13 @@ from typing import Any
 
 from robustml.errors import RequestError, RunFailed
 
-__all__ = ["CALLABLE", "Settings", "build", "locate", "number", "numbered", "plain_target"]
+__all__ = ["CALLABLE", "GIVEN", "Settings", "build", "locate", "number", "numbered", "plain_target"]
 
 Settings = dict[str, Any]
 CALLABLE = "hydra.utils.get_object"
 """As a `_target_`: what `path` names is taken as it is, and not called."""
+GIVEN = "_given_"
+"""Marks settings of what was an object of the caller's: its name alone does not make it again."""
 _FRACTION = re.compile(r"[+-]?\d+(?:\.\d+)?\s*/\s*\d+(?:\.\d+)?")
 
 
@@ -44,6 +46,12 @@ def build(settings: Any, key: str = "", /, **extra: Any) -> Any:
     target, partial = str(arguments.pop("_target_")), arguments.pop("_partial_", False)
     arguments.pop("_convert_", None)  # to Hydra; all that is here is plain
     where = f"{key}: " if key else ""
+    if arguments.pop(GIVEN, False):
+        name = arguments.get("path", target)
+        raise RequestError(
+            f"{where}{name} was an object of the caller's, and no settings can make it again: give it to load_run(run, "
+            f"model=...), or say trust={name.rpartition('.')[0]!r} where the class can be made without arguments"
+        )
     try:
         if target == CALLABLE:
             return locate(**arguments)
@@ -99,5 +107,5 @@ def numbered(node: Any) -> Any:
 
 
 def plain_target(settings: Any) -> str:
-    """The class name in a `_target_`, for people to read."""
-    return str(settings["_target_"]).rpartition(".")[2]
+    """The class name in a `_target_`, or of an object, for people to read."""
+    return str(settings["_target_"] if isinstance(settings, Mapping) else type(settings).__name__).rpartition(".")[2]

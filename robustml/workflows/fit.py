@@ -1,199 +1,126 @@
-"""Train a model, judge the weights that were selected, and leave a run directory."""
+"""Train a network of one's own on data of one's own, against a threat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from robustml.attacks import PGD
 from robustml.data import DataModule
-from robustml.errors import RequestError, pasteable
-from robustml.files import sweep, write_bytes
-from robustml.say import is_first_process, say
-from robustml.training import (
-    ADVERSARIAL_ACCURACY,
-    CLEAN_ACCURACY,
-    AtomicCheckpointIO,
-    RobustClassifier,
-    best_and_last,
-    try_model,
-)
-from robustml.training.callbacks import EpochTable
-from robustml.untrusted import own_files
-from robustml.workflows.building import build
-from robustml.workflows.completing import close, complete
-from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
-from robustml.workflows.measuring.certification import build_certification
-from robustml.workflows.poisoning import poison_as_configured, write_grid
-from robustml.workflows.preparing import build_attacks, introduce
-from robustml.workflows.records import RECORDS, records_to_train_on
-from robustml.workflows.resume import check_resume
-from robustml.workflows.run import GRID, LAST, MANIFEST, load_model
-from robustml.workflows.settings import read_settings, write_settings
-from robustml.workflows.twin import clean_twin
-from robustml.workflows.weights import checkpoint_weights, load_weights
+from robustml.evaluation.batches import Loader
+from robustml.objectives import Adversarial
+from robustml.poisoning import Poison
+from robustml.types import Attack, Objective, Threat
+from robustml.workflows.given import data_of
+from robustml.workflows.notices import without_notices
+from robustml.workflows.run import Run
+from robustml.workflows.training import train
 
-__all__ = ["build_module", "build_trainer", "train"]
+__all__ = ["fit"]
 
 
-def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> float | None:
-    """Train, evaluate the selected model on the test split, write the run directory and its report.
+def fit(
+    model: nn.Module,
+    data: DataModule | Loader,
+    objective: Objective | None,
+    threat: Threat,
+    *,
+    out: str | Path,
+    test: Loader | None = None,
+    class_names: Sequence[str] | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    val_size: float = 0.1,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+    scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+    validation_attack: Attack | None = None,
+    monitor: Literal["adversarial", "clean"] = "adversarial",
+    attacks: Mapping[str, Attack] | None = None,
+    poison: Poison | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    seed: int = 0,
+    resume: bool = False,
+    **trainer: Any,
+) -> Run:
+    """Train a model, judge its best weights clean and under attack on the test part, and leave a run directory.
 
     Args:
-        settings: of the run, as they go into its config.yaml.
-        data: set up, and clean; poisoned here where the settings say so.
-        run: the run directory.
-        resume: go on with what is in `run`; without it a run that is there already is an error.
+        model: images (N, ...) in [0, 1] to logits (N, C). Trained in place, on from the weights that it has; after the
+            call it has the weights of the best epoch.
+        data: what to train on: a data set of single examples, which is read once and held in memory; a DataLoader,
+            whose own batches are trained on; or one of our DataModules.
+        objective: how to train; None is adversarial training by PGD.
+        threat: what the attacker may do, such as ``LpBall("inf", 8 / 255)``.
+        out: the run directory; it must not hold a run already, unless `resume` is set.
+        test: what to judge on, in any form that an evaluation understands; by default a fifth of the data.
+        class_names: one a class, in label order.
+        epochs: passes over the training part.
+        batch_size: samples a step; a DataLoader has its own.
+        val_size: how much of the training part is held out to select the weights on: a count, a fraction, or 0.
+        optimizer: parameters to optimizer; Adam with a learning rate of 0.001 by default.
+        scheduler: (optimizer, steps of the whole run) to a schedule of the learning rate, stepped after every batch.
+        validation_attack: measures adversarial accuracy on the validation part; PGD by default.
+        monitor: which accuracy on the validation part the weights are selected by.
+        attacks: by name, to judge with; PGD with 20 steps by default.
+        poison: what an attacker does to the training part first.
+        callbacks: of Lightning, or `robustml.training.callbacks`.
+        seed: of everything that is random.
+        resume: go on with what is in `out`.
+        trainer: arguments of Lightning's Trainer, such as ``accelerator="gpu"``.
 
     Returns:
-        What the validation split said of the weights that are kept, by `validation.monitor`; None without one, and in
-        all processes but the first.
-    """
-    own_files(run)
-    for folder in (run, run / "checkpoints"):
-        sweep(folder)  # what a process that was killed here had half written
-    module = build_module(settings)
-    threat = build(settings["threat"])
-    build_attacks(settings["evaluation"])
-    build_certification(settings["evaluation"], threat)
-    last, config_file = run / LAST, run / "config.yaml"
-    fresh = not config_file.exists()
-    if not fresh and not resume and is_first_process():
-        again = pasteable("train", f"resume={run}")
-        raise RequestError(f"{run} holds a run already: continue it with {again}, or choose another output=")
-    records = records_to_train_on(run, data, settings.get("run"), begun=last.is_file())
-    poisoning = poison_as_configured(data, settings)
-    if settings.get("twin") and poisoning is None:
-        raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
-    older = inherited(settings, run)
-    check_shown(older, data)
-    if resume and not fresh:
-        check_resume(run, settings, read_settings(run), has_validation=data.val is not None)
-    if last.is_file():
-        load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
-    trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
-    try_model(
-        module.model,
-        next(iter(data.loader("train", limit=2)))[0],
-        data.num_classes,
-        smallest=_smallest_batch(data, trainer.world_size),
-    )
-    introduce(data, threat, settings["model"], module.model)
-    if trainer.is_global_zero:
-        if not last.is_file():  # else a former version began it without a word on its records
-            write_bytes(run / RECORDS, records.to_bytes())
-            if alike := records.alike():
-                say(f"note:   {alike} of {len(data.test)} test records have an equal one among those to train on")
-        write_settings(settings, config_file)
-        if poisoning is not None:
-            poisoning.manifest.write(run / MANIFEST)
-            write_grid(poisoning.manifest, run / GRID)
-    for logger in trainer.loggers:
-        logger.log_hyperparams({key: value for key, value in settings.items() if key != "overrides"})
-    if settings["compile"]:
-        module.model.compile()
-    try:
-        _fit(trainer, module, data, last)
-        twin = clean_twin(settings, train) if settings.get("twin") else None
-        own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin)
-        return complete(trainer, module, data, threat, settings, run, [*own, *older])
-    except RequestError:
-        if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
-            config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
-            (run / RECORDS).unlink(missing_ok=True)
-            (run / MANIFEST).unlink(missing_ok=True)
-            (run / GRID).unlink(missing_ok=True)
-        raise
-    finally:
-        close(trainer.loggers)
-
-
-def _fit(trainer: pl.Trainer, module: RobustClassifier, data: DataModule, last: Path) -> None:
-    """Train, from the last checkpoint on where there is one; the model then is of the type that it was built in.
+        The run, with `model` and the data at hand.
 
     Raises:
-        RequestError: Lightning refuses what the trainer or a callback asks for.
+        RequestError: something does not fit together; one line says what.
+        RunFailed: the training failed, for example because the loss is not finite.
     """
-    floating = (parameter.dtype for parameter in module.model.parameters() if parameter.is_floating_point())
-    built = next(floating, torch.float32)
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    except MisconfigurationException as error:
-        raise RequestError(" ".join(str(error).split())) from error
-    # trainer.precision=bf16-true and the like have changed it, and whoever loads the run gets what the config builds.
-    module.to(built)
-
-
-def _smallest_batch(data: DataModule, world_size: int) -> int:
-    """How many images the smallest batch of an epoch has in a process."""
-    if data.batch_size < world_size:
-        return 2  # no batch at all, which the loader refuses
-    left = len(data.train) % data.batch_size
-    whole = left < world_size or (data.drop_last and len(data.train) > data.batch_size)
-    return (data.batch_size if whole else left) // world_size
-
-
-def build_module(settings: dict[str, Any]) -> RobustClassifier:
-    """The Lightning module; the model's initial weights depend on the seed alone, or are those of `run`, if named."""
-    pl.seed_everything(settings["seed"], verbose=False)
-    model = build(settings["model"])
-    if (start := settings.get("run")) is not None:
-        load_weights(model, load_model(start, settings["which"]).state_dict(), Path(start))
-    if not any(part.training for part in model.modules()):
-        model.train()  # nobody means to train a whole network without batch statistics and dropout
-    if settings["channels_last"]:
-        model = model.to(memory_format=torch.channels_last)
-    return RobustClassifier(
-        model,
-        objective=build(settings["objective"]),
-        optimizer=build(settings["optimizer"]),
-        scheduler=build(settings["scheduler"]),
-        validation_attack=build(settings["validation"]["attack"]),
-        seed=settings["seed"],
+    given = data_of(
+        data, test, class_names=class_names, batch_size=batch_size, val_size=val_size, seed=seed, split_seed=seed
     )
-
-
-def build_trainer(
-    settings: dict[str, Any], run: Path, *, has_validation: bool, say: Callable[[str], None] | None
-) -> pl.Trainer:
-    """The trainer, with checkpoints, the epoch table and whatever callbacks and loggers the config adds."""
-    monitors = {"adversarial": ADVERSARIAL_ACCURACY, "clean": CLEAN_ACCURACY}
-    chosen = settings["validation"]["monitor"]
-    if chosen not in monitors:
-        raise RequestError(f"validation.monitor={chosen!r} is unknown; expected adversarial or clean")
-    if chosen == "adversarial" and settings["validation"]["attack"] is None:
-        raise RequestError("validation.monitor=adversarial needs a validation.attack; set one, or monitor=clean")
-    monitor = monitors[chosen] if has_validation else None
-    callbacks = [
-        *(_callback(name, callback) for name, callback in settings["callbacks"].items()),
-        EpochTable(run / "metrics.csv", say),
-        best_and_last(run / "checkpoints", monitor),
-    ]
-    trainer: pl.Trainer = build(
-        settings["trainer"],
-        callbacks=callbacks,
-        logger=[build(logger) for logger in settings["logger"].values()],
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=str(run),
-    )
-    return trainer
-
-
-def _callback(name: str, settings: Any) -> pl.Callback:
-
-    callback = build(settings)
-    if not isinstance(callback, pl.Callback):
-        raise RequestError(
-            f"callbacks.{name} is no callback of Lightning, it has no _target_ of one: choose callbacks={name} where "
-            f"that is an option, or leave it out with ~callbacks.{name}"
-        )
-    if isinstance(callback, pl.callbacks.LearningRateFinder | pl.callbacks.BatchSizeFinder):
-        raise RequestError(
-            f"callbacks.{name}: {type(callback).__name__} changes what config.yaml says of the run, so that it is not "
-            "taken; compare a few values instead: robustml train -m optimizer.lr=0.001,0.01,0.1"
-        )
-    return callback
+    settings: dict[str, Any] = {
+        "name": Path(out).name,
+        "seed": seed,
+        "output": str(Path(out).parent),
+        "data": given,
+        "model": model,
+        "threat": threat,
+        "objective": objective or Adversarial(PGD(threat)),
+        "optimizer": optimizer or partial(torch.optim.Adam, lr=0.001),
+        "scheduler": scheduler,
+        "validation": {"monitor": monitor, "attack": validation_attack or PGD(threat)},
+        "evaluation": {
+            "attacks": {"pgd": PGD(threat, steps=20)} if attacks is None else dict(attacks),
+            "seed": seed,
+            "limit": None,
+            "batch_size": given.eval_batch_size,
+        },
+        "poison": poison,
+        "callbacks": {f"{number}": callback for number, callback in enumerate(callbacks)},
+        "logger": {},
+        "trainer": {
+            "_target_": "pytorch_lightning.Trainer",
+            "max_epochs": epochs,
+            "accelerator": "auto",
+            "devices": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "inference_mode": False,
+            "use_distributed_sampler": False,
+            **trainer,
+        },
+        "compile": False,
+        "channels_last": False,
+    }
+    with without_notices():
+        train(settings, given, Path(out), resume=resume)
+    return Run(Path(out), given={"model": model, "data": given})

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from robustml.data import DataModule
 from robustml.errors import RequestError, pasteable
 from robustml.files import read_json, sha256
-from robustml.workflows.building import build
-from robustml.workflows.settings import read_settings
+from robustml.results import Results, read_results
+from robustml.types import Threat
+from robustml.workflows.building import Settings, build
+from robustml.workflows.settings import CONFIG, read_settings
 from robustml.workflows.trust import Trust
 from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights, read_weights
 
@@ -28,7 +33,9 @@ __all__ = [
     "TROJAN",
     "VERDICTS",
     "WEIGHTS",
+    "Run",
     "load_model",
+    "load_run",
     "offline",
     "weights_of",
 ]
@@ -44,6 +51,76 @@ _OF_A_TROJAN = ("run", "which", "width", "data", "seed", "place", "weight", "tem
 VERDICTS = Path("verdicts.jsonl")
 MANIFEST = Path("poison.jsonl")
 GRID = Path("poison.png")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, whose parts are read when they are asked for.
+
+    Args:
+        path: the directory.
+        trust: whose code its config may name; see `load_model`.
+        given: the model and the data that the caller has at hand, by name, where the settings cannot make them.
+    """
+
+    path: Path
+    trust: Trust = None
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What config.yaml holds."""
+        return read_settings(self.path, self.trust)
+
+    @cached_property
+    def results(self) -> Results:
+        """What results.json holds."""
+        return read_results(self.path)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The selected model, in eval mode on the CPU; see `load_model`."""
+        if (own := self.given.get("model")) is None:
+            return load_model(self.path, trust=self.trust)
+        _check_digest(self.path, self.path / WEIGHTS)
+        load_weights(own, read_weights(self.path / WEIGHTS), self.path / WEIGHTS)
+        model: nn.Module = own.cpu().eval()
+        return model
+
+    @cached_property
+    def data(self) -> DataModule:
+        """The data, set up, without what a poison did to them."""
+        data: DataModule = self.given.get("data") or build(self.settings["data"], f"{self.path / CONFIG}: data")
+        data.setup()
+        return data
+
+    @cached_property
+    def threat(self) -> Threat:
+        """What the attacker may do."""
+        threat: Threat = build(self.settings["threat"], f"{self.path / CONFIG}: threat")
+        return threat
+
+
+def load_run(
+    run_dir: str | Path, model: nn.Module | None = None, *, data: DataModule | None = None, trust: Trust = None
+) -> Run:
+    """A run directory that is there, with what the caller has of it at hand.
+
+    Args:
+        run_dir: the directory.
+        model: a network of the run's architecture, to load its weights into; the settings make one by default.
+        data: the data that the run was trained on; the settings make them by default.
+        trust: whose code the config may name; see `load_model`.
+
+    Raises:
+        RequestError: it is no run directory, or the model is another; see `load_model`.
+    """
+    given = {"model": model, "data": data}
+    run = Run(Path(run_dir), trust, {name: value for name, value in given.items() if value is not None})
+    read_settings(run.path, trust)
+    if model is not None:
+        _ = run.model  # refused now, not at the first image
+    return run
 
 
 def load_model(run_dir: str | Path, which: Literal["best", "last"] = "best", *, trust: Trust = None) -> nn.Module:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from robustml.errors import RequestError
-from robustml.workflows.building import CALLABLE, locate
+from robustml.workflows.building import CALLABLE, GIVEN, locate
 from robustml.workflows.trust import Trust, named, trusted
 
 __all__ = ["PATHS", "check_recorded"]
@@ -96,7 +96,11 @@ def check_recorded(settings: dict[str, Any], source: Path, trust: Trust = None) 
             is_path = len(place) == 1 and place[0] in PATHS
             if ("${" in node and not is_path) or node == "???":
                 raise RequestError(f"{here}={_shown(node)} stands for something else, and a run records plain values")
-        elif isinstance(node, dict) and trust is not True:
+        if isinstance(node, dict) and node.get(GIVEN) is True:
+            if trust is not True and (not names or _missing_trust(str(node.get("path", node.get("_target_"))), names)):
+                continue  # `build` refuses it
+            del node[GIVEN]  # whoever trusts it has it made without arguments
+        if isinstance(node, dict) and trust is not True:
             for key, value in node.items():
                 if str(key)[:1] == "_" and key != "_target_" and value not in _WORDS.get(key, ()):
                     raise RequestError(

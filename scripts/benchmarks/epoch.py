@@ -219,7 +219,7 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
     from robustml.commands.hydra.composing import plain
     from robustml.config import config_dir
     from robustml.data import DataModule, Records
-    from robustml.workflows.fit import build_module, build_trainer
+    from robustml.workflows.training import build_module, build_trainer
 
     class Given:
         """A source that has the benchmark's images already."""

@@ -21,7 +21,7 @@ from robustml.workflows.safe import PATHS
 if TYPE_CHECKING:
     from robustml.data import DataModule
 
-__all__ = ["build_data", "composed", "plain", "record"]
+__all__ = ["build_data", "composed", "plain", "prepared", "record"]
 
 
 def plain(config: DictConfig) -> Settings:
@@ -32,7 +32,7 @@ def plain(config: DictConfig) -> Settings:
     return settings
 
 
-def build_data(config: DictConfig, run: Path | None = None) -> DataModule:
+def build_data(config: DictConfig, run: str | Path | None = None) -> DataModule:
     """Load the data, and write into the config what only the data knows: classes by name and number, and the shape.
 
     Args:
@@ -47,12 +47,18 @@ def build_data(config: DictConfig, run: Path | None = None) -> DataModule:
 
     settings = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
-    data = load_data({str(key): value for key, value in settings.items()}, run)
+    data = load_data({str(key): value for key, value in settings.items()}, None if run is None else Path(run))
     with open_dict(config):
         config.data.num_classes = data.num_classes
         config.data.class_names = list(data.class_names)
         config.data.shape = list(data.shape)
     return data
+
+
+def prepared(config: DictConfig, run: str | Path | None = None) -> tuple[Settings, DataModule, Path]:
+    """The settings of a job, with what was typed (`overrides`); its data, see `build_data`; its output directory."""
+    data, job = build_data(config, run), HydraConfig.get()
+    return plain(config) | {"overrides": list(job.overrides.task)}, data, Path(job.runtime.output_dir)
 
 
 def record(settings: Settings, without: Sequence[str] = ()) -> None:

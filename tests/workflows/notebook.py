@@ -1,0 +1,84 @@
+"""What somebody does in a notebook, run by a test: the code of README, then a network, loader and attack of his own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+import robustml
+
+ROOT = Path(__file__).parents[2]
+
+
+class Net(nn.Module):
+    """The user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class Halves(Dataset[tuple[Tensor, int]]):
+    """Pictures that are bright in the left half, or in the right."""
+
+    def __len__(self) -> int:
+        return 80
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index >= 80:
+            raise IndexError(index)
+        image = torch.rand(1, 4, 4, generator=Generator().manual_seed(index)) * 0.5
+        image[..., 2 * (index % 2) : 2 * (index % 2) + 2] += 0.4
+        return image, index % 2
+
+
+def dark(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """The user's own attack, a plain function."""
+    return (x - 0.2).clamp(0, 1)
+
+
+def main() -> None:
+    code = re.search(r"```python\n(import robustml, torch\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    exec(code[1], {})
+
+    threat = robustml.LpBall("inf", 0.2)
+    run = robustml.fit(Net(), Halves(), None, threat, out="runs/own", epochs=3, attacks={"dark": dark}, seed=1)
+    assert run.results.experiment == "own"
+    assert list(run.results.attacks) == ["dark"]
+    found = robustml.evaluate(run, attacks=dark, out="runs/own/again")
+    assert found.worst_case.robust_accuracy.value == run.results.worst_case.robust_accuracy.value
+    assert (Path("runs/own/again") / "report.html").is_file()
+
+    again = robustml.load_run("runs/own", model=Net(), data=run.data)
+    images = torch.stack([Halves()[row][0] for row in range(8)])
+    assert torch.equal(again.model(images), run.model(images))
+    assert again.threat == threat
+    assert robustml.evaluate(again, attacks=dark).worst_case == found.worst_case
+    for refused in (lambda: robustml.load_model("runs/own"), lambda: robustml.load_run("runs/own", nn.Linear(2, 2))):
+        try:
+            refused()
+        except robustml.errors.RequestError as error:
+            print("refused:", error)
+    assert isinstance(robustml.load_model("runs/own", trust="__main__"), Net)
+
+    # the user's own loader, whose batches are trained on, and a model that was never in a run
+    train, test = (Subset(Halves(), rows) for rows in (range(60), range(60, 80)))
+    loader = DataLoader(train, batch_size=20, shuffle=True)
+    run = robustml.fit(Net(), loader, None, threat, out="runs/loaded", test=test, epochs=2, attacks={"dark": dark})
+    assert run.results.data.test == 20
+    alone = robustml.evaluate(run.model, test, {"dark": dark}, threat, out="runs/alone")
+    assert alone.worst_case.robust_accuracy.value == run.results.worst_case.robust_accuracy.value
+    print("hydra:", sorted(name for name in sys.modules if name.partition(".")[0] in ("hydra", "hydra_plugins")))
+
+
+if __name__ == "__main__":
+    main()
