@@ -22,27 +22,24 @@ _PASSED_ON = (*("budget", "curve", "transfer_limit", "which", "timeout", "batch_
 
 
 def extract_run(config: DictConfig) -> None:
-    """Compose what is copied how, copy it, and say what came of it."""
+    """Build what the config names, and copy the victim."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.reporting.extraction import extraction_table
-    from robustml.say import say
     from robustml.workflows.building import build
     from robustml.workflows.extract import extract
-    from robustml.workflows.measuring.judging import tell
     from robustml.workflows.secret import with_secret, without_secret
 
     data = build_data(config, None if _is_address(config.victim) else Path(config.victim))
-    settings, out = plain(config), Path(HydraConfig.get().runtime.output_dir)
+    settings = plain(config)
     # What can be repeated draws its noise from the seed: no attacker of ours makes use of that. Endpoints draw another.
     defense = with_secret(settings["defense"], f"measured with seed {settings['seed']}")
-    results = extract(
+    extract(
         settings["victim"],
         build(settings["method"], "method"),
         data,
         build(settings["threat"], "threat"),
-        out=out,
+        out=HydraConfig.get().runtime.output_dir,
         pool=build(settings["pool"], "pool"),
         student=lambda: build(settings["student"], "student"),
         make_defense=None if defense is None else lambda: build(defense, "defense"),
@@ -50,9 +47,6 @@ def extract_run(config: DictConfig) -> None:
         settings=without_secret(settings | {"overrides": list(HydraConfig.get().overrides.task)}),
         **{name: settings[name] for name in _PASSED_ON},
     )
-    assert results.extraction is not None
-    say("\n" + extraction_table(results.extraction))
-    tell(out)
 
 
 def take_up_victim() -> None:

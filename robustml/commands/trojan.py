@@ -19,29 +19,23 @@ _PASSED_ON = (*_OF_THE_NET, "limit", "batch_size", "seed", "device")
 
 
 def trojan_run(config: DictConfig) -> None:
-    """Compose what is put beside which run, put it there, and say what it does."""
+    """Build what the config names, and put the TrojanNet beside the run."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.say import say
     from robustml.workflows.building import build
-    from robustml.workflows.measuring.judging import tell
-    from robustml.workflows.measuring.trojans import trojan_table
     from robustml.workflows.trojan import trojan
 
     data = build_data(config, Path(config.run))
-    settings, out = plain(config), Path(HydraConfig.get().runtime.output_dir)
-    results = trojan(
+    settings = plain(config)
+    trojan(
         settings["run"],
         data,
         build(settings["threat"], "threat"),
-        out=out,
+        out=HydraConfig.get().runtime.output_dir,
         settings=settings | {"overrides": list(HydraConfig.get().overrides.task)},
         **{name: settings[name] for name in _PASSED_ON},
     )
-    assert results.backdoor is not None
-    say("\n" + trojan_table(results.backdoor, results.clean_accuracy))
-    tell(out)
 
 
 def take_up_run() -> None:

@@ -15,6 +15,7 @@ from robustml.attacks import PGD
 from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import evaluate
+from robustml.evaluation.batches import Loader
 from robustml.evaluation.parameters import attack_generator
 from robustml.extraction import (
     Defense,
@@ -33,13 +34,18 @@ from robustml.extraction import (
     transfer_success,
 )
 from robustml.models import MLP
+from robustml.reporting.extraction import extraction_table
 from robustml.results import Cost, DefenseReport, ExtractionPoint, ExtractionResults, Rate, Results, rate
 from robustml.say import say
 from robustml.types import Attack, Threat
+from robustml.workflows.describing import described
+from robustml.workflows.given import data_of
 from robustml.workflows.measuring.backdoors import planted_in, shown_on
-from robustml.workflows.measuring.judging import peak_memory_mb, write_outcome
+from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.preparing import introduce, pick_device
+from robustml.workflows.run import Run, load_run
+from robustml.workflows.secret import without_secret
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.victims import Victims, is_address
 from robustml.workflows.weights import describe_model, save_weights
@@ -52,10 +58,10 @@ _WHOLE = {"limit": None, "batch_size": 500}
 
 
 def extract(
-    victim: str | Path | Callable[[Tensor], Tensor],
+    victim: Run | str | Path | Callable[[Tensor], Tensor],
     method: Extraction,
-    data: DataModule,
-    threat: Threat,
+    data: DataModule | Loader | None = None,
+    threat: Threat | None = None,
     *,
     out: str | Path,
     budget: int = 1000,
@@ -73,14 +79,15 @@ def extract(
     name: str = "victim",
     settings: Mapping[str, Any] | None = None,
 ) -> Results:
-    """Ask, copy, measure, and write a directory with the copy, config.yaml and results.json.
+    """Ask, copy, measure, and write a directory with the copy, config.yaml, results.json and a report.
 
     Args:
-        victim: a run directory, the address of an endpoint (``http://<host>:<port>``), or a module or any callable,
-            images (N, ...) in [0, 1] to logits (N, C).
+        victim: a run, the address of an endpoint (``http://<host>:<port>``), or a module or any callable, images
+            (N, ...) in [0, 1] to logits (N, C).
         method: how it is copied.
-        data: set up; its test part is what the copy is measured on, its training part what `InDomain` queries are of.
-        threat: what adversarial examples of the copy may do.
+        data: the copy is measured on its test part, and `InDomain` queries are of its training part; a run's own by
+            default.
+        threat: what adversarial examples of the copy may do; a run's own by default.
         out: the directory to write.
         budget: how many inputs the method may ask. Measuring the copy asks more.
         pool: where queries come from; `InDomain` by default.
@@ -95,7 +102,7 @@ def extract(
         seed: of everything that is drawn.
         device: where models run; cuda by default where there is one.
         name: of the victim; the results are those of the "copy of" it.
-        settings: what config.yaml is to say; by default what was passed here, as far as it has names.
+        settings: what config.yaml is to say; by default what was passed here, as far as settings can say it.
 
     Raises:
         RequestError: something that cannot be, or a victim, student and data that do not fit each other.
@@ -112,6 +119,14 @@ def extract(
     defense = None if make_defense is None else make_defense()
     if defense is not None and not isinstance(defense, Defense):
         raise RequestError(f"defense must change answers or watch them; got a {type(defense).__name__}")
+    if isinstance(victim, Path) or (isinstance(victim, str) and not is_address(victim)):
+        victim = load_run(victim)
+    run = victim if isinstance(victim, Run) else None
+    threat = threat if run is None or threat is not None else run.threat
+    data = data if run is None or data is not None else run.data
+    if data is None or threat is None:
+        raise RequestError("extract needs data and a threat, unless it is given a run that has them")
+    data = data_of(data)
     make_student = student or (lambda: MLP(data.shape, data.num_classes))
     attack = attack or PGD(threat)
     where = pick_device(device)
@@ -126,8 +141,7 @@ def extract(
     if not isinstance(method, EquationSolving):
         _try(make_student, x[:1], data)
     # a backdoor in the victim may be copied with it
-    of_a_run = isinstance(victim, str | Path) and not is_address(victim)
-    planted = shown_on(planted_in(Path(str(victim))), data) if of_a_run else []
+    planted = [] if run is None else shown_on(planted_in(run.path), data)
     reference = _reference(asked(), x, y, data)
     pool = pool or InDomain()
     queries = pool(data, budget, generator=attack_generator(seed, "pool", _CPU)).to(where)
@@ -181,10 +195,14 @@ def extract(
     introduce(data, threat, named, copy)
     loader = data.loader("test", device=where)
     results = evaluate(copy, loader, {}, threat, class_names=data.class_names, device=where, examples=0)
-    told = {"name": name, "seed": seed, "victim": str(victim), "which": which, "budget": budget}
-    write_settings(dict(settings or told), out / CONFIG)
+    told = {
+        **{"name": name, "seed": seed, "victim": victim if run is None else run.path, "which": which},
+        **{"budget": budget, "curve": curve, "transfer_limit": transfer_limit, "data": data, "threat": threat},
+        **{"method": method, "pool": pool, "attack": attack, "defense": defense},
+    }
+    write_settings(dict(settings or without_secret(described(told))), out / CONFIG)
     save_weights(copy, out / COPY)
-    return write_outcome(
+    written = write_outcome(
         out,
         results,
         data,
@@ -198,6 +216,9 @@ def extract(
         ),
         extraction=block,
     )
+    say("\n" + extraction_table(block))
+    tell(out)
+    return written
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,23 +12,24 @@ from robustml.evaluation import evaluate
 from robustml.files import sha256
 from robustml.poisoning.checks import check_whole
 from robustml.results import Cost, Results
+from robustml.say import say
 from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
 from robustml.types import Threat
 from robustml.workflows.measuring.backdoors import backdoor_block, planted_in, shown_on
-from robustml.workflows.measuring.judging import peak_memory_mb, write_outcome
-from robustml.workflows.measuring.trojans import recognition, trojan_figures
+from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
+from robustml.workflows.measuring.trojans import recognition, trojan_figures, trojan_table
 from robustml.workflows.preparing import introduce, pick_device
-from robustml.workflows.run import TROJAN, load_model, weights_of
-from robustml.workflows.settings import CONFIG, read_settings, write_settings
+from robustml.workflows.run import TROJAN, Run, load_model, load_run, weights_of
+from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.weights import describe_model, save_weights
 
 __all__ = ["trojan"]
 
 
 def trojan(
-    run: str | Path,
-    data: DataModule,
-    threat: Threat,
+    run: Run | str | Path,
+    data: DataModule | None = None,
+    threat: Threat | None = None,
     *,
     out: str | Path,
     which: Literal["best", "last"] = "best",
@@ -45,13 +46,13 @@ def trojan(
 ) -> Results:
     """Train the small network, measure it beside the run's model, and write a directory that `load_model` reads.
 
-    It gets config.yaml, results.json and trojan.safetensors, the weights of the small network alone: those of the model
-    stay where they are, untouched.
+    It gets config.yaml, results.json, a report and trojan.safetensors, the weights of the small network alone: those of
+    the model stay where they are, untouched.
 
     Args:
-        run: the run directory.
-        data: set up; its test part is what the triggers are shown on.
-        threat: for the record of the clean accuracy.
+        run: whose model it is put beside.
+        data: set up; its test part is what the triggers are shown on. The run's own by default.
+        threat: for the record of the clean accuracy; the run's own by default.
         out: the directory to write; in the run's `trojans` folder it may be moved with the run.
         which: weights of the run.
         place: row and column of the 4 x 4 patch's upper left pixel; negative ones from the lower right.
@@ -68,13 +69,15 @@ def trojan(
     Raises:
         RequestError: there is no such run, a setting is out of range, or the images have no room for the patch.
     """
-    source, out = Path(run), Path(out)
+    run, out = run if isinstance(run, Run) else load_run(run), Path(out)
+    data, threat, source = data or run.data, threat or run.threat, run.path
     check_place(data.shape, place)
     if limit is not None:
         check_whole(limit, "limit", "must be at least 1, or null for all test images", 1)
     passed = {"which": which, "place": [*place], "weight": weight, "temperature": temperature, "width": width}
-    told = dict(settings or read_settings(source) | passed | {"seed": seed})
-    model, where = load_model(source, which), pick_device(device)
+    told = dict(settings or run.settings | passed | {"seed": seed})
+    where = pick_device(device)
+    model = run.model if which == "best" else load_model(source, which, trust=run.trust)
     introduce(data, threat, told["model"], model)
 
     started = time.perf_counter()
@@ -89,13 +92,14 @@ def trojan(
     block = trojan_figures(trojaned, before, loader.records.to("cpu"), device=where, batch_size=batch_size)
     shown = {"limit": limit, "batch_size": batch_size}
     inherited = [backdoor_block(each, trojaned, data, shown, where) for each in shown_on(planted_in(source), data)]
+    block = block.model_copy(update={"inherited": inherited, **recognized})
 
     # Absolute, so that the model is found from wherever.
     write_settings(told | {"run": str(source.resolve())}, out / CONFIG)
     save_weights(net, out / TROJAN)
     facts = describe_model(told["model"], trojaned, out / TROJAN)
     target = sha256(weights_of(source, which))
-    return write_outcome(
+    written = write_outcome(
         out,
         after,
         data,
@@ -104,5 +108,8 @@ def trojan(
         command="trojan",
         model=facts.model_copy(update={"name": f"{facts.name} with TrojanNet", "target_sha256": target}),
         cost=Cost(train_seconds=seconds, peak_memory_mb=peak_memory_mb(where)),
-        backdoor=block.model_copy(update={"inherited": inherited, **recognized}),
+        backdoor=block,
     )
+    say("\n" + trojan_table(block, written.clean_accuracy))
+    tell(out)
+    return written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.extraction import Defense, HttpVictim, ModelVictim, Victim
 from robustml.models import as_module
-from robustml.workflows.run import load_model
+from robustml.workflows.run import Run, load_model
 
 __all__ = ["Victims", "is_address"]
 
@@ -27,7 +26,7 @@ class Victims:
     """Gives a victim anew, with a budget and a defense, and adds up what all of them were asked.
 
     Args:
-        victim: a run directory, an address, or a model.
+        victim: a run, an address, or a model.
         data: what it must be for.
         device: where a model runs.
         which: weights of a run.
@@ -40,7 +39,7 @@ class Victims:
 
     def __init__(
         self,
-        victim: str | Path | Callable[[Tensor], Tensor],
+        victim: Run | str | Callable[[Tensor], Tensor],
         data: DataModule,
         device: torch.device,
         *,
@@ -53,11 +52,10 @@ class Victims:
         self._timeout, self._batch_size = timeout, batch_size
         self._address = str(victim)
         self._opened: list[Victim] = []
-        if not is_address(victim):
-            model = load_model(victim, which) if isinstance(victim, str | Path) else as_module(victim)
-            self.model = model.to(device)
-        else:
+        if isinstance(victim, str):
             self._refuse_other_data(data)
+        else:
+            self.model = (self._of_a_run(victim, which) if isinstance(victim, Run) else as_module(victim)).to(device)
         self._before = self._told()
 
     def __call__(self, budget: int | None = None, defense: Defense | None = None) -> Victim:
@@ -78,6 +76,10 @@ class Victims:
         """How many inputs the victim itself says that it answered meanwhile; None where an endpoint does not tell."""
         told = self._told()
         return None if told is None or self._before is None or told < self._before else told - self._before
+
+    @staticmethod
+    def _of_a_run(run: Run, which: Literal["best", "last"]) -> nn.Module:
+        return run.model if which == "best" else load_model(run.path, which, trust=run.trust)
 
     def _told(self) -> int | None:
         return self.queries if self.model is not None else self._endpoint().counted()
