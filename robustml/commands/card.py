@@ -32,7 +32,9 @@ def main() -> None:
 
 
 def _card(runs: list[Path], out: Path | None) -> None:
-    from robustml.reporting.card import Gathered, card_lines, gather, write_gathered
+    from robustml.reporting.card import Gathered, gather
+    from robustml.reporting.pages.card import write_gathered
+    from robustml.reporting.tables.card import card_text
 
     if out is None and len(runs) > 1:
         raise RequestError("several runs need a folder for their card: --out=<folder>")
@@ -50,7 +52,7 @@ def _card(runs: list[Path], out: Path | None) -> None:
     for run, card in zip(found, write_gathered(list(found.values()), folder, left_out), strict=True):
         if len(found) > 1:
             print(f"{printable(str(run))}:")
-        print("\n".join(card_lines(card)))
+        print(card_text(card))
     print(f"card: {folder / 'card.json'}, {folder / 'card.html'}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")

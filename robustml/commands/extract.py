@@ -18,7 +18,7 @@ __all__ = ["extract_run", "main"]
 
 # What an extraction takes from its victim's run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat")
-_PASSED_ON = (*("budget", "curve", "transfer_limit", "which", "timeout", "batch_size", "seed", "device", "name"),)
+_PASSED_ON = ("budget", "curve", "transfer_limit", "which", "timeout", "batch_size", "seed", "device", "name")
 
 
 def extract_run(config: DictConfig) -> None:

@@ -31,7 +31,7 @@ def feedback(config: DictConfig) -> None:
     from robustml.files import write_text
     from robustml.poisoning import linear_filter, simulate_feedback
     from robustml.poisoning.choose import class_label
-    from robustml.reporting.feedback_page import feedback_table, write_feedback_page
+    from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
     from robustml.say import say
     from robustml.workflows.building import build
     from robustml.workflows.settings import write_settings
@@ -74,7 +74,7 @@ def feedback(config: DictConfig) -> None:
     write_settings(settings | {"overrides": list(HydraConfig.get().overrides.task)}, out / "config.yaml")
     write_text(out / "feedback.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     page = write_feedback_page(report, out / "feedback.html")
-    say("\n" + feedback_table(report) + "\n")
+    say("\n" + feedback_text(report) + "\n")
     for note in report["notes"]:
         say(f"note: {note}")
     say(f"report: {page}")

@@ -78,13 +78,14 @@ def _say_left_out(left_out: dict[str, str]) -> None:
 
 
 def _rank(folders: list[Path], out: Path | None) -> None:
-    from robustml.reporting.leaderboard import leaderboard_table, write_leaderboard
+    from robustml.reporting.pages.ranking import ranking_text, write_ranking
 
     folder = out or folders[0]
     if folder.is_file():
         raise RequestError(f"--out={folder} is a file; --table writes leaderboard.csv and .html into a folder")
     runs, left_out = _runs(folders)
-    print(leaderboard_table(write_leaderboard(runs, folder, left_out)))
+    write_ranking(runs, folder, left_out)
+    print(ranking_text(runs))
     print(f"table: {folder / 'leaderboard.csv'}, {folder / 'leaderboard.html'}")
     _say_left_out(left_out)
 

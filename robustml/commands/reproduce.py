@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, nearest
 
 if TYPE_CHECKING:
-    from robustml.reporting.paper import Paper
+    from robustml.reporting.reproduction.paper import Paper
 
 __all__ = ["main"]
 
@@ -64,7 +63,7 @@ def main() -> None:
 
 def _dispatch() -> None:
     from robustml.commands.papers import find_paper, known_papers
-    from robustml.reporting.reproduction_table import papers_table
+    from robustml.reporting.reproduction.tables import papers_text
 
     words, own = _config_folder(sys.argv[1:])
     if words[:1] in (["--help"], ["-h"]):
@@ -72,8 +71,7 @@ def _dispatch() -> None:
         return
     papers = known_papers(own)
     if not words or words == ["--list"]:
-        # What does not end in a terminal is cut by whoever reads it.
-        print(papers_table(list(papers.values()), shutil.get_terminal_size((200, 24)).columns))
+        print(papers_text(list(papers.values())))
         return
     name = words[0]
     paper = find_paper(name, papers)
@@ -85,12 +83,12 @@ def _reproduce(paper: Paper, request: Request) -> None:
     from robustml.commands.papers import chosen_variants
     from robustml.commands.rerun import rerun
     from robustml.files import write_text
-    from robustml.reporting.reproduction import SeedRun, write_reproduction
-    from robustml.reporting.reproduction_figure import health_figure, standalone
-    from robustml.reporting.reproduction_page import reproduction_page
-    from robustml.reporting.reproduction_runs import read_seed
-    from robustml.reporting.reproduction_table import cost_text, reproduction_table, summary
-    from robustml.reporting.reproduction_verdicts import compare
+    from robustml.reporting.figures.health import health_of_variants
+    from robustml.reporting.pages.reproduction import write_reproduction_page
+    from robustml.reporting.reproduction.finished import read_seed
+    from robustml.reporting.reproduction.record import SeedRun, write_reproduction
+    from robustml.reporting.reproduction.tables import cost_text, reproduction_text, summary
+    from robustml.reporting.reproduction.verdicts import compare
 
     variants = chosen_variants(paper, request.variants)
     seeds = paper.seeds if request.seeds is None else request.seeds
@@ -121,12 +119,14 @@ def _reproduce(paper: Paper, request: Request) -> None:
             seen, finished[variant, seed] = read_seed(run, paper, variant, seed, name)
             runs.append(seen)
     reproduction = compare(paper, runs, finished, [*limit, *request.overrides])
-    print("\n" + reproduction_table(reproduction) + "\n")
+    print("\n" + reproduction_text(reproduction) + "\n")
     write_reproduction(reproduction, folder / "reproduction.json")
-    health = health_figure({key: one.run.health for key, one in finished.items() if one.run.health is not None})
+    health = health_of_variants({key: one.run.health for key, one in finished.items() if one.run.health is not None})
     if health:
-        print(f"figure: {write_text(folder / 'reproduction.svg', standalone(health))}")
-    print(f"report: {write_text(folder / 'reproduction.html', reproduction_page(reproduction, health))}")
+        # a file of its own, on white whatever the page around it
+        alone = health.replace("<svg ", '<svg style="background:#fff" ', 1) + "\n"
+        print(f"figure: {write_text(folder / 'reproduction.svg', alone)}")
+    print(f"report: {write_reproduction_page(reproduction, folder / 'reproduction.html', health)}")
     print(summary(reproduction))
     print(f"run: {folder}", flush=True)
     if reproduction.missed:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robustml.data import Records
-    from robustml.reporting.shortcut_page import Suspect
+    from robustml.reporting.figures.shortcuts import Suspect
 
 __all__ = ["main", "shortcuts", "take_up_run"]
 
@@ -33,7 +33,7 @@ def shortcuts(config: DictConfig) -> None:
 
     from robustml.commands.hydra.composing import build_data, plain
     from robustml.files import write_text
-    from robustml.reporting.shortcut_page import suspects_table, write_shortcut_page
+    from robustml.reporting.pages.shortcuts import suspects_text, write_shortcut_page
     from robustml.say import say
     from robustml.workflows.measuring.backdoors import twin_of
     from robustml.workflows.poisoning import poison_as_configured
@@ -64,13 +64,13 @@ def shortcuts(config: DictConfig) -> None:
         "twin": None if twin is None else str(twin),
         "data": data.summary().model_dump(),
         **{key: settings[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
-        "suspects": [suspect.to_dict(threshold) for suspect in searches["this model"]],
-        "twin_suspects": [suspect.to_dict(threshold) for suspect in searches.get("clean twin", [])],
+        "suspects": [suspect.summary(threshold) for suspect in searches["this model"]],
+        "twin_suspects": [suspect.summary(threshold) for suspect in searches.get("clean twin", [])],
     }
     write_text(out / "shortcuts.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     page = write_shortcut_page(searches, threshold, report["data"]["name"], str(source), out / "shortcuts.html")
     for name, suspects in searches.items():
-        say(f"\n{name}:\n{suspects_table(suspects, threshold)}")
+        say(f"\n{name}:\n{suspects_text(suspects, threshold)}")
     if twin is None:
         say("\nno clean twin beside this run (twin=true trains one): how much such a search finds there is unknown")
     say(f"\nreport: {page}")
@@ -81,7 +81,7 @@ def _search(model: nn.Module, train: Records, settings: dict[str, Any]) -> list[
     """The most suspect place of each class, the worst first, with what there is to draw of it."""
     from robustml.evaluation import find_shortcuts
     from robustml.poisoning.pixels import in_unit_range
-    from robustml.reporting.shortcut_page import Suspect
+    from robustml.reporting.figures.shortcuts import Suspect
     from robustml.results import rate
 
     found = find_shortcuts(

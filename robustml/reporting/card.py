@@ -10,15 +10,14 @@ figure, the card raises a flag of its own.
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from robustml.errors import RequestError, RunFailed
-from robustml.files import sha256, write_text
+from robustml.files import sha256
 from robustml.reporting.card_figures import (
     backdoor_of,
     certified_of,
@@ -31,22 +30,20 @@ from robustml.reporting.card_figures import (
     worst_class,
 )
 from robustml.reporting.evaluations import Source, evaluations_of
-from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.reporting.runs import Run, labels, read_run
+from robustml.reporting.formats import percent, threat_text
+from robustml.reporting.runs import Run, read_run
 from robustml.results import (
     CARD_SCHEMA,
     Card,
     Evidence,
     Figure,
-    Rate,
     SourcedFlag,
-    Threat,
     ThreatFigures,
     checked_card,
     read_settings_file,
 )
 
-__all__ = ["Gathered", "card_lines", "gather", "threat_text", "write_cards", "write_gathered"]
+__all__ = ["Gathered", "gather"]
 
 WEIGHTS = "model.safetensors"
 
@@ -104,94 +101,6 @@ def gather(folder: Path) -> Gathered:
         "left_out": [*left_out, *broken],
     }
     return Gathered(checked_card(content, f"the card of {folder}"), run, {source.name: source for source in sources})
-
-
-def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
-    """Write card.json and card.html of one run, or a list and a page side by side of several.
-
-    Args:
-        folders: run directories.
-        out: the folder to write into; made if absent.
-
-    Returns:
-        The cards, in the order of the folders. Nothing is written unless all of them can be made.
-
-    Raises:
-        RequestError: no run is given, one cannot be read, or `out` is a file.
-        RunFailed: the weights of a run are not those that were measured.
-    """
-    if not folders:
-        raise RequestError("a card needs at least one run directory, got none")
-    return write_gathered([gather(folder) for folder in folders], out)
-
-
-def write_gathered(found: Sequence[Gathered], out: Path, left_out: Mapping[str, str] | None = None) -> list[Card]:
-    """Write what `write_cards` writes, of cards that are gathered already.
-
-    Args:
-        found: at least one.
-        out: the folder to write into; made if absent.
-        left_out: runs of which no card could be made, and why; the page names them.
-
-    Raises:
-        RequestError: `out` is a file.
-    """
-    from robustml.reporting.card_page import card_page
-
-    if out.is_file():
-        raise RequestError(f"{out} is a file; card.json and card.html go into a folder")
-    page = card_page(found, labels([gathered.run for gathered in found]), left_out or {})
-    contents = [gathered.card.model_dump(by_alias=True, mode="json") for gathered in found]
-    text = json.dumps(contents if len(contents) > 1 else contents[0], indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(out / "card.json", text + "\n")
-    write_text(out / "card.html", page)
-    return [gathered.card for gathered in found]
-
-
-def card_lines(card: Card) -> list[str]:
-    """The figures of a card as plain text, a line each."""
-    rows = []
-    if card.backdoor is not None:
-        figure = Figure(accuracy=card.backdoor.backdoor.attack_success_rate, source=card.backdoor.source)
-        twin = card.backdoor.backdoor.twin
-        beside = "" if twin is None else f"clean twin {percent(twin.attack_success_rate.value)}, "
-        rows.append(("attack success rate of the backdoor", figure, beside))
-    rows.append(("clean accuracy", card.clean_accuracy, ""))
-    if card.worst_class is not None:
-        rows.append(("worst class, clean", card.worst_class, f"class {card.worst_class.name}, "))
-    for figures in card.threats:
-        at = threat_text(figures.threat)
-        rows += [(f"worst case, {at}", figure, "") for figure in (figures.worst_case,) if figure is not None]
-        rows += [(f"at most, {at}", figure, "not complete, ") for figure in figures.upper_bounds]
-        if figures.rounded_accuracy is not None:
-            rows.append((f"rounded to 8 bits, {at}", figures.rounded_accuracy, ""))
-        if figures.worst_class is not None:
-            rows.append((f"worst class, {at}", figures.worst_class, f"class {figures.worst_class.name}, "))
-    for proof in card.certified:
-        at = threat_text(Threat(norm=proof.certified.norm, eps=proof.certified.eps))
-        figure = Figure(accuracy=proof.certified.certified_accuracy, source=proof.source)
-        rows.append((f"certified, {at}", figure, f"{proof.certified.method}, "))
-    width = max(len(what) for what, _, _ in rows)
-    lines = [f"{what:<{width}}  {_rate_text(figure.accuracy)}  {more}{figure.source}" for what, figure, more in rows]
-    if card.corruptions is not None:
-        block = card.corruptions.corruptions
-        what = f"{'corruptions, mean':<{width}}  {percent(block.mean_accuracy):>6}"
-        lines.append(f"{what}  of {len(block.accuracy)} kinds  {card.corruptions.source}")
-    if card.verdict is not None:
-        lines.insert(0, f"verdict: {card.verdict.word}: {'; '.join(card.verdict.sentences)}")
-    lines += [f"flag: {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}" for flag in card.flags]
-    lines += [f"left out: {line}" for line in card.left_out]
-    return lines
-
-
-def threat_text(threat: Threat) -> str:
-    """A threat for people: "L∞ eps 8/255"."""
-    return f"{norm_text(threat.norm)} eps {eps_text(threat.eps)}"
-
-
-def _rate_text(rate: Rate) -> str:
-    low, high = rate.ci95
-    return f"{percent(rate.value):>6} [{percent(low, '')}, {percent(high, '')}]  n {rate.n:,}"
 
 
 def _verify(run: Run) -> None:

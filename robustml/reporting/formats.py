@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from robustml.results import Rate
+from robustml.results import Rate, Threat
 
 __all__ = [
     "NOTHING",
@@ -19,6 +19,7 @@ __all__ = [
     "percent",
     "plain",
     "seconds_text",
+    "threat_text",
 ]
 
 # What stands where there is no number.
@@ -81,6 +82,11 @@ def norm_text(norm: str) -> str:
     if norm.lower() in ("inf", "linf", "infinity"):
         return "L∞"
     return f"L{norm}" if norm.replace(".", "").isdigit() else norm
+
+
+def threat_text(threat: Threat) -> str:
+    """A threat for people: "L∞ eps 8/255"."""
+    return f"{norm_text(threat.norm)} eps {eps_text(threat.eps)}"
 
 
 def seconds_text(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from robustml.data import DataModule
-from robustml.reporting.story import selection_lines
+from robustml.reporting.sentences import selection_lines
 from robustml.results import Cost, SelectedEpoch, Selection
 from robustml.say import say
 from robustml.training import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, measured_on, read_checkpoint

@@ -34,7 +34,7 @@ from robustml.extraction import (
     transfer_success,
 )
 from robustml.models import MLP
-from robustml.reporting.extraction import extraction_table
+from robustml.reporting.tables.extraction import extraction_text
 from robustml.results import Cost, DefenseReport, ExtractionPoint, ExtractionResults, Rate, Results, rate
 from robustml.say import say
 from robustml.types import Attack, Threat
@@ -216,7 +216,7 @@ def extract(
         ),
         extraction=block,
     )
-    say("\n" + extraction_table(block))
+    say("\n" + extraction_text(block))
     tell(out)
     return written
 

@@ -73,7 +73,7 @@ def write_grid(manifest: Manifest, path: Path) -> None:
     clean, poisoned = manifest.originals.take(rows), manifest.poisoned.take(rows)
     if not len(rows) or clean.x.ndim != 4 or clean.x.shape[1] not in (1, 3):
         return
-    from robustml.reporting.poison_grid import write_poison_grid
+    from robustml.reporting.figures.poison_grid import write_poison_grid
 
     names = clean.class_names
     before, after = ([names[label] for label in part.y.tolist()] for part in (clean, poisoned))

@@ -42,7 +42,7 @@ from robustml.models import (
 )
 from robustml.models.interval_bounds import Interval, logit_bounds, margin_bounds
 from robustml.objectives import GaussianNoise, IntervalBound
-from robustml.reporting.measured import extra_sections
+from robustml.reporting.tables.measured import certified_table
 from robustml.results import Certified, Results, rate
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier
@@ -654,10 +654,9 @@ def test_the_certificates_of_a_run_reach_its_results_and_its_page() -> None:
     whole = Results.model_validate(identity | {"data": {"name": "line"}, "model": {"name": "plane"}} | found)
     assert whole.certified is not None
     assert whole.certified.certified_accuracy.value == 0.5
-    page = extra_sections(whole)
-    assert page.count("<svg") == 1
-    assert "certified at L∞ 0.3" in page
-    assert "under attack at L∞ 0.3, worst of push" in page
+    shown = {row[0].text: row[1].text for row in certified_table(whole.certified).cells}
+    assert shown["certified at L∞ 0.3"] == "50.0%"
+    assert "under attack at L∞ 0.3, worst of push" in shown
 
     assert certified_as_configured(*rest, {"seed": 0}, torch.device("cpu")) is None
     for wrong in (5, {"_target_": "robustml.threats.LpBall", "p": 2, "eps": 1}):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustml.data.corruptions import CORRUPTIONS
 from robustml.errors import RequestError
 from robustml.evaluation import corruption_accuracy
-from robustml.reporting import write_report
+from robustml.reporting.tables.measured import corruption_table
 from robustml.results import rate, read_results
 
 
@@ -111,8 +111,7 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
     }
     write_results(Results.model_validate(make_results() | {"corruptions": block}), tmp_path / "results.json")
     assert read_results(tmp_path).corruptions is not None
-    page = write_report([tmp_path], tmp_path).read_text()
-    assert "Common corruptions" in page
-    assert page.count("72.2%</td>") == 16, "15 corruptions at severity 1, and their mean"
-    assert "not the published files" in page
-    assert "severity 2" not in page
+    table = corruption_table(read_results(tmp_path).corruptions, rate(340, 360))
+    assert list(table.headings) == ["corruption", "severity 1", "severity 3", "severity 5", "mean"]
+    assert [row[1].text for row in table.cells] == ["72.2%"] * 16, "15 corruptions at severity 1, and their mean"
+    assert "not the published files" in table.note

@@ -30,7 +30,7 @@ PRELOAD = [
     "robustml.commands.hydra.entry",
     "robustml.workflows.completing",
     "robustml.workflows.measuring.judging",
-    "robustml.reporting.plots",
+    "robustml.reporting.figures.charts",
     "scipy.stats",
     "sklearn.datasets",
     "torch._dynamo",

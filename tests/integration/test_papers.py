@@ -10,7 +10,7 @@ import pytest
 from integration.forks import command
 from integration.test_configs import write_noise
 from robustml.commands.papers import known_papers
-from robustml.reporting.paper import Variant
+from robustml.reporting.reproduction.paper import Variant
 from robustml.results import read_results
 
 PAPERS = known_papers()

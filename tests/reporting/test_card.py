@@ -14,12 +14,14 @@ import yaml
 
 from robustml.commands.card import main
 from robustml.errors import RequestError, RunFailed
-from robustml.reporting.card import card_lines, gather, write_cards
+from robustml.reporting.card import gather
 from robustml.reporting.formats import NOTHING
+from robustml.reporting.pages.card import write_cards
+from robustml.reporting.tables.card import card_text
 from robustml.results import Card, read_card, read_cards
 
 from .conftest import MakeRun, counted, make_results
-from .test_html import HOSTILE, checked
+from .markup import HOSTILE, read_page
 
 EPS = 8 / 255
 WEIGHTS = b"these are the weights"
@@ -145,7 +147,8 @@ def test_an_evaluation_that_was_broken_off_is_a_bound_and_never_the_figure(run: 
     # The one above the figure says nothing; the other, of the same images, says that the figure is too high.
     assert [(flag.name, flag.sources) for flag in card.flags] == [("lower_elsewhere", [stopped])]
     assert "not complete" in card.flags[0].message
-    assert any(line.startswith("at most, L∞ eps 8/255") and "58.0%" in line for line in card_lines(card))
+    lines = card_text(card, 120).splitlines()
+    assert any(line.startswith("at most, L∞ eps 8/255") and "58.0%" in line for line in lines)
 
 
 def test_nothing_but_evaluations_that_were_broken_off(make_run: MakeRun, tmp_path: Path) -> None:
@@ -155,8 +158,7 @@ def test_nothing_but_evaluations_that_were_broken_off(make_run: MakeRun, tmp_pat
     assert card.own_threat.worst_case is card.own_threat.rounded_accuracy is card.own_threat.worst_class is None
     # Of all images, whatever came after.
     assert card.clean_accuracy.accuracy.value == 0.9
-    text, _ = checked(run / "card.html")
-    assert "at most 60.0%" in text
+    assert "at most 60.0%" in {value for _, _, value, _ in read_page(run / "card.html").tiles}
 
 
 def test_a_lower_figure_on_fewer_images_counts_unless_it_may_be_chance(run: Path) -> None:
@@ -257,10 +259,9 @@ def test_curves_corruptions_and_certificates(run: Path) -> None:
     assert found == [("interval_bounds", 0.3), ("smoothing", 0.5), ("interval_bounds", 0.05)]
     assert card.certified[0].source == bounds
     write_cards([run], run)
-    text, _ = checked(run / "card.html")
-    assert text.count("<h2>Certified robustness</h2>") == 3
-    assert "<h2>Common corruptions</h2>" in text
-    assert "kind 14" in text
+    page = read_page(run / "card.html")
+    assert page.headings.count("Certified robustness") == 3
+    assert page.table("Common corruptions")["kind 14"] == {"severity 1": "50.0%", "mean": "50.0%"}
 
 
 def test_a_flag_is_told_once_with_all_its_files(run: Path) -> None:
@@ -352,33 +353,31 @@ def test_several_models_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:
     assert read_cards(tmp_path / "out") == cards
     with pytest.raises(RequestError, match="holds 2 cards"):
         read_card(tmp_path / "out")
-    text, page = checked(tmp_path / "out" / "card.html")
+    page = read_page(tmp_path / "out" / "card.html")
     assert {"model-1", "model-2"} <= set(page.ids)
-    rows = {row.partition("</th>")[0]: row for row in text.split('<tr><th scope="row">')}
+    compared = page.table("Side by side")
+    assert compared["clean"]["second"] == "92.5% 89.5 to 94.7 n 400"
+    assert compared["worst case, L∞ eps 8/255"]["second"] == "50.0% 45.1 to 54.9 n 400"
     # 90.0% against 92.5%, and 60.0% against 50.0%.
-    assert ("<b>92.5%</b>" in rows["clean accuracy"], "<b>90.0%</b>" in rows["clean accuracy"]) == (True, False)
-    worst = rows["worst case, L∞ eps 8/255"]
-    assert ("<b>60.0%</b>" in worst, "<b>50.0%</b>" in worst, "50.0%" in worst) == (True, False, True)
+    assert page.best["Side by side"] >= {("clean", "second"), ("worst case, L∞ eps 8/255", "first")}
+    assert not page.best["Side by side"] & {("clean", "first"), ("worst case, L∞ eps 8/255", "second")}
 
 
-@pytest.mark.parametrize(("kinds", "best"), [(3, ["<b>50.0%</b>", "40.0%"]), (2, ["50.0%", "40.0%"])])
-def test_means_compare_over_the_same_corruptions(
-    make_run: MakeRun, tmp_path: Path, kinds: int, best: list[str]
-) -> None:
+@pytest.mark.parametrize(("kinds", "compared"), [(3, True), (2, False)])
+def test_means_compare_over_the_same_corruptions(make_run: MakeRun, tmp_path: Path, kinds: int, compared: bool) -> None:
     first = finished(make_run, "a", corruptions=corruptions(kinds, 50, 100))
     write_cards([first, finished(make_run, "b", corruptions=corruptions(3, 40, 100))], tmp_path / "out")
-    text, _ = checked(tmp_path / "out" / "card.html")
-    row = text.partition("common corruptions, mean</th>")[2].partition("</tr>")[0]
-    assert [cell.partition(" <small>")[0] for cell in row.split('<td class="number">')[1:]] == best
+    best = read_page(tmp_path / "out" / "card.html").best["Side by side"]
+    assert (("corruptions, mean", "trades_linf (a)") in best) == compared
+    assert ("corruptions, mean", "trades_linf (b)") not in best
 
 
 def test_of_other_data_none_is_the_best(make_run: MakeRun, tmp_path: Path) -> None:
     other = finished(make_run, "b", data={"name": "mnist", "fingerprint": "sha256:2"})
     write_cards([finished(make_run, "a"), other], tmp_path / "out")
-    text, _ = checked(tmp_path / "out" / "card.html")
-    table = text.partition("</table>")[0]
-    assert "<b>" not in table
-    assert "do not compare" in text
+    page = read_page(tmp_path / "out" / "card.html")
+    assert page.best["Side by side"] == set()
+    assert "do not compare" in page.text
 
 
 def test_the_page_of_one_model(run: Path) -> None:
@@ -387,12 +386,21 @@ def test_the_page_of_one_model(run: Path) -> None:
     )
     evaluation(run, "linf", figures(100, 90, {"pgd": 65}, curve=curve(100, 3)))
     write_cards([run], run)
-    text, page = checked(run / "card.html")
+    page = read_page(run / "card.html")
     # On the curve of its own norm only.
-    assert text.count("training threat 8/255</text>") == 1
-    for part in ("90.0%", "60.0%", "Worst case under attack, L∞ eps 8/255", "Attacks within L2 eps 0.5", "class cat",
-                 DIGEST, "robustml evaluate threat=l2", "none raised", "By class"):  # fmt: skip
-        assert part in text, part
+    assert page.text.count("training threat 8/255") == 1
+    figures_shown = page.table("All figures")
+    assert figures_shown["clean accuracy"]["share, 95% interval"].startswith("90.0%")
+    assert figures_shown["worst case, L∞ eps 8/255"] == {
+        "share, 95% interval": "60.0% 50.2 to 69.1",
+        "n": "100",
+        "file": "1",
+    }
+    assert figures_shown["worst class, L∞ eps 8/255"]["share, 95% interval"].endswith("class cat")
+    assert page.table("Attacks within L2 eps 0.5")["pgd"]["robust accuracy, 95% interval"].startswith("20.0%")
+    assert ("", "Worst case under attack, L∞ eps 8/255", "60.0%") in {tile[:3] for tile in page.tiles}
+    for said in (DIGEST, "robustml evaluate threat=l2", "none raised"):
+        assert said in page.text, said
     assert page.tags.count("figure") == 3
     again = (run / "card.html").read_bytes()
     write_cards([run], run)
@@ -404,9 +412,8 @@ def test_a_run_that_nobody_attacked(make_run: MakeRun) -> None:
     (run / "model.safetensors").write_bytes(WEIGHTS)
     (card,) = write_cards([run], run)
     assert card.threats == []
-    text, _ = checked(run / "card.html")
-    assert "not attacked within this budget" in text
-    assert NOTHING in text
+    _, _, value, more = next(tile for tile in read_page(run / "card.html").tiles if tile[1].startswith("Worst case"))
+    assert (value, more) == (NOTHING, "not attacked within this budget")
 
 
 def test_no_examples_at_all(make_run: MakeRun) -> None:
@@ -415,8 +422,7 @@ def test_no_examples_at_all(make_run: MakeRun) -> None:
     (card,) = write_cards([run], run)
     assert card.own_threat is not None
     assert card.own_threat.worst_case is card.worst_class is None
-    text, _ = checked(run / "card.html")
-    assert "no test examples" in text
+    assert "no test examples" in read_page(run / "card.html").text
 
 
 def test_hostile_names_are_escaped(make_run: MakeRun, tmp_path: Path) -> None:
@@ -434,10 +440,8 @@ def test_hostile_names_are_escaped(make_run: MakeRun, tmp_path: Path) -> None:
         (run / "config.yaml").write_text(yaml.safe_dump({"overrides": [HOSTILE]}))
     for folders in (runs[:1], runs):
         cards = write_cards(folders, tmp_path / "out")
-        text, _ = checked(tmp_path / "out" / "card.html")
-        assert "<script" not in text
-        assert "&lt;script&gt;" in text
-        assert "\x1b" not in "\n".join(card_lines(cards[0]))
+        assert HOSTILE in read_page(tmp_path / "out" / "card.html").text
+        assert "\x1b" not in card_text(cards[0])
 
 
 Outcome = tuple[int, list[str], list[str]]
@@ -464,11 +468,13 @@ def test_the_command(run: Path, make_run: MakeRun, tmp_path: Path, card_verb: Ca
     status, out, err = card_verb(run)
     assert (status, err) == (0, [])
     # Wilson by hand: 90 of 100 is [0.826, 0.945].
-    assert out[0] == (
-        "verdict: withstands what was tried: 60.0% of 100 right under the worst of 2 attacks within L∞ eps 8/255 "
+    assert " ".join(out).startswith(
+        "verdict: withstands what was tried: 60.0% of 100 right under the worst of 2   attacks within L∞ eps 8/255 "
         "(90.0% when nobody attacks)"
     )
-    assert out[1].split() == ["clean", "accuracy", "90.0%", "[82.6,", "94.5]", "n", "100", "results.json"]
+    assert ["clean", "accuracy", "90.0%", "82.6", "to", "94.5", "100", "1"] in [line.split() for line in out]
+    assert "file 1: results.json" in out
+    assert max(map(len, out[:-1])) <= 80
     assert out[-1] == f"card: {run / 'card.json'}, {run / 'card.html'}"
     assert read_card(run).clean_accuracy.accuracy.value == 0.9
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from robustml.reporting.extraction import extraction_section, extraction_table
+from robustml.reporting import write_report
 from robustml.reporting.formats import NOTHING
+from robustml.reporting.tables.extraction import extraction_text
 from robustml.results import ExtractionResults, rate
+
+from .conftest import MakeRun, make_results
+from .markup import read_page
 
 
 def shares(right: int) -> dict[str, Any]:
@@ -39,37 +44,36 @@ DEFENSE = {
         "label_accuracy": shares(94), "label_accuracy_change": -0.01, "mean_l1_change": 0.25, "false_alarm_after": 77,
     },
 }  # fmt: skip
+SAID = {
+    "fidelity of the copy": ("90.0", "1,000 of 2,000 queries, against Rounding"),
+    "undefended: fidelity": ("97.0", "2,000 queries"),
+    "honest users: accuracy": ("94.0", "-1.0 points; probabilities moved by 0.25 (L1)"),
+    "defense Rounding": ("", "digits 2"),
+    "alarm over the attacker": ("", "after 321 queries"),
+    "false alarm over honest users": ("", "after 77 queries"),
+    "transfer success": (NOTHING, "adversarial examples made on the copy"),
+}
 
 
-def test_the_table_says_what_was_measured() -> None:
-    table = extraction_table(ExtractionResults.model_validate(content(defense=DEFENSE)))
-    lines = table.splitlines()
-    assert all(len(line) <= 100 for line in lines)
-    for expected in (
-        r"fidelity of the copy +90\.0% ± *\d\.\d +1,000 of 2,000 queries, against Rounding",
-        r"undefended: fidelity +97\.0%",
-        r"honest users: accuracy +94\.0%.*-1\.0 points; probabilities moved by 0\.25",
-        r"alarm over the thief +after 321 queries",
-        r"false alarm over honest users +after 77 queries",
-        r"  from 50 queries +60\.0%.*accuracy 55\.0%",
-        rf"transfer success +{NOTHING}",
-    ):
-        assert any(re.match(expected, line) for line in lines), (expected, table)
+def test_terminal_and_page_say_what_was_measured(make_run: MakeRun, tmp_path: Path) -> None:
+    text = extraction_text(ExtractionResults.model_validate(content(defense=DEFENSE)), 120)
+    results = make_results() | {"extraction": content(defense=DEFENSE)}
+    page = read_page(write_report([make_run(full=False, results=results)], tmp_path / "page.html"))
+    rows = page.table("Model extraction")
+    for name, (share, remark) in SAID.items():
+        assert re.search(rf"^{re.escape(name)} +{share}.*{re.escape(remark)}$", text, re.MULTILINE), (name, text)
+        assert rows[name]["share, 95% interval"].startswith(share)
+        assert rows[name][""] == remark
+    assert re.search(r"^fidelity from 50 queries +60\.0.*accuracy 55\.0%$", text, re.MULTILINE)
+    assert "strategy <random>" in page.text
+    assert "queries answered" in page.text  # the curve
+    assert max(map(len, extraction_text(ExtractionResults.model_validate(content()), 80).splitlines())) <= 80
 
 
 def test_without_a_defense_nothing_is_said_of_one() -> None:
-    table = extraction_table(ExtractionResults.model_validate(content(curve=[])))
-    assert "honest" not in table
-    assert "over the budget" not in table
-
-
-def test_the_section_draws_the_curve_and_escapes_names() -> None:
-    page = extraction_section(ExtractionResults.model_validate(content(defense=DEFENSE)))
-    assert "Model extraction" in page
-    assert page.count("<svg") == 1
-    assert "&lt;random&gt;" in page
-    assert "<random>" not in page
-    assert "<svg" not in extraction_section(ExtractionResults.model_validate(content(curve=[])))
+    text = extraction_text(ExtractionResults.model_validate(content(curve=[])))
+    assert "honest" not in text
+    assert "fidelity from" not in text
 
 
 @pytest.mark.parametrize(
@@ -78,9 +82,3 @@ def test_the_section_draws_the_curve_and_escapes_names() -> None:
 def test_what_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ExtractionResults.model_validate(content(**changes))
-
-
-def test_the_spelling_of_version_0_1_is_read() -> None:
-    old = content()
-    del old["defense"]
-    assert ExtractionResults.model_validate(old | {"defence": DEFENSE}).defense is not None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustml.reporting.figures import VERMILLION
-from robustml.reporting.poison_grid import write_poison_grid
+from robustml.reporting.figures.look import VERMILLION
+from robustml.reporting.figures.poison_grid import write_poison_grid
 
 
 def pictures(count: int, channels: int = 3) -> np.ndarray:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
 from robustml.errors import RequestError
-from robustml.reporting.paper import Budget, Figure, Paper, Published, read_paper
-from robustml.reporting.reproduction import Reproduction, SeedRun, read_reproduction, write_reproduction
-from robustml.reporting.reproduction_figure import health_figure, standalone
-from robustml.reporting.reproduction_page import reproduction_page
-from robustml.reporting.reproduction_runs import Finished, read_finished
-from robustml.reporting.reproduction_table import cost_text, papers_table, reproduction_table, run_cells, summary
-from robustml.reporting.reproduction_verdicts import compare, judge_figure
+from robustml.reporting.figures.health import health_of_variants
+from robustml.reporting.formats import NOTHING
+from robustml.reporting.pages.reproduction import write_reproduction_page
+from robustml.reporting.reproduction.finished import Finished, read_finished
+from robustml.reporting.reproduction.paper import Budget, Figure, Paper, Published, read_paper
+from robustml.reporting.reproduction.record import Reproduction, SeedRun, read_reproduction, write_reproduction
+from robustml.reporting.reproduction.tables import cost_text, papers_text, reproduction_text, run_table, summary
+from robustml.reporting.reproduction.verdicts import compare, judge_figure
 
 from .conftest import counted
+from .markup import HOSTILE, read_page
 
 BLOCK: dict[str, Any] = {
     "id": "one2020",
@@ -114,12 +115,15 @@ def test_a_collapsed_seed_is_named_and_the_others_are_averaged_too(tmp_path: Pat
     assert row.mean == pytest.approx(0.92 / 3)
     assert row.healthy == pytest.approx(0.46)
     assert outcome.missed == ["main robust_accuracy@pgd: collapsed"]
-    table = reproduction_table(outcome)
-    assert "collapsed (seed 1; 46.00 without)" in table
-    assert "COLLAPSED" in table
-    page = reproduction_page(outcome)
-    assert "1 of 3 runs lost their robustness" in page
-    assert "0 of 1 published figures" in page
+    text = reproduction_text(outcome, 120)
+    assert "collapsed (seed 1; 46.00 without)" in reproduction_text(outcome, 140)
+    assert "COLLAPSED" in text
+    page = read_page(write_reproduction_page(outcome, tmp_path / "page.html"))
+    compared = page.table("Ours against the paper's")["robust_accuracy@pgd"]
+    assert (compared["paper"], compared["ours"]) == ("45.00", "30.67 ± 26.58")
+    assert compared["verdict"] == "collapsed (seed 1; 46.00 without)"
+    assert "1 of 3 runs lost their robustness" in page.text
+    assert "0 of 1 published figures" in page.text
 
 
 def test_what_has_no_target_misses_nothing(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_what_nobody_measured_is_said(tmp_path: Path) -> None:
     assert (outcome.missed, outcome.unmeasured) == ([], ["robust_accuracy@autoattack"])
     said = "1 of 1 published figures were met within their tolerance. Not measured: robust_accuracy@autoattack."
     assert summary(outcome) == said
-    assert said in reproduction_page(outcome)
+    assert said in read_page(write_reproduction_page(outcome, tmp_path / "page.html")).text
     assert summary(compare(paper, [], {}, [])) == (
         "There is no verified published figure to compare with: the tables stand by themselves."
     )
@@ -167,47 +171,45 @@ def test_costs_in_the_unit_that_reads_best(minutes: float, text: str) -> None:
     assert cost_text(paper) == f"one H200, ~{text} a seed"
 
 
-def test_titles_are_cut_only_where_the_terminal_is_narrow() -> None:
+def test_papers_fit_the_terminal() -> None:
     title = "A title of many words that goes on and on, well beyond what a terminal has room for"
     papers = [PAPER, PAPER.model_copy(update={"title": title})]
-    assert title in papers_table(papers, 200)
-    narrow = papers_table(papers, 110)
-    assert "A title of many words…" not in narrow
-    assert "A title of many words that" in narrow
-    assert "…" in narrow
-    assert max(map(len, narrow.splitlines())) <= 110
-    assert "A title of many words…" in papers_table(papers, 20)
+    assert title in papers_text(papers, 200)
+    for width in (80, 110):
+        lines = papers_text(papers, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert "one2020  A title" in "\n".join(lines)
 
 
-def test_runs_stand_in_lines_or_columns_whichever_is_narrower() -> None:
+def test_every_seed_has_a_row() -> None:
     (few,) = runs([0.45])
-    assert run_cells([few])[0] == ("run", "seed 0")
     other = few.model_copy(update={"variant": "b", "failed": "killed"})
-    assert run_cells([few, other])[0] == ("run", "main seed 0", "b seed 0")
-    assert run_cells([few, other])[-2] == ("health", "healthy", "failed")
-    many = run_cells([few.model_copy(update={"seed": seed}) for seed in range(9)])
-    assert many[0] == ("run", "robust_accuracy@pgd", "clean_accuracy", "health", "training")
+    table = run_table([few, other])
+    assert list(table.headings) == ["run", "robust_accuracy@pgd", "clean_accuracy", "health", "training"]
+    assert [list(row) for row in table.rows] == [
+        ["main seed 0", "45.00", "90.00", "healthy", NOTHING],
+        ["b seed 0", "45.00", "90.00", "failed", NOTHING],
+    ]
 
 
 def test_the_health_of_variants_side_by_side(tmp_path: Path) -> None:
     table = finished(tmp_path / "run", 0.9, 0.5, health=HEALTH).run.health
     assert table is not None
     sound = table[table["healthy"] == 1]
-    assert health_figure({}) == ""
+    assert health_of_variants({}) == ""
     # The marks alone have these dots: one in each of the two axes of a seed that collapsed, and one in the legend.
-    collapsed = health_figure({("a", 0): table, ("a", 1): table, ("b", 0): sound})
+    collapsed = health_of_variants({("a", 0): table, ("a", 1): table, ("b", 0): sound})
     assert collapsed.count("stroke-dasharray") == 5
-    assert health_figure({("a", 0): sound, ("b", 0): sound}).count("stroke-dasharray") == 1
+    assert health_of_variants({("a", 0): sound, ("b", 0): sound}).count("stroke-dasharray") == 1
     assert collapsed.count("<svg") == 1
     for title in ("a, seeds 0, 1", "b, seed 0"):
         assert title in collapsed
-    four = health_figure({(name, 0): sound for name in "abcd"})
+    four = health_of_variants({(name, 0): sound for name in "abcd"})
     assert all(f"{name}, seed 0" in four for name in "abcd")
-    page = reproduction_page(reproduction(tmp_path, [0.45]), collapsed)
-    assert '<th scope="row">robust_accuracy@<wbr>pgd</th><td class="number">45.00</td>' in page
-    assert "What became of each variant in training" in page
-    assert "What became of each variant in training" not in reproduction_page(reproduction(tmp_path / "b", [0.45]))
-    assert ElementTree.fromstring(standalone(collapsed)).get("style") == "background:#fff"
+    for figure, drawn in ((collapsed, True), ("", False)):
+        outcome = reproduction(tmp_path / str(drawn), [0.45])
+        page = read_page(write_reproduction_page(outcome, tmp_path / "page.html", figure))
+        assert ("What became of each variant in training" in page.headings) == drawn
 
 
 METRICS = "epoch,val/adversarial_accuracy\n0,0.2\n1,0.5\n2,0.4\n"
@@ -292,5 +294,6 @@ def test_a_block_that_is_wrong(change: dict[str, Any], message: str) -> None:
 
 def test_a_hostile_title_is_escaped(tmp_path: Path) -> None:
     outcome = reproduction(tmp_path, [0.45])
-    paper = Paper.model_validate(BLOCK | {"title": "<script>"})
-    assert "<script>" not in reproduction_page(outcome.model_copy(update={"paper": paper}))
+    paper = Paper.model_validate(BLOCK | {"title": HOSTILE})
+    hostile = outcome.model_copy(update={"paper": paper})
+    assert read_page(write_reproduction_page(hostile, tmp_path / "page.html")).headings[0] == HOSTILE

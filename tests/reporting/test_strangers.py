@@ -20,16 +20,16 @@ from robustml.commands import gate as gate_verb
 from robustml.commands import report as report_verb
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
-from robustml.reporting.html import write_report
-from robustml.reporting.leaderboard import write_leaderboard
+from robustml.reporting import write_report, write_sweep
+from robustml.reporting.pages.ranking import write_ranking
 from robustml.reporting.runs import find_runs, read_run
 from robustml.reporting.spreadsheet import csv_text
-from robustml.reporting.sweep import collect_sweep
 from robustml.reporting.weights import verify_weights
 from robustml.say import say
 from robustml.workflows.measuring.backdoors import twin_of
 
 from .conftest import MakeRun, counted, make_results, write_examples, write_metrics
+from .markup import read_page
 from .test_verdict import backdoor, outcome
 
 # Clears the screen, renames the window, turns the direction, rings, breaks the line, hides a tag, is no character.
@@ -125,7 +125,7 @@ def test_nothing_that_is_printed_or_written_is_obeyed(make_run: MakeRun, verb: A
         verb(report_verb, odd),
     ]
     assert [status for status, _, _ in told] == [1, 0, 0, 1, 2]
-    collect_sweep(tmp_path / "out")
+    write_sweep(tmp_path / "out")
     pages = [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.csv")]
     assert len(pages) == 8
     for text in [*(out + err for _, out, err in told), *(page.read_text() for page in pages)]:
@@ -270,8 +270,8 @@ def test_no_table_holds_a_formula(make_run: MakeRun, tmp_path: Path) -> None:
         content["model"] = content["model"] | {"name": cell, "sha256": f"sha256:{place}"}
         run = make_run(f"out/{place}", full=False, results=content)
         (run / "config.yaml").write_text(json.dumps({"overrides": [f"k={cell.strip()}{place}"]}))
-    write_leaderboard(find_runs(tmp_path / "out")[0], tmp_path / "out")
-    collect_sweep(tmp_path / "out", ["k"])
+    write_ranking(find_runs(tmp_path / "out")[0], tmp_path / "out")
+    write_sweep(tmp_path / "out", ["k"])
     for name in ("leaderboard.csv", "sweep.csv", "backdoor.csv"):
         read = pd.read_csv(tmp_path / "out" / name, dtype=str)
         assert not [text for text in map(str, read.to_numpy().ravel()) if text.lstrip().startswith(("=", "+", "@"))]
@@ -377,7 +377,7 @@ def test_one_model_within_many_budgets_is_a_curve_and_no_contest(make_run: MakeR
         content = outcome(left, eps=eps) | {"model": make_results()["model"]}
         run = make_run(f"sweep/{place}", full=False, results=content)
         (run / "config.yaml").write_text(json.dumps({"threat": {"eps": eps}, "overrides": [f"threat.eps={eps}"]}))
-    frame = collect_sweep(tmp_path / "sweep")
+    frame = write_sweep(tmp_path / "sweep")
     assert frame["train_eps"].isna().all()
     page = (tmp_path / "sweep" / "sweep.html").read_text()
     assert "Training budget against test budget" not in page
@@ -390,7 +390,7 @@ def test_one_model_within_many_budgets_is_a_curve_and_no_contest(make_run: MakeR
     runs = [tmp_path / "sweep" / str(place) for place in range(3)]
     compared = write_report(runs, tmp_path / "compare.html").read_text()
     assert "most accurate" not in compared
-    assert "class=leads" not in compared
+    assert 'class="leads"' not in compared
 
 
 def test_other_models_within_one_budget_are_a_contest(make_run: MakeRun, tmp_path: Path) -> None:
@@ -400,16 +400,16 @@ def test_other_models_within_one_budget_are_a_contest(make_run: MakeRun, tmp_pat
         content["backdoor"] = backdoor(88, 1) if place else None
         run = make_run(f"sweep/{place}", full=False, results=content)
         (run / "config.yaml").write_text(json.dumps({"overrides": [f"objective.beta={place}"]}))
-    collect_sweep(tmp_path / "sweep")
+    write_sweep(tmp_path / "sweep")
     page = (tmp_path / "sweep" / "sweep.html").read_text()
     assert "Highest worst-case accuracy: 60.0% (run 1, objective.beta=1)" in page
     assert "There is a backdoor in the model of 1 of the 2 runs." in page
-    compared = write_report([tmp_path / "sweep" / name for name in "01"], tmp_path / "compare.html").read_text()
-    assert compared.count("class=leads") == 1
-    assert compared.count("There is a backdoor in ") == 1
+    compared = read_page(write_report([tmp_path / "sweep" / name for name in "01"], tmp_path / "compare.html"))
+    assert [row for row, _ in compared.best["Summary"]].count("worst case") == 1
+    assert compared.text.count("There is a backdoor in ") == 1
     ranked, _ = find_runs(tmp_path / "sweep")
-    write_leaderboard(ranked, tmp_path / "ranking")
-    assert "class=leads" not in (tmp_path / "ranking" / "leaderboard.html").read_text()
+    write_ranking(ranked, tmp_path / "ranking")
+    assert 'class="leads"' not in (tmp_path / "ranking" / "leaderboard.html").read_text()
 
 
 @pytest.mark.parametrize("named", ["outputs/twins/abc", "{}/outputs/twins/abc"])

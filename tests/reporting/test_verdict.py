@@ -11,16 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from robustml.reporting import summary_frame, summary_table, write_report, write_sweep
 from robustml.reporting.formats import NOTHING
-from robustml.reporting.html import write_report
 from robustml.reporting.runs import read_run
-from robustml.reporting.sweep import collect_sweep
-from robustml.reporting.tables import summary_frame, summary_html, summary_table
 from robustml.reporting.verdict import unfit, verdict
 from robustml.results import Results
 
 from .conftest import MakeRun, counted, make_results
-from .test_html import checked
+from .markup import read_page
 
 
 def outcome(
@@ -134,17 +132,15 @@ def test_the_verdict(kind: str) -> None:
 def test_a_page_is_green_only_where_the_verdict_is(kind: str, make_run: MakeRun, tmp_path: Path) -> None:
     content, level, word, _ = KINDS[kind]
     run = make_run(full=False, results=content)
-    text, _ = checked(write_report([run], tmp_path / "page.html"))
-    lead, _, rest = text.partition('<div class="tiles">')
-    assert f'<p class="verdict {level}" role="note"><b>{word[0].upper()}{word[1:]}</b>' in lead
-    tiles = rest.partition("</div>\n")[0]
-    assert ('<div class="tile fine">' in tiles) == (level == "fine")
+    page = read_page(write_report([run], tmp_path / "page.html"))
+    assert page.verdict == (level, f"{word[0].upper()}{word[1:]}")
+    assert ("fine" in {css for css, *_ in page.tiles}) == (level == "fine")
     # What was asked for stands in the first tile.
     figure = verdict(Results.model_validate(content)).findings[0]
     if figure.name and figure.kind != "clean":
-        assert tiles.find(f"{figure.name}</span>") < tiles.find("Clean accuracy")
-        assert f'<span class="value">{100 * (figure.value or 0):.1f}%</span>' in tiles.partition("Clean accuracy")[0]
-        assert figure.beside in tiles.partition("Clean accuracy")[0]
+        _, name, value, more = page.tiles[0]
+        assert (name, value) == (figure.name, f"{100 * (figure.value or 0):.1f}%")
+        assert figure.beside in more
     assert f"verdict: {word}: " in summary_table([read_run(run)], width=1000)
 
 
@@ -161,7 +157,6 @@ def test_every_figure_has_a_column(make_run: MakeRun) -> None:
     assert frame.loc["backdoored", "backdoor"] == pytest.approx(88 / 90)
     assert (frame.loc["stolen", "fidelity"], frame.loc["proved", "certified"]) == (0.93, 0.6)
     assert (frame.loc["corrupted", "corruptions"], frame.loc["stolen", "verdict"]) == (0.8, "copied")
-    assert '<span class="word alarm">backdoored</span>' in summary_html(runs)
 
 
 def test_evaluations_add_up_to_one_verdict() -> None:
@@ -197,9 +192,9 @@ def test_a_training_threat_is_one_of_training(
     config = {"threat": {"norm": "inf", "eps": "8/255"}} | ({} if objective is None else {"objective": objective})
     (run / "config.yaml").write_text(json.dumps(config))
     assert (read_run(run).train_eps is None) == ("training" not in said)
-    text, _ = checked(write_report([run], tmp_path / "page.html"))
-    assert said in text
-    assert ("training threat" in text) == ("training threat" in said)
+    page = read_page(write_report([run], tmp_path / "page.html"))
+    assert said in page.text
+    assert ("training threat" in page.text) == ("training threat" in said)
 
 
 def test_nobodys_attack_has_no_worst_case(make_run: MakeRun, tmp_path: Path) -> None:
@@ -209,11 +204,12 @@ def test_nobodys_attack_has_no_worst_case(make_run: MakeRun, tmp_path: Path) -> 
     assert frame.loc["attacked", "worst_case"] == 0.6
     assert pd.isna(frame.loc["nobody attacked", "worst_case"])
     assert summary_table(runs, width=300).splitlines()[3].split()[-2:] == [NOTHING, NOTHING]
-    swept = collect_sweep(tmp_path / "out").set_index(["run", "source"])
+    swept = write_sweep(tmp_path / "out").set_index(["run", "source"])
     assert swept.loc[("attacked", "worst_case"), "robust_accuracy"] == 0.6
     shutil.rmtree(runs[0].path)
-    collect_sweep(tmp_path / "out")
-    assert ">90.0%<" in (tmp_path / "out" / "sweep.html").read_text()
+    write_sweep(tmp_path / "out")
+    row = read_page(tmp_path / "out" / "sweep.html").table("Runs")["nobody attacked"]
+    assert row["clean"].startswith("90.0%")
     alone = swept.loc[("nobody attacked", "worst_case")]
     assert pd.isna(alone["robust_accuracy"])
     assert (alone["clean_accuracy"], alone["n"]) == (0.9, 100)

@@ -29,9 +29,9 @@ def collect_runs() -> None:
     folder = CollectRuns.folder
     if folder is None or not any(folder.rglob("results.json")):
         return
-    from robustml.reporting import collect_sweep, find_runs, summary_table, write_report
+    from robustml.reporting import find_runs, summary_table, write_report, write_sweep
 
-    frame = collect_sweep(folder)
+    frame = write_sweep(folder)
     runs, _ = find_runs(folder)  # what cannot be read is in the frame's "failed"
     print("\n" + summary_table(runs) + "\n")
     for name, reason in frame.attrs["failed"].items():

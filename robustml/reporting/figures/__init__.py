@@ -1,0 +1,1 @@
+"""The charts of the pages, drawn by matplotlib as SVG."""

@@ -1,0 +1,166 @@
+"""The look of all figures: colours, sizes, and how a matplotlib figure becomes SVG for a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from robustml.errors import printable
+from robustml.results import Rate
+
+__all__ = [
+    "BLUE",
+    "FONTS",
+    "GREY",
+    "INK",
+    "PALETTE",
+    "VERMILLION",
+    "Chart",
+    "as_svg",
+    "band",
+    "legend_above",
+    "new_figure",
+    "percent_axis",
+    "printable",
+    "style",
+    "styled",
+]
+
+# Okabe and Ito's colours, which remain distinct under all common kinds of colour blindness; yellow is left out
+# because it vanishes on white.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, INK, GREY = "#E69F00", "#56B4E9", "#1f2933", "#6b7785"
+PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
+
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+# Any: the stubs of matplotlib want the keys as literals.
+STYLE: Any = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#c3cad2",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8ebef",
+    "grid.linewidth": 0.9,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 5.0,
+    "legend.frameon": False,
+    "text.color": INK,
+    # Class names are text: "$" in one must not start a formula.
+    "text.parse_math": False,
+    # Text stays text: it can be searched and read aloud, and the page can give it its own font.
+    "svg.fonttype": "none",
+    # Ids from content, not from chance: the same run gives the same page, byte for byte.
+    "svg.hashsalt": "robustml",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An SVG element ("" draws nothing), what is said below it, and a class of the style."""
+
+    svg: str
+    caption: str = ""
+    css: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to draw."""
+        return bool(self.svg)
+
+    @property
+    def inline(self) -> Markup:
+        """The element for a page: in HTML it needs neither its namespaces nor their prefixes, so no address is left."""
+        svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", self.svg, count=2).replace("xlink:href=", "href=")
+        return Markup(svg)  # drawn by us, every text in it escaped
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the style of the reports, and leave matplotlib's settings as they were."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # The font that measures the text may lack letters that the reader's own font has.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of a size in CSS pixels, apart from pyplot's global state."""
+    figure = Figure(figsize=(width / 96, height / 96), layout="constrained", facecolor="none")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style(place: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the line number `place`: a line has more than its colour to be known by."""
+    return {
+        "color": PALETTE[place % len(PALETTE)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[place // len(PALETTE) % len(DASHES)],
+    }
+
+
+def percent_axis(axes: Axes, axis: str = "y") -> None:
+    """An axis of fractions, written as percent and ending a little beyond 0 and 100%."""
+    chosen = axes.yaxis if axis == "y" else axes.xaxis
+    chosen.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+    chosen.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1.0]))
+    (axes.set_ylim if axis == "y" else axes.set_xlim)(-0.02, 1.03)
+
+
+def legend_above(axes: Axes, columns: int) -> None:
+    """A legend over the axes, where it cannot cover data."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.2,
+            columnspacing=1.6, borderpad=0.3, fontsize=10,
+        )  # fmt: skip
+
+
+def as_svg(figure: Figure, description: str) -> str:
+    """The figure as an SVG element that needs nothing else.
+
+    Args:
+        figure: drawn within `styled()`.
+        description: what the figure shows, for those who cannot see it; plain text.
+    """
+    buffer = io.StringIO()
+    # Without metadata: it holds a date, and addresses of vocabularies.
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", lambda found: found[1] + FONTS, text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(printable(description))}" ', 1)
+
+
+def band(axes: Axes, places: Sequence[float], rates: Sequence[Rate], strength: float = 0.16, **look: Any) -> None:
+    """A line through rates, and a band of their 95% intervals around it."""
+    low, high = zip(*(rate.ci95 for rate in rates), strict=True)
+    axes.fill_between(places, low, high, color=look["color"], alpha=strength, linewidth=0)
+    axes.plot(places, [rate.value or 0.0 for rate in rates], **look)

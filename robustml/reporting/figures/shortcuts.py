@@ -1,0 +1,123 @@
+"""Where patches of a class turn other pictures into it: heat maps, and the marks in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from robustml.reporting.figures.look import VERMILLION, as_svg, new_figure, percent_axis, styled
+from robustml.reporting.formats import percent
+from robustml.results import Rate
+
+__all__ = ["Suspect", "suspects_grid"]
+
+
+@dataclass(frozen=True, eq=False)
+class Suspect:
+    """The most suspect place in the pictures of one class, and a pair of pictures to show it on.
+
+    Attributes:
+        class_name: of the pictures whose patches were tried on others.
+        place: [row, column] of the patch's upper left pixel.
+        size: its side in pixels.
+        flip_rate: the share of other classes' pictures that are read as this class with it.
+        excess: that share less the one of the class's median place.
+        flip_rates: that share for every [row, column] looked at.
+        donor: a picture (C, H, W) in [0, 1] of the class.
+        host: one of another class, that the patch was put on.
+        host_name: of that other class.
+    """
+
+    class_name: str
+    place: tuple[int, int]
+    size: int
+    flip_rate: Rate
+    excess: float
+    flip_rates: Mapping[tuple[int, int], float]
+    donor: NDArray[np.float32]
+    host: NDArray[np.float32]
+    host_name: str
+
+    def summary(self, threshold: float) -> dict[str, Any]:
+        """The figures, as plain values; `found` where the excess reaches the threshold."""
+        return {
+            "class": self.class_name,
+            "found": self.excess >= threshold,
+            "place": list(self.place),
+            "size": self.size,
+            "flip_rate": self.flip_rate.model_dump(mode="json"),
+            "excess": self.excess,
+            "flip_rates": [[row, column, share] for (row, column), share in self.flip_rates.items()],
+        }
+
+    def heat_map(self) -> NDArray[np.float64]:
+        """Each pixel (H, W) with the largest share of any patch that covers it."""
+        heat = np.zeros(self.host.shape[1:])
+        for (row, column), share in self.flip_rates.items():
+            part = heat[row : row + self.size, column : column + self.size]
+            np.maximum(part, share, out=part)
+        return heat
+
+    def grafted(self) -> NDArray[np.float32]:
+        """`host` with the patch of `donor`."""
+        rows, columns = (slice(start, start + self.size) for start in self.place)
+        picture = self.host.copy()
+        picture[:, rows, columns] = self.donor[:, rows, columns]
+        return picture
+
+
+def suspects_grid(suspects: Sequence[Suspect]) -> str:
+    """A row a class: heat map, a picture of the class, one of another, and that one with the patch."""
+    if not suspects:
+        return ""
+    with styled():
+        drawing = new_figure(860, 40 + 180 * len(suspects))
+        grid = drawing.subplots(len(suspects), 4, squeeze=False)
+        for row, each in zip(grid, suspects, strict=True):
+            shown = row[0].imshow(each.heat_map(), cmap="Blues", vmin=0, vmax=1, interpolation="none")
+            row[0].set_ylabel(each.class_name, fontweight="bold")
+            row[0].set_title(f"turned: {percent(each.flip_rate.value)}", fontsize=10)
+            for axes, picture, title in (
+                (row[1], each.donor, each.class_name),
+                (row[2], each.host, each.host_name),
+                (row[3], each.grafted(), f"{each.host_name} with the patch"),
+            ):
+                _show(axes, picture)
+                axes.set_title(title, fontsize=10)
+            for axes in row:
+                _bare(axes)
+            for axes in (row[0], row[1], row[3]):
+                _box(axes, each)
+        scale = drawing.colorbar(shown, ax=grid[:, 0], location="left", shrink=0.8, aspect=14 * len(suspects))
+        scale.set_label("pictures turned")
+        percent_axis(scale.ax)
+        scale.ax.set_ylim(0, 1)
+        names = ", ".join(each.class_name for each in suspects)
+        return as_svg(drawing, f"Where patches of {names} turn other pictures into their class")
+
+
+def _show(axes: Any, picture: NDArray[np.float32]) -> None:
+    """A picture (C, H, W) in [0, 1], every pixel a square; of more or fewer than three channels their mean."""
+    pixels = picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(axis=0)
+    axes.imshow(np.clip(pixels, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="none")
+
+
+def _bare(axes: Any) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+def _box(axes: Any, suspect: Suspect) -> None:
+    """A frame around the most suspect place."""
+    corner = (suspect.place[1] - 0.5, suspect.place[0] - 0.5)
+    axes.add_patch(
+        Rectangle(corner, suspect.size, suspect.size, fill=False, edgecolor=VERMILLION, linewidth=2, clip_on=False)
+    )

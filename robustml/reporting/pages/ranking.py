@@ -1,0 +1,190 @@
+"""Many runs ranked by worst-case accuracy: in the terminal, as CSV and as a page.
+
+Accuracies under different threats, on different data or on different numbers of images are no contest: every such
+group has a ranking of its own. Within one, a model that was evaluated several times counts with the lowest accuracy
+found, and runs whose 95% intervals overlap may well change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustml.files import write_text
+from robustml.reporting.formats import eps_text, norm_text
+from robustml.reporting.pages.template import Section, write_page
+from robustml.reporting.runs import Run, labels
+from robustml.reporting.spreadsheet import csv_text
+from robustml.reporting.tables.cells import Content, Table
+from robustml.reporting.tables.comparison import asked_rates, comparison_table, entries_of_runs, worst_of
+from robustml.reporting.tables.text import table_text, wrapped
+from robustml.reporting.verdict import verdict
+from robustml.results import Rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ranking_frame", "ranking_text", "summary_frame", "write_ranking"]
+
+_COLUMNS = ["rank", "run", "experiment", "model", "parameters", "data", "norm", "eps", "n", "clean_accuracy",
+            "worst_case", "worst_case_low", "worst_case_high", "attacks", "flags", "verdict"]  # fmt: skip
+
+
+def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Several runs as a data frame: a row a run; accuracies and interval bounds as fractions.
+
+    Each rate has three columns: `clean_accuracy`, `clean_accuracy_low`, `clean_accuracy_high`; likewise
+    `robust_accuracy/<attack>` for each attack, `worst_case`, and `backdoor`, `fidelity` and `certified` where any run
+    has them. `corruptions` is a mean, and `verdict` the verdict in a word or two.
+    """
+    import pandas as pd  # start-up: the other verbs that rank nothing need none
+
+    attacks = list(dict.fromkeys(name for run in runs for name in run.results.attacks))
+    asked = [name for name in ("backdoor", "fidelity", "certified") if any(name in asked_rates(run) for run in runs)]
+    rows = []
+    for run, name in zip(runs, labels(runs), strict=True):
+        results = run.results
+        rates: dict[str, Rate | None] = {"clean_accuracy": results.clean_accuracy}
+        for attack in attacks:
+            found = results.attacks.get(attack)
+            rates[f"robust_accuracy/{attack}"] = None if found is None else found.robust_accuracy
+        rates |= {"worst_case": worst_of(run), **{heading: asked_rates(run).get(heading) for heading in asked}}
+        rows.append(
+            {
+                "run": name,
+                "experiment": results.experiment,
+                "model": results.model.name,
+                "parameters": results.model.parameters,
+                "data": results.data.name,
+                "seed": results.seed,
+                "norm": results.threat.norm,
+                "eps": results.threat.eps,
+                "n": results.clean_accuracy.n,
+                "attacks": " ".join(results.attacks),
+                **_rate_columns(rates),
+                "corruptions": None if results.corruptions is None else results.corruptions.mean_accuracy,
+                "verdict": verdict(results).word,
+                "flags": len(results.flags),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _rate_columns(rates: Mapping[str, Rate | None]) -> dict[str, float | None]:
+    columns: dict[str, float | None] = {}
+    for name, rate in rates.items():
+        low, high = (None, None) if rate is None else rate.ci95
+        columns |= {name: None if rate is None else rate.value, f"{name}_low": low, f"{name}_high": high}
+    return columns
+
+
+def _contests(runs: Sequence[Run]) -> dict[tuple[str, str, float, int], list[tuple[int | None, Run]]]:
+    """Data, norm, eps and n to the ranked models; equals share a rank, and who was not attacked has none."""
+    groups: dict[tuple[str, str, float, int], dict[str, Run]] = {}
+    for run, name in zip(runs, labels(runs), strict=True):
+        results = run.results
+        contest = (results.data.name, results.threat.norm, results.threat.eps, results.clean_accuracy.n)
+        models, weights = groups.setdefault(contest, {}), results.model.sha256 or name
+        if weights not in models or _worst(run) < _worst(models[weights]):
+            models[weights] = run
+    ranked = {}
+    for contest, models in sorted(groups.items()):
+        best_first = sorted(
+            models.values(), key=lambda run: (-_attacked(run), -(run.results.clean_accuracy.value or 0))
+        )
+        values = [_attacked(run) for run in best_first]
+        ranked[contest] = [
+            (1 + sum(other > value for other in values) if value >= 0 else None, run)
+            for value, run in zip(values, best_first, strict=True)
+        ]
+    return ranked
+
+
+def _worst(run: Run) -> float:
+    """For the lowest of several evaluations of one model; one without an attack is none."""
+    value = _attacked(run)
+    return value if value >= 0 else 2.0
+
+
+def _attacked(run: Run) -> float:
+    """The worst-case accuracy; -1 where nobody attacked."""
+    worst = worst_of(run)
+    return -1.0 if worst is None or worst.value is None else worst.value
+
+
+def ranking_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """The ranking as a data frame.
+
+    Args:
+        runs: in any order; those without an attack have no robust accuracy, and no rank.
+
+    Returns:
+        A row a model, best first within each contest (data, norm, eps, n): `rank`, `run`, `experiment`, `model`,
+        `parameters`, the contest, `clean_accuracy`, `worst_case` with `worst_case_low` and `worst_case_high`,
+        `attacks`, `flags` and `verdict`. Equal accuracies share a rank.
+    """
+    frame = summary_frame(runs)
+    places = {id(run): place for place, run in enumerate(runs)}
+    order = [pair for group in _contests(runs).values() for pair in group]
+    frame = frame.iloc[[places[id(run)] for _, run in order]].reset_index(drop=True)
+    frame.insert(0, "rank", [rank for rank, _ in order])
+    return frame.astype({"rank": "Int64", "parameters": "Int64", "worst_case": float, "clean_accuracy": float})[
+        _COLUMNS
+    ]
+
+
+def _tables(runs: Sequence[Run]) -> dict[str, Table]:
+    """A table a contest, by its title."""
+    entries = dict(zip(map(id, runs), entries_of_runs(runs), strict=True))
+    tables = {}
+    for (data, norm, eps, n), ranked in _contests(runs).items():
+        rows = []
+        for _, run in ranked:
+            results, entry = run.results, entries[id(run)]
+            count = results.model.parameters
+            counts: dict[str, Content] = {
+                "model": results.model.name,
+                "parameters": None if count is None else f"{count:,}",
+                "attacks": " ".join(results.attacks) or "none",
+                "flags": entry.counts["flags"],
+            }
+            rows.append(replace(entry, facts={}, counts=counts))
+        figures = ["clean", "worst case"]
+        ranks = [None if rank is None else str(rank) for rank, _ in ranked]
+        table = comparison_table(rows, more={"rank": ranks}, figures=figures, ranked=figures)
+        tables[f"{data}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images"] = table
+    return tables
+
+
+def ranking_text(runs: Sequence[Run], width: int | None = None) -> str:
+    """The ranking as plain text: a block a contest."""
+    blocks = [f"{title}\n{table_text(table, width)}" for title, table in _tables(runs).items()]
+    note = "accuracy in %, ± half of the 95% interval; worst case: over all attacks"
+    return "\n\n".join(blocks) + "\n" + wrapped([note], width)
+
+
+def write_ranking(runs: Sequence[Run], folder: Path, left_out: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Write `leaderboard.csv` and `leaderboard.html` into a folder, and return the ranking.
+
+    Args:
+        runs: in any order.
+        folder: where to write.
+        left_out: runs that could not be read, and why; the page names them.
+    """
+    frame = ranking_frame(runs)
+    write_text(folder / "leaderboard.csv", csv_text(frame))
+    write_page(
+        folder / "leaderboard.html",
+        "comparison.html.j2",
+        kind="robustness report",
+        kicker="Robustness report",
+        heading=f"{len(frame)} runs by accuracy under attack",
+        lead="",
+        left_out=left_out or {},
+        sections=[Section(title, [table]) for title, table in _tables(runs).items()],
+        closing="Worst case: an image counts if no attack turned it; an upper bound, which a stronger attack can "
+        "lower. Wilson 95% intervals: runs whose intervals overlap may change places. All figures: leaderboard.csv.",
+    )
+    return frame

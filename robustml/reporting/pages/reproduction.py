@@ -1,0 +1,70 @@
+"""The page of a reproduction: it says what reproduction.json says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustml.reporting.figures.look import Chart
+from robustml.reporting.pages.template import Facts, Section, write_page
+from robustml.reporting.reproduction.record import SCHEMA, Reproduction
+from robustml.reporting.reproduction.tables import (
+    READ,
+    comparison_tables,
+    cost_text,
+    epoch_table,
+    run_table,
+    sources,
+    summary,
+    third_party,
+)
+
+__all__ = ["write_reproduction_page"]
+
+_HEALTH = (
+    "Each measurement is of one training batch, in eval mode. The first seed is drawn broad, the others thin; a dotted "
+    "line stands where a seed was first seen to withstand FGSM but not PGD."
+)
+
+
+def write_reproduction_page(reproduction: Reproduction, path: Path, health: str = "") -> Path:
+    """Write the page.
+
+    Args:
+        reproduction: what it tells.
+        path: the file to write.
+        health: the figure of the variants' health, an SVG element; "" where none was measured.
+
+    Returns:
+        `path`.
+    """
+    paper = reproduction.paper
+    about = {"id": paper.id, "arXiv": paper.arxiv, "cost": cost_text(paper), "status": paper.status}
+    overrides = Facts("Overrides", {"command line": " ".join(reproduction.overrides) or None})
+    return write_page(
+        path,
+        "reproduction.html.j2",
+        kind="reproduction",
+        kicker=f"Reproduction · {paper.citation} · fidelity {paper.fidelity}",
+        heading=paper.title,
+        lead=summary(reproduction),
+        left_out={},
+        missed=reproduction.missed,
+        compared=[Section(variant, [table]) for variant, table in comparison_tables(reproduction).items()],
+        read=READ,
+        sections=[
+            Section("What became of each variant in training", charts=[Chart(health, _HEALTH)]),
+            Section("Every seed by itself", [run_table(reproduction.runs).across]),
+            *(
+                Section(f"{table.variant} seed {table.seed}, epoch by epoch", [epoch_table(table)])
+                for table in reproduction.epochs
+            ),
+        ],
+        points={
+            "What is different here": paper.deviations,
+            "What others measured": third_party(paper),
+            "Where the published figures were seen": sources(reproduction),
+        },
+        facts=[Facts("Paper", about), overrides],
+        closing=f"Reproduction schema {SCHEMA}. Robust accuracies are upper bounds: a stronger attack can lower them. "
+        "All figures: reproduction.json.",
+    )

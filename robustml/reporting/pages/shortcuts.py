@@ -1,0 +1,86 @@
+"""What a search for shortcuts found: a table for the terminal, and a page with heat maps and the marks in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from robustml.reporting.figures.look import Chart
+from robustml.reporting.figures.shortcuts import Suspect, suspects_grid
+from robustml.reporting.formats import percent
+from robustml.reporting.pages.template import Section, write_page
+from robustml.reporting.tables.cells import Cell, Row, Table
+from robustml.reporting.tables.text import table_text, wrapped
+
+__all__ = ["suspects_text", "write_shortcut_page"]
+
+# Classes that are drawn; the table names them all.
+_MOST_DRAWN = 6
+
+
+def suspects_text(suspects: Sequence[Suspect], threshold: float, width: int | None = None) -> str:
+    """What was found, and each class's most suspect place, as plain text."""
+    return f"{wrapped([_verdict(suspects, threshold)], width)}\n{table_text(_table(suspects, threshold), width)}"
+
+
+def _verdict(suspects: Sequence[Suspect], threshold: float) -> str:
+    """One sentence on what was found."""
+    found = [each for each in suspects if each.excess >= threshold]
+    if not found:
+        return f"no shortcut found: no place lies {100 * threshold:.3g} points above the median place of its class"
+    parts = [
+        f"a patch at {list(each.place)} turns {percent(each.flip_rate.value)} of {each.flip_rate.n:,} other pictures "
+        f"into {each.class_name}"
+        for each in found
+    ]
+    return f"{len(found)} found: {'; '.join(parts)}"
+
+
+def _table(suspects: Sequence[Suspect], threshold: float) -> Table:
+    rows: list[Row] = [
+        [
+            Cell(each.class_name, marks=("found",) if each.excess >= threshold else ()),
+            str(list(each.place)),
+            each.flip_rate,
+            percent(each.excess),
+        ]
+        for each in suspects
+    ]
+    headings = ["class", "row, column", "pictures turned", "beyond the median place"]
+    return Table(headings, rows, words=frozenset({"row, column"}))
+
+
+def write_shortcut_page(
+    searches: Mapping[str, Sequence[Suspect]], threshold: float, data_name: str, run: str, path: Path
+) -> Path:
+    """Write the page.
+
+    Args:
+        searches: name of a model to its suspects, the worst first.
+        threshold: the excess from which on a place counts as found.
+        data_name: of the set.
+        run: which run was searched.
+        path: the file to write.
+
+    Returns:
+        `path`.
+    """
+    caption = (
+        "Heat map: each pixel shows the largest share of other pictures that any patch covering it turned into the "
+        "class. The box is the most suspect place."
+    )
+    found = [
+        (
+            _verdict(suspects, threshold),
+            Section(
+                name.capitalize(),
+                [_table(suspects, threshold)],
+                charts=[Chart(suspects_grid(suspects[:_MOST_DRAWN]), caption)],
+            ),
+        )
+        for name, suspects in searches.items()
+    ]
+    kicker = f"Search for shortcuts · {data_name}"
+    return write_page(
+        path, "shortcuts.html.j2", kind="shortcuts", kicker=kicker, heading=run, searches=found, threshold=threshold
+    )

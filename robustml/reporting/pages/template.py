@@ -1,0 +1,86 @@
+"""How a page is made: a template, the values that fill it, and nothing that it would have to load or run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from robustml.files import write_text
+from robustml.reporting import formats
+from robustml.reporting.figures.look import Chart
+from robustml.reporting.tables.cells import Table, cell_of
+
+__all__ = ["Facts", "Section", "Tile", "write_page"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with tables, a note and charts below it; what is empty draws nothing."""
+
+    title: str
+    tables: Iterable[Table] = ()
+    note: str = ""
+    charts: Iterable[Chart] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to draw."""
+        return any((*self.tables, *self.charts))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One large figure in a box: what it is, the figure, small print, a bar of `share`, a class of the style."""
+
+    what: str
+    value: str
+    more: str = ""
+    share: float | None = None
+    css: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A card of names and values; those that are None are left out."""
+
+    title: str
+    values: Mapping[str, Any]
+
+    @property
+    def known(self) -> dict[str, str]:
+        """The others, as text."""
+        return {name: formats.plain(value) for name, value in self.values.items() if value is not None}
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    names = ("percent", "plain", "eps_text", "norm_text", "seconds_text", "interval_text")
+    environment.filters |= {name: getattr(formats, name) for name in names}
+    environment.filters |= {"cell": cell_of, "sentence": lambda text: f"{text[0].upper()}{text[1:]}" if text else ""}
+    return environment
+
+
+def write_page(path: Path, template: str, /, **values: Any) -> Path:
+    """Fill a template of this folder, every value escaped, and write the page.
+
+    Args:
+        path: the file.
+        template: name of the template.
+        values: what it shows; a name that it uses and that is missing here is an error.
+
+    Returns:
+        `path`.
+    """
+    return write_text(path, _environment().get_template(template).render(values))

@@ -1,0 +1,1 @@
+"""Reproductions of papers: what was published, what we measured, and the verdicts."""

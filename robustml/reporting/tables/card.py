@@ -1,0 +1,98 @@
+"""The tables of one card: every figure with its file, the attacks within a budget, and the files themselves."""
+
+from __future__ import annotations
+
+from robustml.reporting.formats import norm_text, percent, seconds_text, threat_text
+from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
+from robustml.reporting.tables.comparison import notes_of_flags
+from robustml.reporting.tables.run import beyond
+from robustml.reporting.tables.text import table_text, wrapped
+from robustml.results import Card, ClassFigure, Figure, Rate, Threat, ThreatFigures
+
+__all__ = ["card_text", "evidence_table", "figure_table", "settings_table", "threat_table"]
+
+
+def figure_table(card: Card) -> Table:
+    """Every figure of the card, with the number of its file."""
+    numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
+    rows: list[Row] = []
+
+    def add(what: str, rate: Rate, source: str, more: str = "", clean: bool = False) -> None:
+        rows.append([what, cell_of(rate, more=more, clean=clean), f"{rate.n:,}", numbers[source]])
+
+    def figure(what: str, found: Figure | None, clean: bool = False) -> None:
+        if found is not None:
+            more = f"class {found.name}" if isinstance(found, ClassFigure) else ""
+            add(what, found.accuracy, found.source, more, clean)
+
+    if card.backdoor is not None:
+        block = card.backdoor.backdoor
+        twin = "" if block.twin is None else f"clean twin {percent(block.twin.attack_success_rate.value)}"
+        add("attack success rate of the backdoor", block.attack_success_rate, card.backdoor.source, twin)
+    figure("clean accuracy", card.clean_accuracy, clean=True)
+    figure("worst class, clean", card.worst_class, clean=True)
+    for figures in card.threats:
+        at = threat_text(figures.threat)
+        figure(f"worst case, {at}", figures.worst_case)
+        for other in figures.others:
+            figure(f"{at}, another evaluation", other)
+        for bound in figures.upper_bounds:
+            figure(f"at most, {at}: not complete", bound)
+        figure(f"rounded to 8 bits, {at}", figures.rounded_accuracy)
+        figure(f"worst class, {at}", figures.worst_class)
+    for proof in card.certified:
+        at = threat_text(Threat(norm=proof.certified.norm, eps=proof.certified.eps))
+        add(f"certified, {at}", proof.certified.certified_accuracy, proof.source, proof.certified.method)
+    if card.corruptions is not None:
+        corrupted = card.corruptions.corruptions
+        mean = Cell(percent(corrupted.mean_accuracy), more=f"{len(corrupted.accuracy)} kinds")
+        rows.append(["corruptions, mean", mean, "", numbers[card.corruptions.source]])
+    return Table(["figure", "share, 95% interval", "n", "file"], rows)
+
+
+def threat_table(card: Card, figures: ThreatFigures) -> Table:
+    """Every attack of every evaluation within a budget: those on most images first, the strongest among them."""
+    numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
+    rows: list[Row] = [
+        [
+            Cell(row.attack, marks=() if row.complete else ("upper bound: not complete",)),
+            row.robust_accuracy,
+            f"{row.robust_accuracy.n:,}",
+            row.rounded_accuracy,
+            Cell(f"{row.max_norm:.4g}", marks=beyond(row.max_norm, figures.threat.eps)),
+            seconds_text(row.seconds),
+            numbers[row.source],
+        ]
+        for row in figures.attacks
+    ]
+    change = f"largest change ({norm_text(figures.threat.norm)})"
+    headings = ["attack", "robust accuracy, 95% interval", "n", "rounded to 8 bits", change, "time", "file"]
+    note = f"Largest change that any attack made: {figures.max_norm:.4g}, allowed {figures.threat.eps:.4g}."
+    return Table(headings, rows, note=note)
+
+
+def settings_table(card: Card, figures: ThreatFigures) -> Table:
+    """The settings of the same attacks."""
+    numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
+    rows: list[Row] = [[row.attack, numbers[row.source], Cell("", chips=row.params)] for row in figures.attacks]
+    return Table(["attack", "file", "settings"], rows, words=frozenset({"settings"}))
+
+
+def evidence_table(card: Card) -> Table:
+    """The files that the figures are from, numbered as the other tables refer to them, with their digests."""
+    rows: list[Row] = []
+    for place, evidence in enumerate(card.evidence, start=1):
+        digests = (evidence.sha256, f"config.yaml {evidence.config_sha256 or 'missing'}")
+        attacks = ", ".join(evidence.attacks) or "no attack"
+        state = "" if evidence.complete else ", not complete"
+        rows.append([Cell(evidence.name, digests=digests), str(place), f"{attacks}{state}", f"{evidence.n:,}"])
+    return Table(["file, and SHA-256 digests", "no.", "attacks", "n"], rows, words=frozenset({"attacks"}))
+
+
+def card_text(card: Card, width: int | None = None) -> str:
+    """The verdict, the figures and the flags of a card for the terminal."""
+    lines = [f"verdict: {card.verdict.word}: {'; '.join(card.verdict.sentences)}"] if card.verdict is not None else []
+    files = [f"file {place}: {evidence.name}" for place, evidence in enumerate(card.evidence, start=1)]
+    after = [*files, *notes_of_flags(card.flags), *(f"left out: {line}" for line in card.left_out)]
+    parts = (wrapped(lines, width), table_text(figure_table(card), width), wrapped(after, width))
+    return "\n".join(filter(None, parts))
