@@ -62,9 +62,9 @@ METHODS: dict[str, tuple[Extraction, PoolSource, int, int]] = {
     "copycat": (Copycat(QUICK), InDomain(), 40, 40),
     "knockoff": (Knockoff(training=QUICK), Noise(), 40, 40),
     "adaptive": (Knockoff("adaptive", QUICK, round_size=16, round_steps=2), NaturalImages(), 40, 40),
-    "jacobian": (JacobianAugmentation(10, training=QUICK), InDomain(), 35, 35),
+    "jacobian": (JacobianAugmentation(10, training=QUICK), InDomain(), 36, 36),
     "equation": (EquationSolving(), Noise(), 70, 70),
-    "all that the training part holds": (Copycat(QUICK), InDomain(), 500, 108),
+    "all that the training part holds": (Copycat(QUICK), InDomain(), 500, 120),
 }
 
 
