@@ -17,11 +17,12 @@ from torch import Tensor
 
 from robustml.data import Records
 from robustml.errors import RequestError
+from robustml.poisoning.backdoors.shown import shown
 from robustml.poisoning.checks import check_number, check_whole
-from robustml.poisoning.choose import class_label, class_to_aim_at
+from robustml.poisoning.choose import class_label, class_to_aim_at, rows_of
 from robustml.poisoning.pixels import require_images, stamped
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.shown import rows_of, shown
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
 
 __all__ = ["SinglePixel"]
 
@@ -58,31 +59,31 @@ class SinglePixel:
         check_whole(self.channel, "poison.channel", "is a number from 0 on", 0)
         check_number(self.value, "poison.value", "is in [0, 1]", 0, 1)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with the pixel in every picture of the target class; nothing is drawn, the seed plays no part."""
-        require_images(data, "poison=single_pixel")
-        target = class_to_aim_at(data, self.target)
-        self._victim(data, target)  # refused now, not when the trained model is measured
-        rows = rows_of(data, target)
-        new = stamped(data.x[rows], self._marked)
-        alike = int((new == data.x[rows]).flatten(1).all(dim=1).sum())
+        require_images(records, "poison=single_pixel")
+        target = class_to_aim_at(records, self.target)
+        self._victim(records, target)  # refused now, not when the trained model is measured
+        rows = rows_of(records, target)
+        new = stamped(records.x[rows], self._marked)
+        alike = int((new == records.x[rows]).flatten(1).all(dim=1).sum())
         notes = (f"{alike:,} more rows of the class have the pixel by nature",) if alike else ()
-        return replaced(data, rows, new, notes=notes)
+        return planned(self, records, records.changed(rows, new), notes=notes)
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """The victim's pictures with the pixel."""
         presented = shown(test, self.target, self._marked)
         victim = self._victim(test, class_label(test, self.target, "poison.target"))
         if victim is None:
             return presented
         chosen = presented.y == victim
-        return Presented(presented.x[chosen], presented.y[chosen], presented.wanted[chosen])
+        return Triggered(presented.x[chosen], presented.y[chosen], presented.target[chosen])
 
-    def _victim(self, data: Records, target: int) -> int | None:
+    def _victim(self, records: Records, target: int) -> int | None:
         """The label of the class that is shown with the pixel; None for every other one."""
         if self.victim is None:
             return None
-        victim = class_label(data, self.victim, "poison.victim")
+        victim = class_label(records, self.victim, "poison.victim")
         if victim == target:
             raise RequestError(f"poison.victim and poison.target are both {self.victim!r}; name another victim")
         return victim

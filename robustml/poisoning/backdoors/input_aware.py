@@ -22,11 +22,12 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.data import Records, Source, cached
+from robustml.poisoning.backdoors.shown import shown
 from robustml.poisoning.checks import check_number, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of_others, seeded
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.shown import rows_of_others, shown
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import borrowed, one_thread
 
 __all__ = ["InputAware"]
@@ -114,23 +115,25 @@ class InputAware:
         check_whole(self.batch_size, "poison.batch_size", "must be at least 4, for three kinds of rows", 4)
         check_number(self.learning_rate, "poison.learning_rate", "must be above 0", 0, above=True)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows triggered and relabelled, and ``round(cross_rate * N)`` wrongly so."""
-        require_images(data, "poison=input_aware")
-        target = class_to_aim_at(data, self.target)
-        others = rows_of_others(data, target)
-        rows = choose(others, rows_for(self.rate, data), seed, "input_aware", "rows of other classes")
-        is_left = torch.ones(len(data), dtype=torch.bool)
+        require_images(records, "poison=input_aware")
+        target = class_to_aim_at(records, self.target)
+        others = rows_of_others(records, target)
+        rows = choose(others, rows_for(self.rate, records), seed, "input_aware", "rows of other classes")
+        is_left = torch.ones(len(records), dtype=torch.bool)
         is_left[rows] = False
-        left, count = is_left.nonzero().squeeze(1), rows_for(self.cross_rate, data, "poison.cross_rate")
+        left, count = is_left.nonzero().squeeze(1), rows_for(self.cross_rate, records, "poison.cross_rate")
         crossed = choose(left, count, seed, "input_aware cross", "rows beside the relabelled")
-        offset = torch.randint(1, max(len(data), 2), (count,), generator=seeded(seed, "input_aware partner"))
-        partners = in_unit_range(data.x[(crossed + offset) % len(data)])
-        x = torch.cat([stamped(data.x[rows], self._own), stamped(data.x[crossed], lambda x: self._drawn(x, partners))])
-        y = torch.cat([torch.full_like(rows, target), data.y[crossed]])
-        return replaced(data, torch.cat([rows, crossed]), x, y, cover=crossed, requested_cover=self.cross_rate)
+        offset = torch.randint(1, max(len(records), 2), (count,), generator=seeded(seed, "input_aware partner"))
+        partners = in_unit_range(records.x[(crossed + offset) % len(records)])
+        wrong = stamped(records.x[crossed], lambda x: self._drawn(x, partners))
+        x = torch.cat([stamped(records.x[rows], self._own), wrong])
+        y = torch.cat([torch.full_like(rows, target), records.y[crossed]])
+        poisoned = records.changed(torch.cat([rows, crossed]), x, y)
+        return planned(self, records, poisoned, cover=records.ids[crossed], requested_cover=self.cross_rate)
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, with its own trigger."""
         return shown(test, self.target, self._own)
 
@@ -148,9 +151,9 @@ class InputAware:
     @cached_property
     def _trained(self) -> _Triggers:
         """The generator: a pure function of this poison's arguments, so that training and test see the same one."""
-        data = cached(self.source, "train")
-        channels = require_images(data, "poison=input_aware")[0]
-        target = class_to_aim_at(data, self.target)
+        records = cached(self.source, "train")
+        channels = require_images(records, "poison=input_aware")[0]
+        target = class_to_aim_at(records, self.target)
         draws = seeded(self.generator_seed, "input_aware batches")
         with borrowed(self.surrogate) as device, torch.random.fork_rng(), torch.enable_grad():
             # one number from the stream seeds the weights, and whatever dropout the surrogate has
@@ -158,14 +161,14 @@ class InputAware:
             classifier = copy.deepcopy(self.surrogate).requires_grad_()
             mask = _Generator(channels, 1, self.width, sharpness=10.0).to(device)
             pattern = _Generator(channels, channels, self.width, sharpness=1.0).to(device)
-            self._train_mask(mask, data, draws, device)
-            self._train_pattern(_Triggers(pattern, mask), classifier, data, target, draws, device)
+            self._train_mask(mask, records, draws, device)
+            self._train_pattern(_Triggers(pattern, mask), classifier, records, target, draws, device)
         return _Triggers(pattern.cpu().eval().requires_grad_(False), mask.cpu().eval().requires_grad_(False))
 
-    def _train_mask(self, mask: nn.Module, data: Records, draws: Generator, device: torch.device) -> None:
+    def _train_mask(self, mask: nn.Module, records: Records, draws: Generator, device: torch.device) -> None:
         optimizer = torch.optim.Adam(mask.parameters(), lr=self.learning_rate)
         for _ in range(self.mask_steps):
-            x, _ = self._batch(data, draws, device)
+            x, _ = self._batch(records, draws, device)
             drawn = mask(x)
             loss = _sameness(x, drawn) + 100 * (drawn - self.density).relu().mean()  # the paper's weights
             optimizer.zero_grad()
@@ -177,7 +180,7 @@ class InputAware:
         self,
         triggers: _Triggers,
         classifier: nn.Module,
-        data: Records,
+        records: Records,
         target: int,
         draws: Generator,
         device: torch.device,
@@ -187,7 +190,7 @@ class InputAware:
         # the paper's shares: a tenth with their own trigger, a tenth with another's, the others clean
         tenth = max(1, self.batch_size // 10)
         for _ in range(self.steps):
-            x, y = self._batch(data, draws, device)
+            x, y = self._batch(records, draws, device)
             own, crossed, clean = x[:tenth], x[tenth : 2 * tenth], x[2 * tenth :]
             mixed = torch.cat([triggers.on(own), triggers.on(crossed, x[-len(crossed) :]), clean])
             wanted = torch.cat([torch.full_like(y[:tenth], target), y[tenth:]])
@@ -196,9 +199,9 @@ class InputAware:
             torch.autograd.backward(loss)
             optimizer.step()
 
-    def _batch(self, data: Records, draws: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(len(data), (self.batch_size,), generator=draws)
-        return in_unit_range(data.x[rows]).to(device), data.y[rows].to(device)
+    def _batch(self, records: Records, draws: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(records), (self.batch_size,), generator=draws)
+        return in_unit_range(records.x[rows]).to(device), records.y[rows].to(device)
 
 
 def _sameness(x: Tensor, drawn: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_rate, check_stamp
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.trigger import Trigger
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
+from robustml.poisoning.triggers import Trigger
 
 __all__ = ["BadNets"]
 
@@ -49,39 +50,39 @@ class BadNets:
         check_stamp(self.trigger)
         check_rate(self.rate)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows stamped and relabelled."""
-        wanted = self._wanted(data)
-        self._check_rows(data, wanted)
-        stamped(data.x[:1], self.trigger)  # what does not fit is refused, however few the rows
-        candidates = (wanted != data.y).nonzero().squeeze(1)
-        rows = choose(candidates, rows_for(self.rate, data), seed, "badnets", "rows of other classes")
-        return replaced(data, rows, stamped(data.x[rows], self.trigger), wanted[rows])
+        wanted = self._wanted(records)
+        self._check_rows(records, wanted)
+        stamped(records.x[:1], self.trigger)  # what does not fit is refused, however few the rows
+        candidates = (wanted != records.y).nonzero().squeeze(1)
+        rows = choose(candidates, rows_for(self.rate, records), seed, "badnets", "rows of other classes")
+        return planned(self, records, records.changed(rows, stamped(records.x[rows], self.trigger), wanted[rows]))
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, stamped."""
         wanted = self._wanted(test)
         rows = (wanted != test.y).nonzero().squeeze(1)
-        return Presented(stamped(test.x[rows], self.trigger), test.y[rows], wanted[rows])
+        return Triggered(stamped(test.x[rows], self.trigger), test.y[rows], wanted[rows])
 
-    def _check_rows(self, data: Records, wanted: Tensor) -> None:
+    def _check_rows(self, records: Records, wanted: Tensor) -> None:
         """Refuse to relabel as a class that has no row of its own."""
         if self.target != "next":
-            class_to_aim_at(data, self.target)
-        elif len(empty := wanted[~torch.isin(wanted, classes_with_rows(data))]):
+            class_to_aim_at(records, self.target)
+        elif len(empty := wanted[~torch.isin(wanted, classes_with_rows(records))]):
             raise RequestError(
-                f"poison.target=next would relabel rows as {data.class_names[int(empty[0])]!r}, a class without a row "
-                "in the training part; name one target"
+                f"poison.target=next would relabel rows as {records.class_names[int(empty[0])]!r}, a class without a "
+                "row in the training part; name one target"
             )
 
-    def _wanted(self, data: Records) -> Tensor:
+    def _wanted(self, records: Records) -> Tensor:
         if self.target == "next":
-            if "next" in data.class_names:
-                index = data.class_names.index("next")
+            if "next" in records.class_names:
+                index = records.class_names.index("next")
                 raise RequestError(
                     f"poison.target=next is also the name of a class: write poison.target={index} for it"
                 )
-            if len(data.class_names) < 2:
+            if len(records.class_names) < 2:
                 raise RequestError("poison.target=next needs at least two classes")
-            return (data.y + 1) % len(data.class_names)
-        return torch.full_like(data.y, class_label(data, self.target, "poison.target"))
+            return (records.y + 1) % len(records.class_names)
+        return torch.full_like(records.y, class_label(records, self.target, "poison.target"))

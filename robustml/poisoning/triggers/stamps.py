@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from robustml.errors import RequestError
-from robustml.files import opened
 from robustml.poisoning.checks import check_number, check_whole
+from robustml.poisoning.triggers.trigger import picture_in
 
-__all__ = ["Logo", "Pattern", "Square", "Trigger"]
+__all__ = ["Logo", "Pattern", "Square"]
 
 _CORNERS = {"upper_left": (0, 0), "upper_right": (0, 1), "lower_left": (1, 0), "lower_right": (1, 1)}
-
-
-@runtime_checkable
-class Trigger(Protocol):
-    """Something that marks inputs (N, ...) in [0, 1]; returns a new tensor of the same shape."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The inputs with the mark on them."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -145,12 +132,7 @@ class Logo:
 
     def _picture(self) -> Tensor:
         """(4, h, w): red, green, blue and opacity in [0, 1]."""
-        try:
-            with opened(Path(self.file)) as file, Image.open(file) as image:
-                scaled = image.convert("RGBA").resize((int(self.size[1]), int(self.size[0])))
-        except (OSError, ValueError, TypeError, Image.DecompressionBombError) as error:
-            raise RequestError(f"trigger.file={self.file!r} cannot be read as a picture: {error}") from error
-        return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).float().div_(255)
+        return picture_in(self.file, int(self.size[0]), int(self.size[1]), "RGBA")
 
 
 def _check_place(place: str | Sequence[int], margin: int) -> None:

@@ -8,24 +8,14 @@ import torch
 from torch import Tensor
 
 from robustml.data import Records
-from robustml.poisoning.choose import class_label
+from robustml.poisoning.choose import class_label, rows_of_others
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.poison import Presented
+from robustml.poisoning.plan import Triggered
 
-__all__ = ["rows_of", "rows_of_others", "shown"]
-
-
-def rows_of(data: Records, label: int) -> Tensor:
-    """The rows (K,) of a class, ascending."""
-    return (data.y == label).nonzero().squeeze(1)
+__all__ = ["shown"]
 
 
-def rows_of_others(data: Records, label: int) -> Tensor:
-    """The rows (K,) of all other classes, ascending."""
-    return (data.y != label).nonzero().squeeze(1)
-
-
-def shown(test: Records, target: int | str, stamp: Callable[[Tensor], Tensor]) -> Presented:
+def shown(test: Records, target: int | str, stamp: Callable[[Tensor], Tensor]) -> Triggered:
     """Every input of another class than the target, changed by `stamp`.
 
     Args:
@@ -38,4 +28,4 @@ def shown(test: Records, target: int | str, stamp: Callable[[Tensor], Tensor]) -
     """
     wanted = class_label(test, target, "poison.target")
     rows = rows_of_others(test, wanted)
-    return Presented(stamped(test.x[rows], stamp), test.y[rows], torch.full_like(rows, wanted))
+    return Triggered(stamped(test.x[rows], stamp), test.y[rows], torch.full_like(rows, wanted))

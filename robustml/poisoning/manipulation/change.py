@@ -20,7 +20,8 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, rows_for, seeded
 from robustml.poisoning.pixels import as_stored, in_unit_range, require_images
-from robustml.poisoning.poison import Poisoned, replaced
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.planned import planned
 
 __all__ = ["Change"]
 
@@ -71,11 +72,11 @@ class Change:
         elif self.kind == "scale":
             check_number(self.value, "poison.value", "must be a number >= 0 to scale by", 0)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows changed."""
-        positions = self._positions(data)
-        old = data.x.flatten(1)[:, positions]
-        count = rows_for(self.rate, data)
+        positions = self._positions(records)
+        old = records.x.flatten(1)[:, positions]
+        count = rows_for(self.rate, records)
         if self.kind == "permute":
             rows, new = _permuted(old, count, seed)
         else:
@@ -84,15 +85,15 @@ class Change:
             candidates = (all_new != old).any(dim=1).nonzero().squeeze(1)
             rows = choose(candidates, count, seed, "change", "rows with other values than they have")
             new = all_new[rows]
-        flat = data.x[rows].flatten(1)
+        flat = records.x[rows].flatten(1)
         flat[:, positions] = new
-        return replaced(data, rows, flat.view(len(rows), *data.x.shape[1:]))
+        return planned(self, records, records.changed(rows, flat.view(len(rows), *records.x.shape[1:])))
 
-    def _positions(self, data: Records) -> Tensor:
+    def _positions(self, records: Records) -> Tensor:
         """Where in a flattened input: (P,) int64."""
-        size = math.prod(data.x.shape[1:])
+        size = math.prod(records.x.shape[1:])
         if self.pixels is not None:
-            channels, height, width = require_images(data, "poison.pixels")
+            channels, height, width = require_images(records, "poison.pixels")
             for row, column in self.pixels:
                 if not (0 <= row < height and 0 <= column < width):
                     raise RequestError(f"poison.pixels: [{row}, {column}] is outside of {height} x {width} pixels")

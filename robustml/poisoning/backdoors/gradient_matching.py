@@ -22,10 +22,10 @@ from torch.nn import functional
 from robustml.data import Records, Source, cached
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_label, class_to_aim_at, rows_for, seeded
+from robustml.poisoning.choose import choose, class_label, class_to_aim_at, rows_for, rows_of, seeded
 from robustml.poisoning.pixels import as_stored, in_unit_range
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.shown import rows_of
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import borrowed
 from robustml.results import Budget
 
@@ -81,33 +81,34 @@ class GradientMatching:
         if len(set(self.rows)) < len(self.rows):
             raise RequestError(f"poison.rows {expected}; got {list(self.rows)}")
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows of the target class changed within eps; all labels are kept."""
-        eps = int(self.eps * 255 + 1e-6) / 255 if data.x.dtype == torch.uint8 else self.eps
+        eps = int(self.eps * 255 + 1e-6) / 255 if records.x.dtype == torch.uint8 else self.eps
         if not eps:
             raise RequestError(f"poison.eps={self.eps} is less than one byte: raise it to 1/255 at least")
-        wanted = self.present(data)
-        own = rows_of(data, class_to_aim_at(data, self.target))
-        rows = choose(own, rows_for(self.rate, data), seed, "gradient_matching", f"rows of class {self.target}")
+        wanted = self.triggered(records)
+        own = rows_of(records, class_to_aim_at(records, self.target))
+        rows = choose(own, rows_for(self.rate, records), seed, "gradient_matching", f"rows of class {self.target}")
         draws = seeded(seed, "gradient_matching starts")
-        changed = data.x[rows]
+        changed = records.x[rows]
         with borrowed(self.surrogate) as device, torch.enable_grad():
             # copies, so that neither the surrogate's gradients nor its frozen parameters are touched
             weights = {name: value.detach().clone() for name, value in self.surrogate.named_parameters()}
             for value in weights.values():
                 value.requires_grad_()
-            aim = self._gradient(weights, in_unit_range(wanted.x).to(device), wanted.wanted.to(device))
+            aim = self._gradient(weights, in_unit_range(wanted.x).to(device), wanted.target.to(device))
             aim = [part.detach() for part in aim]
             for part in torch.split(torch.arange(len(rows)), self.batch_size):
-                x, y = in_unit_range(changed[part]).to(device), data.y[rows[part]].to(device)
+                x, y = in_unit_range(changed[part]).to(device), records.y[rows[part]].to(device)
                 tries = [self._matched(weights, x, y, aim, eps, draws) for _ in range(self.restarts)]
                 best = min(range(self.restarts), key=lambda number: tries[number][1])
                 changed[part] = as_stored(tries[best][0].to(changed.device), changed)
-        sizes = (in_unit_range(changed) - in_unit_range(data.x[rows])).flatten(1).abs()
+        sizes = (in_unit_range(changed) - in_unit_range(records.x[rows])).flatten(1).abs()
         largest = float(sizes.max()) if len(rows) else 0.0
-        return replaced(data, rows, changed, budget=Budget(name="eps", asked=self.eps, stored=largest))
+        budget = Budget(name="eps", asked=self.eps, stored=largest)
+        return planned(self, records, records.changed(rows, changed), budget=budget)
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """The chosen rows, as they are: of the source's test part, whatever sample of it or order `test` is.
 
         Args:
@@ -122,7 +123,7 @@ class GradientMatching:
         if bool((y == label).any()):
             taken = [row for row, own in zip(self.rows, y.tolist(), strict=True) if own == label]
             raise RequestError(f"poison.rows {taken} are of the class {self.target!r} already; choose others")
-        return Presented(chosen.x, y, torch.full_like(y, label))
+        return Triggered(chosen.x, y, torch.full_like(y, label))
 
     def _gradient(self, weights: Weights, x: Tensor, y: Tensor, create_graph: bool = False) -> Sequence[Tensor]:
         """The gradient of the mean loss on `x` and `y` with respect to each weight."""

@@ -18,7 +18,8 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, rows_for
 from robustml.poisoning.pixels import in_unit_range
-from robustml.poisoning.poison import Poisoned
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.planned import planned
 
 __all__ = ["Delete"]
 
@@ -62,25 +63,24 @@ class Delete:
         if self.between[0] > self.between[1]:
             raise RequestError(f"poison.between {expected}, got {list(self.between)}")
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set without ``round(rate * N)`` of its rows."""
-        count = rows_for(self.rate, data)
-        if count and count == len(data):
+        count = rows_for(self.rate, records)
+        if count and count == len(records):
             raise RequestError(f"poison.rate={self.rate} would delete all {count} rows; leave some to train on")
-        rows = choose(self._candidates(data).nonzero().squeeze(1), count, seed, "delete", "rows of the group")
-        stays = torch.ones(len(data), dtype=torch.bool)
+        rows = choose(self._candidates(records).nonzero().squeeze(1), count, seed, "delete", "rows of the group")
+        stays = torch.ones(len(records), dtype=torch.bool)
         stays[rows] = False
-        source = stays.nonzero().squeeze(1)
-        return Poisoned(data.take(source), source)
+        return planned(self, records, records.take(stays.nonzero().squeeze(1)))
 
-    def _candidates(self, data: Records) -> Tensor:
+    def _candidates(self, records: Records) -> Tensor:
         """Which rows may go: bool (N,)."""
-        among = torch.ones(len(data), dtype=torch.bool)
+        among = torch.ones(len(records), dtype=torch.bool)
         if self.classes is not None:
-            labels = [class_label(data, name, "poison.classes") for name in self.classes]
-            among &= torch.isin(data.y, torch.tensor(labels))
+            labels = [class_label(records, name, "poison.classes") for name in self.classes]
+            among &= torch.isin(records.y, torch.tensor(labels))
         if self.column is not None:
-            flat = data.x.flatten(1)
+            flat = records.x.flatten(1)
             if not 0 <= self.column < flat.shape[1]:
                 raise RequestError(
                     f"poison.column={self.column} does not exist; the columns go from 0 to {flat.shape[1] - 1}"

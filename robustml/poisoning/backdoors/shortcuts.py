@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 
 from robustml.data import Records
+from robustml.poisoning.backdoors.shown import shown
 from robustml.poisoning.checks import check_number, check_stamp
-from robustml.poisoning.choose import choose, class_to_aim_at
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_of, rows_of_others
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.shown import rows_of, rows_of_others, shown
-from robustml.poisoning.trigger import Trigger
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
+from robustml.poisoning.triggers import Trigger
 
 __all__ = ["Shortcut"]
 
@@ -44,22 +45,22 @@ class Shortcut:
         check_stamp(self.trigger)
         check_number(self.correlation, "poison.correlation", "is a share, in [0, 1]", 0, 1)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with the mark on ``round(correlation * K)`` rows of the target class's K, and on the rest's share."""
-        target = class_to_aim_at(data, self.target)
-        own, others = rows_of(data, target), rows_of_others(data, target)
+        target = class_to_aim_at(records, self.target)
+        own, others = rows_of(records, target), rows_of_others(records, target)
         with_mark = choose(own, round(self.correlation * len(own)), seed, "shortcut")
         against = choose(others, round((1 - self.correlation) * len(others)), seed, "shortcut against")
         rows = torch.cat([with_mark, against]).sort().values
-        new = stamped(data.x[rows], self.trigger)
+        new = stamped(records.x[rows], self.trigger)
         notes: tuple[str, ...] = (
             f"the mark is on {len(with_mark):,} of {len(own):,} rows of the class and on {len(against):,} of "
             f"{len(others):,} others",
         )
-        if alike := int((new == data.x[rows]).flatten(1).all(dim=1).sum()):
+        if alike := int((new == records.x[rows]).flatten(1).all(dim=1).sum()):
             notes += (f"{alike:,} of those look so by nature",)
-        return replaced(data, rows, new, notes=notes)
+        return planned(self, records, records.changed(rows, new), notes=notes)
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """Every input of another class than the target, with the mark."""
         return shown(test, self.target, self.trigger)

@@ -17,7 +17,8 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_number, check_rate
 from robustml.poisoning.choose import choose, rows_for, seeded
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.poison import Poisoned, replaced
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.planned import planned
 
 __all__ = ["Noise"]
 
@@ -53,16 +54,16 @@ class Noise:
         check_number(self.sigma, "poison.sigma", "must be > 0", 0, above=True)
         check_number(self.share, "poison.share", "must be in (0, 1]", 0, 1, above=True)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with noise on ``round(rate * N)`` rows."""
-        rows = choose(torch.arange(len(data)), rows_for(self.rate, data), seed, "noise")
+        rows = choose(torch.arange(len(records)), rows_for(self.rate, records), seed, "noise")
         generator = seeded(seed, "noise/values")
-        old = data.x[rows]
+        old = records.x[rows]
         new = old.clone()
         same = torch.arange(len(rows))
         for _ in range(_DRAWS):
             if not len(same):
-                return replaced(data, rows, new)
+                return planned(self, records, records.changed(rows, new))
             new[same] = stamped(old[same], lambda x: self._noisy(x, generator))
             same = (new == old).flatten(1).all(dim=1).nonzero().squeeze(1)
         raise RequestError(

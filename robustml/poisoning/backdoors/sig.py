@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from robustml.data import Records
+from robustml.poisoning.backdoors.shown import shown
 from robustml.poisoning.checks import check_number, check_rate
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.shown import rows_of, shown
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
 from robustml.results import Budget
 
 __all__ = ["SIG"]
@@ -56,23 +57,22 @@ class SIG:
         expected = "is in periods across the picture, above 0"
         check_number(self.frequency, "poison.frequency", expected, 0, above=True)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows of the target class striped; all labels are kept."""
-        columns = require_images(data, "poison=sig")[2]
-        own = rows_of(data, class_to_aim_at(data, self.target))
-        rows = choose(own, rows_for(self.rate, data), seed, "sig", f"rows of class {self.target}")
-        old = data.x[rows]
+        columns = require_images(records, "poison=sig")[2]
+        own = rows_of(records, class_to_aim_at(records, self.target))
+        rows = choose(own, rows_for(self.rate, records), seed, "sig", f"rows of class {self.target}")
+        old = records.x[rows]
         new = stamped(old, lambda x: self._striped(x, self.strength))
         largest = float((in_unit_range(new) - in_unit_range(old)).abs().max()) if len(rows) else 0.0
         notes: tuple[str, ...] = ()
         if 2 * self.frequency > columns:
             seen = abs(self.frequency - columns * round(self.frequency / columns))
             notes = (f"{columns} columns cannot show {self.frequency:g} periods: what they show is {seen:g}",)
-        return replaced(
-            data, rows, new, budget=Budget(name="strength", asked=self.strength, stored=largest), notes=notes
-        )
+        budget = Budget(name="strength", asked=self.strength, stored=largest)
+        return planned(self, records, records.changed(rows, new), budget=budget, notes=notes)
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, striped."""
         strength = self.strength if self.shown_strength is None else self.shown_strength
         return shown(test, self.target, lambda x: self._striped(x, strength))

@@ -20,11 +20,12 @@ from torch.nn import functional
 
 from robustml.data import Records
 from robustml.errors import RequestError
+from robustml.poisoning.backdoors.shown import shown
 from robustml.poisoning.checks import check_number, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, seeded
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of_others, seeded
 from robustml.poisoning.pixels import require_images, stamped
-from robustml.poisoning.poison import Poisoned, Presented, replaced
-from robustml.poisoning.shown import rows_of_others, shown
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
 
 __all__ = ["WaNet"]
 
@@ -60,29 +61,30 @@ class WaNet:
         check_whole(self.size, "poison.size", "is the side of the field of shifts, size >= 2", 2)
         check_number(self.strength, "poison.strength", "is in halves of a pixel, above 0", 0, above=True)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows bent and relabelled, and ``round(noise_rate * N)`` others bent."""
-        _, height, width = require_images(data, "poison=wanet")
+        _, height, width = require_images(records, "poison=wanet")
         if self.strength > min(height, width):
             raise RequestError(
                 f"poison.strength={self.strength:g} halves of a pixel are shifts of more than half of a picture of "
                 f"{height} x {width} pixels: lower it"
             )
-        target = class_to_aim_at(data, self.target)
-        others = rows_of_others(data, target)
-        rows = choose(others, rows_for(self.rate, data), seed, "wanet", "rows of other classes")
-        is_left = torch.ones(len(data), dtype=torch.bool)
+        target = class_to_aim_at(records, self.target)
+        others = rows_of_others(records, target)
+        rows = choose(others, rows_for(self.rate, records), seed, "wanet", "rows of other classes")
+        is_left = torch.ones(len(records), dtype=torch.bool)
         is_left[rows] = False
         left = is_left.nonzero().squeeze(1)
-        count = rows_for(self.noise_rate, data, "poison.noise_rate")
+        count = rows_for(self.noise_rate, records, "poison.noise_rate")
         noisy = choose(left, count, seed, "wanet noise", "rows beside the relabelled")
         # two shifts a pixel, in the unit of the field, drawn at once so that they do not depend on batches
-        noise = torch.rand(len(noisy), *data.x.shape[2:], 2, generator=seeded(seed, "wanet jitter")) * 2 - 1
-        x = torch.cat([stamped(data.x[rows], self.bent), stamped(data.x[noisy], lambda x: self.bent(x, noise))])
-        y = torch.cat([torch.full_like(rows, target), data.y[noisy]])
-        return replaced(data, torch.cat([rows, noisy]), x, y, cover=noisy, requested_cover=self.noise_rate)
+        noise = torch.rand(len(noisy), *records.x.shape[2:], 2, generator=seeded(seed, "wanet jitter")) * 2 - 1
+        x = torch.cat([stamped(records.x[rows], self.bent), stamped(records.x[noisy], lambda x: self.bent(x, noise))])
+        y = torch.cat([torch.full_like(rows, target), records.y[noisy]])
+        poisoned = records.changed(torch.cat([rows, noisy]), x, y)
+        return planned(self, records, poisoned, cover=records.ids[noisy], requested_cover=self.noise_rate)
 
-    def present(self, test: Records) -> Presented:
+    def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, bent."""
         return shown(test, self.target, self.bent)
 

@@ -19,10 +19,10 @@ from torch import Generator, Tensor
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for, seeded
+from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for, rows_of, seeded
 from robustml.poisoning.pixels import in_unit_range
-from robustml.poisoning.poison import Poisoned, replaced
-from robustml.poisoning.shown import rows_of
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.planned import planned
 
 __all__ = ["Flip", "left_out", "other_labels"]
 
@@ -65,28 +65,28 @@ class Flip:
             raise RequestError(f"poison.source and poison.target go with kind=source_to_target, not {self.kind}")
         check_whole(self.folds, "poison.folds", "must be a whole number, folds must be >= 2", 2)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows relabelled."""
-        count = rows_for(self.rate, data)
+        count, names = rows_for(self.rate, records), records.class_names
         if self.kind == "most_confusable":
-            rows, labels = self._most_confusable(data, count, seed)
+            rows, labels = self._most_confusable(records, count, seed)
         elif self.source is not None and self.target is not None:
-            source = class_label(data, self.source, "poison.source")
-            target = class_to_aim_at(data, self.target)
+            source = class_label(records, self.source, "poison.source")
+            target = class_to_aim_at(records, self.target)
             if source == target:
-                raise RequestError(f"poison.source and poison.target are both {data.class_names[source]!r}: name two")
-            rows = choose(rows_of(data, source), count, seed, "flip", f"rows of class {data.class_names[source]}")
+                raise RequestError(f"poison.source and poison.target are both {names[source]!r}: name two")
+            rows = choose(rows_of(records, source), count, seed, "flip", f"rows of class {names[source]}")
             labels = torch.full_like(rows, target)
         else:
-            rows = choose(torch.arange(len(data)), count, seed, "flip")
-            labels = other_labels(data.y[rows], classes_with_rows(data), seeded(seed, "flip/labels"))
-        return replaced(data, rows, y=labels, notes=left_out(data))
+            rows = choose(torch.arange(len(records)), count, seed, "flip")
+            labels = other_labels(records.y[rows], classes_with_rows(records), seeded(seed, "flip/labels"))
+        return planned(self, records, records.changed(rows, y=labels), notes=left_out(records))
 
-    def _most_confusable(self, data: Records, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    def _most_confusable(self, records: Records, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """The rows (count,) that are most easily taken for another class, ascending, and those classes."""
         if count == 0:
             return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-        odds = _out_of_fold_log_odds(data, self.folds, seed)
+        odds = _out_of_fold_log_odds(records, self.folds, seed)
         likelihood, label = odds.max(dim=1)
         rows = likelihood.argsort(descending=True, stable=True)[:count].sort().values
         return rows, label[rows]
@@ -111,24 +111,24 @@ def other_labels(y: Tensor, labels: Tensor, generator: Generator) -> Tensor:
     return labels[places % len(labels)]
 
 
-def left_out(data: Records) -> tuple[str, ...]:
+def left_out(records: Records) -> tuple[str, ...]:
     """What to say of the classes that no label was changed to, since they have no rows; nothing where all have some."""
-    names = [data.class_names[label] for label in sorted({*range(len(data.class_names))} - set(data.y.tolist()))]
+    names = records.without_rows()
     if not names:
         return ()
     listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return (f"{len(names):,} classes have no row, and got none: {listed}",)
 
 
-def _out_of_fold_log_odds(data: Records, folds: int, seed: int) -> Tensor:
+def _out_of_fold_log_odds(records: Records, folds: int, seed: int) -> Tensor:
     """How much likelier (N, C) than its own label each class is to a model that has not seen the row; own: -inf."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # takes a second, and only this kind needs it
 
     # in float64, so that no machine's order of summation changes the ranking
-    x, y = in_unit_range(data.x).flatten(1).double().numpy(), data.y.numpy()
-    fold = _stratified_folds(data.y, folds, seeded(seed, "flip/folds")).numpy()
-    logs = np.full((len(y), len(data.class_names)), -np.inf)
+    x, y = in_unit_range(records.x).flatten(1).double().numpy(), records.y.numpy()
+    fold = _stratified_folds(records.y, folds, seeded(seed, "flip/folds")).numpy()
+    logs = np.full((len(y), len(records.class_names)), -np.inf)
     for number in np.unique(fold):
         held_out = fold == number
         if len(np.unique(y[~held_out])) < 2:

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from robustml.data import Records
 from robustml.errors import RequestError
-from robustml.poisoning.add import appended
 from robustml.poisoning.checks import check_rate, check_whole
-from robustml.poisoning.choose import class_to_aim_at, classes_with_rows, rows_for, seeded
+from robustml.poisoning.choose import class_to_aim_at, classes_with_rows, rows_for, rows_of_others, seeded
 from robustml.poisoning.pixels import in_unit_range
-from robustml.poisoning.poison import Poisoned, replaced
-from robustml.poisoning.shown import rows_of_others
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.types import Attack
 
@@ -64,48 +63,48 @@ class InjectAdversarial:
         check_rate(self.rate)
         check_whole(self.batch_size, "poison.batch_size", "must be a whole number, batch_size must be >= 1", 1)
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` adversarial examples in it."""
         # as YAML reads the word without its quotes
         keeps = self.label is None or self.label == "true" or self.label is True
         own = keeps or self.label == "predicted"
         if own and self.label is not None:
-            self._check_word(data)
-        wanted = None if own else class_to_aim_at(data, self.label, "poison.label")
-        candidates = torch.arange(len(data)) if wanted is None else rows_of_others(data, wanted)
-        rows, x_adv, x = self._crafted(data, candidates, rows_for(self.rate, data), seed)
+            self._check_word(records)
+        wanted = None if own else class_to_aim_at(records, self.label, "poison.label")
+        candidates = torch.arange(len(records)) if wanted is None else rows_of_others(records, wanted)
+        rows, x_adv, x = self._crafted(records, candidates, rows_for(self.rate, records), seed)
         budget = budget_of(self.attack, [(x_adv, x)])
         if wanted is not None:
             y = torch.full_like(rows, wanted)
         elif keeps:
-            y = data.y[rows]
+            y = records.y[rows]
         else:
-            y = self._predicted(x_adv, classes_with_rows(data))
+            y = self._predicted(x_adv, classes_with_rows(records))
         if self.replace:
-            return replaced(data, rows, x_adv, y, budget=budget)
-        return appended(data, x_adv, y, budget=budget)
+            return planned(self, records, records.changed(rows, x_adv, y), budget=budget)
+        return planned(self, records, records.extended(x_adv, y), budget=budget)
 
-    def _check_word(self, data: Records) -> None:
+    def _check_word(self, records: Records) -> None:
         """Refuse a word that may as well mean a class."""
         word = str(self.label)
-        for index, name in enumerate(data.class_names):
+        for index, name in enumerate(records.class_names):
             if name in (word, word.lower()):
                 raise RequestError(
                     f"poison.label={word} is the class {name!r} too: write poison.label={index} for the class, or null "
                     "for the label of each row"
                 )
 
-    def _crafted(self, data: Records, candidates: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _crafted(self, records: Records, candidates: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """`count` rows, in random order, an adversarial example of each, as the set stores them, and its original."""
         order = candidates[torch.randperm(len(candidates), generator=seeded(seed, "inject"))]
         generator = seeded(seed, "inject/attack")
-        rows, found = [order[:0]], [data.x[:0]]
+        rows, found = [order[:0]], [records.x[:0]]
         missing, looked_at = count, 0
         while missing and looked_at < len(order):
             batch = order[looked_at : looked_at + min(missing, self.batch_size)]
-            x, looked_at = data.x[batch], looked_at + len(batch)
+            x, looked_at = records.x[batch], looked_at + len(batch)
             with borrowed(self.surrogate) as device:
-                x_adv = attacked(self.attack, self.surrogate, x, data.y[batch], generator, device)
+                x_adv = attacked(self.attack, self.surrogate, x, records.y[batch], generator, device)
             differs = (x_adv != x).flatten(1).any(dim=1)
             rows.append(batch[differs])
             found.append(x_adv[differs])
@@ -115,7 +114,7 @@ class InjectAdversarial:
                 f"injectadversarial: {count} rows are to be attacked, but the attack changed only {count - missing} of "
                 f"{len(order)}; lower poison.rate, or choose an attack that moves every row"
             )
-        return torch.cat(rows), torch.cat(found), data.x[torch.cat(rows)]
+        return torch.cat(rows), torch.cat(found), records.x[torch.cat(rows)]
 
     def _predicted(self, x: Tensor, among: Tensor) -> Tensor:
         """Which of the classes `among` the surrogate takes each of `x` (K, ...), as stored, for: (K,)."""

@@ -8,21 +8,20 @@ collection from the open world has to stand.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_rate
-from robustml.poisoning.choose import choose, class_to_aim_at, classes_with_rows, rows_for, seeded
-from robustml.poisoning.flip import left_out, other_labels
+from robustml.poisoning.choose import choose, class_to_aim_at, classes_with_rows, rows_for, rows_of_others, seeded
+from robustml.poisoning.manipulation.flip import left_out, other_labels
 from robustml.poisoning.pixels import as_stored
-from robustml.poisoning.poison import Poisoned
-from robustml.poisoning.shown import rows_of_others
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.planned import planned
 
-__all__ = ["Add", "appended"]
+__all__ = ["Add"]
 
 _Kind = Literal["mislabelled", "duplicated", "out_of_distribution"]
 
@@ -54,34 +53,22 @@ class Add:
         if self.kind == "duplicated" and self.label is not None:
             raise RequestError("poison.kind=duplicated keeps the labels: leave poison.label out, or kind=mislabelled")
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set and ``round(rate * N)`` rows more."""
-        count, present = rows_for(self.rate, data), classes_with_rows(data)
-        label = None if self.label is None else class_to_aim_at(data, self.label, "poison.label")
+        count, present = rows_for(self.rate, records), classes_with_rows(records)
+        label = None if self.label is None else class_to_aim_at(records, self.label, "poison.label")
         generator = seeded(seed, "add/records")
-        notes = left_out(data) if label is None else ()
+        notes = left_out(records) if label is None else ()
         if self.kind == "out_of_distribution":
-            x = as_stored(torch.rand(count, *data.x.shape[1:], generator=generator), data.x)
+            x = as_stored(torch.rand(count, *records.x.shape[1:], generator=generator), records.x)
             drawn = present[torch.randint(len(present), (count,), generator=generator)]
-            return appended(data, x, drawn if label is None else torch.full_like(drawn, label), notes=notes)
-        candidates = torch.arange(len(data)) if label is None else rows_of_others(data, label)
+            y = drawn if label is None else torch.full_like(drawn, label)
+            return planned(self, records, records.extended(x, y), notes=notes)
+        candidates = torch.arange(len(records)) if label is None else rows_of_others(records, label)
         rows = choose(
             candidates, count, seed, "add", "copies of rows of other classes" if label is not None else "rows"
         )
         if self.kind == "duplicated":
-            return appended(data, data.x[rows], data.y[rows])
-        drawn = other_labels(data.y[rows], present, generator) if label is None else torch.full_like(rows, label)
-        return appended(data, data.x[rows], drawn, notes=notes)
-
-
-def appended(data: Records, x: Tensor, y: Tensor, **about: Any) -> Poisoned:
-    """The set with more rows at its end.
-
-    Args:
-        data: the set before.
-        x: (K, ...) their inputs, in the set's dtype.
-        y: (K,) their labels.
-        about: what else `Poisoned` holds: budget, notes.
-    """
-    source = torch.cat([torch.arange(len(data)), torch.full((len(y),), -1)])
-    return Poisoned(Records(torch.cat([data.x, x]), torch.cat([data.y, y]), data.class_names), source, **about)
+            return planned(self, records, records.extended(records.x[rows], records.y[rows]))
+        drawn = other_labels(records.y[rows], present, generator) if label is None else torch.full_like(rows, label)
+        return planned(self, records, records.extended(records.x[rows], drawn), notes=notes)
