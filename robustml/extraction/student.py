@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +9,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.errors import RequestError
+from robustml.extraction.method import MakeStudent
 
-__all__ = ["MakeStudent", "StudentTraining"]
-
-MakeStudent = Callable[[], nn.Module]
+__all__ = ["StudentTraining"]
 
 
 @dataclass(frozen=True)
