@@ -74,7 +74,7 @@ def main() -> None:
 
 def _run(verb: str, arguments: list[str]) -> None:
     """Run the verb as `__main__`, so that Lightning can relaunch `python -m robustml.commands.<verb>` for DDP."""
-    from robustml.workflows.trust import own_modules, take_trust
+    from robustml.workflows.settings.trust import own_modules, take_trust
 
     own_modules()
     try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from robustml.errors import printable
 
-__all__ = ["is_first_process", "say"]
+__all__ = ["is_first_process", "say", "without_notices"]
 
 
 def is_first_process() -> bool:
@@ -29,3 +33,22 @@ def say(text: str) -> None:
     """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
     if is_first_process():
         print("\n".join(map(printable, text.split("\n"))), flush=True)
+
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Silence Lightning's notices about hardware and workers in the block; errors and our own warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for module in ("pytorch_lightning", "lightning_fabric", "torch.distributed", "torchmetrics"):
+            warnings.filterwarnings("ignore", module=module)
+        # Lightning steps the schedule once after the optimizer's first step, in an order that torch cannot see.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -25,7 +25,7 @@ def check(config: DictConfig) -> None:
     """
     from robustml.commands.hydra.composing import plain
     from robustml.evaluation.conformance import check_attack
-    from robustml.workflows.building import build, plain_target
+    from robustml.workflows.settings.building import build, plain_target
 
     settings = plain(config)
     attack = build(settings["attack"])

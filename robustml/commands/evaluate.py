@@ -58,7 +58,7 @@ def take_up_evaluation() -> None:
     """Record the settings of `resume=<evaluation directory>`; batches that it has verdicts of are not run again."""
     from robustml.commands.hydra.composing import record
     from robustml.workflows.settings import read_settings
-    from robustml.workflows.trust import trusted
+    from robustml.workflows.settings.trust import trusted
 
     folder = Path(str(argument("resume")))
     settings = read_settings(folder)

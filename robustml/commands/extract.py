@@ -26,9 +26,9 @@ def extract_run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.workflows.building import build
     from robustml.workflows.extract import extract
     from robustml.workflows.secret import with_secret, without_secret
+    from robustml.workflows.settings.building import build
 
     data = build_data(config, None if _is_address(config.victim) else Path(config.victim))
     settings = plain(config)

@@ -33,8 +33,8 @@ def feedback(config: DictConfig) -> None:
     from robustml.poisoning.choose import class_label
     from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
     from robustml.say import say
-    from robustml.workflows.building import build
     from robustml.workflows.settings import write_settings
+    from robustml.workflows.settings.building import build
 
     with open_dict(config):
         config.data.val_size = 0

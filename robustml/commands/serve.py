@@ -20,9 +20,9 @@ def serve_run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import plain
-    from robustml.workflows.building import build
     from robustml.workflows.secret import with_secret, without_secret
     from robustml.workflows.serve import serve
+    from robustml.workflows.settings.building import build
 
     settings = plain(config)
     defense = with_secret(settings["defense"], secrets.token_hex())

@@ -32,7 +32,7 @@ def main() -> None:
         hydra_command(train_as_composed, "train")
         return
     from robustml.commands.hydra.composing import record
-    from robustml.workflows.resume import settings_to_resume
+    from robustml.workflows.training.resume import settings_to_resume
 
     def take_up() -> None:
         record(settings_to_resume(Path(resume)))

@@ -23,7 +23,7 @@ def trojan_run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.workflows.building import build
+    from robustml.workflows.settings.building import build
     from robustml.workflows.trojan import trojan
 
     data = build_data(config, Path(config.run))

@@ -24,8 +24,6 @@ from robustml.results import Cost
 from robustml.say import say
 from robustml.types import Attack, Threat
 from robustml.untrusted import own_files
-from robustml.workflows.building import CALLABLE, Settings, build
-from robustml.workflows.describing import described
 from robustml.workflows.given import judged_on
 from robustml.workflows.measuring.backdoors import Planted, check_shown, inherited, planted_by, planted_in, twin_of
 from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
@@ -34,6 +32,8 @@ from robustml.workflows.poisoning import poison_as_configured
 from robustml.workflows.preparing import introduce, pick_device
 from robustml.workflows.run import TROJAN, VERDICTS, Run, load_model, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
+from robustml.workflows.settings.building import CALLABLE, Settings, build
+from robustml.workflows.settings.describing import described
 from robustml.workflows.weights import describe_model
 
 __all__ = ["evaluate", "evaluate_model", "evaluate_run"]

@@ -38,7 +38,6 @@ from robustml.reporting.tables.extraction import extraction_text
 from robustml.results import Cost, DefenseReport, ExtractionPoint, ExtractionResults, Rate, Results, rate
 from robustml.say import say
 from robustml.types import Attack, Threat
-from robustml.workflows.describing import described
 from robustml.workflows.given import data_of
 from robustml.workflows.measuring.backdoors import planted_in, shown_on
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
@@ -47,6 +46,7 @@ from robustml.workflows.preparing import introduce, pick_device
 from robustml.workflows.run import Run, load_run
 from robustml.workflows.secret import without_secret
 from robustml.workflows.settings import CONFIG, write_settings
+from robustml.workflows.settings.describing import described
 from robustml.workflows.victims import Victims, is_address
 from robustml.workflows.weights import describe_model, save_weights
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from robustml.data import DataModule
 from robustml.errors import RequestError
-from robustml.workflows.building import Settings
 from robustml.workflows.settings import CONFIG, read_settings
+from robustml.workflows.settings.building import Settings
 from robustml.workflows.training import train
 
 __all__ = ["finetune"]

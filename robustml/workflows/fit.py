@@ -18,9 +18,9 @@ from robustml.data import DataModule
 from robustml.evaluation.batches import Loader
 from robustml.objectives import Adversarial
 from robustml.poisoning import Poison
+from robustml.say import without_notices
 from robustml.types import Attack, Objective, Threat
 from robustml.workflows.given import data_of
-from robustml.workflows.notices import without_notices
 from robustml.workflows.run import Run
 from robustml.workflows.training import train
 

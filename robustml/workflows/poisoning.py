@@ -12,8 +12,8 @@ from robustml.data import DataModule, groups_of, stratified_rows
 from robustml.errors import RequestError
 from robustml.poisoning import Poison, PoisonPlan, apply_plan, poison_training, read_plan
 from robustml.say import say
-from robustml.workflows.building import build
 from robustml.workflows.run import PLAN
+from robustml.workflows.settings.building import build
 from robustml.workflows.version_0_1 import check_old_manifest
 
 __all__ = ["Poisoning", "poison_as_configured", "write_grid"]

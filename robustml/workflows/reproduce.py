@@ -26,8 +26,8 @@ from robustml.reporting.reproduction.tables import cost_text, reproduction_text,
 from robustml.reporting.reproduction.verdicts import compare
 from robustml.say import say
 from robustml.untrusted import own_files
-from robustml.workflows.building import Settings
 from robustml.workflows.settings import leaves, read_settings
+from robustml.workflows.settings.building import Settings
 
 __all__ = ["Training", "launch", "reproduce", "rerun"]
 

@@ -17,9 +17,9 @@ from robustml.errors import RequestError, pasteable
 from robustml.files import read_json, sha256
 from robustml.results import Results, read_results
 from robustml.types import Threat
-from robustml.workflows.building import Settings, build
 from robustml.workflows.settings import CONFIG, read_settings
-from robustml.workflows.trust import Trust
+from robustml.workflows.settings.building import Settings, build
+from robustml.workflows.settings.trust import Trust
 from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights, read_weights
 
 __all__ = [

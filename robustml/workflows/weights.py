@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustml.errors import RequestError
 from robustml.files import replacing, sha256
 from robustml.results import ModelFacts
-from robustml.workflows.building import plain_target
+from robustml.workflows.settings.building import plain_target
 
 __all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "read_weights", "save_weights"]
 

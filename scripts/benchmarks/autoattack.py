@@ -25,8 +25,8 @@ import robustml
 from robustml.attacks import AutoAttack
 from robustml.threats import LpBall
 from robustml.types import Attack
-from robustml.workflows.building import build
 from robustml.workflows.settings import read_settings
+from robustml.workflows.settings.building import build
 
 NAMES = {"inf": "Linf", "2": "L2", "1": "L1"}
 

@@ -27,8 +27,8 @@ import torch
 from robustml import load_model
 from robustml.attacks import PGD, at_eps
 from robustml.evaluation import accuracy_curve, evaluate
-from robustml.workflows.building import build
 from robustml.workflows.settings import read_settings
+from robustml.workflows.settings.building import build
 
 
 def main() -> None:

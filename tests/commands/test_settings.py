@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from robustml.commands.hydra.composing import plain, record
 from robustml.errors import RequestError
-from robustml.workflows.building import build, number, plain_target
 from robustml.workflows.settings import read_settings, write_settings
+from robustml.workflows.settings.building import build, number, plain_target
 
 
 @pytest.mark.parametrize(

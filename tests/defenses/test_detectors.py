@@ -14,7 +14,7 @@ from torch import Generator, nn
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.types import Detector
-from robustml.workflows.building import build
+from robustml.workflows.settings.building import build
 
 CONFIGS = sorted((Path(__file__).parent / "detector").glob("*.yaml"))
 

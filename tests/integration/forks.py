@@ -32,7 +32,7 @@ PRELOAD = [
     "matplotlib.pyplot",
     "pandas",
     "robustml.commands.hydra.entry",
-    "robustml.workflows.completing",
+    "robustml.workflows.training.completing",
     "robustml.workflows.measuring.judging",
     "robustml.reporting.figures.charts",
     "scipy.stats",

@@ -89,7 +89,7 @@ def while_the_final_checkpoint_is_written() -> None:
 
 
 def in_the_final_evaluation() -> None:
-    _before("robustml.workflows.completing", "evaluate_as_configured")
+    _before("robustml.workflows.training.completing", "evaluate_as_configured")
 
 
 def before_the_results_are_written() -> None:

@@ -30,10 +30,10 @@ from robustml.poisoning import Poison
 from robustml.results import read_results
 from robustml.threats import LpBall
 from robustml.training.callbacks import EMA, AttackSchedule, CatastrophicOverfitting
-from robustml.workflows.building import build
 from robustml.workflows.preparing import build_attacks
-from robustml.workflows.safe import check_recorded
 from robustml.workflows.secret import with_secret
+from robustml.workflows.settings.building import build
+from robustml.workflows.settings.safe import check_recorded
 
 CONFIGS = config_dir()
 GROUPS = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})

@@ -16,8 +16,8 @@ from integration.forks import command
 from robustml.attacks import AutoAttack
 from robustml.results import Results, read_results
 from robustml.threats import LpBall
-from robustml.workflows.building import build
 from robustml.workflows.settings import read_settings
+from robustml.workflows.settings.building import build
 
 pytestmark = [
     pytest.mark.slow,

@@ -19,7 +19,7 @@ from integration.forks import Outcome, call, command, finish, start
 from integration.test_evaluate import figures
 from integration.test_train import FILES
 from robustml.results import read_results
-from robustml.workflows.building import build
+from robustml.workflows.settings.building import build
 
 # 91 images in batches of 20: one process gets a batch more, and the last batch is a small one.
 DIGITS = (

@@ -22,8 +22,8 @@ from integration.forks import Outcome, command, finish, start
 from integration.test_evaluate import figures
 from robustml.errors import RequestError
 from robustml.results import read_results
-from robustml.workflows.resume import check_resume
 from robustml.workflows.settings import read_settings
+from robustml.workflows.training.resume import check_resume
 
 # Everything that is random: the order, augmentation, dropout, the attack's starts; and everything that has a state.
 LONG = (

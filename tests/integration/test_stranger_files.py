@@ -18,8 +18,8 @@ from integration.stranger import BALL, BASE, MODEL, TIMM, Settings, code, made, 
 from robustml.errors import RequestError
 from robustml.reporting import read_run
 from robustml.training import best_and_last
-from robustml.workflows.resume import settings_to_resume
 from robustml.workflows.run import offline
+from robustml.workflows.training.resume import settings_to_resume
 
 FILES = ("config.yaml", "results.json", "model.safetensors", "metrics.csv", "examples.npz", "checkpoints/last.ckpt")
 

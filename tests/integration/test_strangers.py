@@ -34,12 +34,12 @@ from robustml.commands.evaluate import take_up_evaluation
 from robustml.commands.hydra.composing import composed, record
 from robustml.errors import RequestError
 from robustml.workflows import reproduce
-from robustml.workflows.building import build
 from robustml.workflows.measuring import backdoors
-from robustml.workflows.resume import settings_to_resume
 from robustml.workflows.serve import serve
 from robustml.workflows.settings import read_settings
-from robustml.workflows.trust import own_modules, take_trust, trusted
+from robustml.workflows.settings.building import build
+from robustml.workflows.settings.trust import own_modules, take_trust, trusted
+from robustml.workflows.training.resume import settings_to_resume
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ("model", code("robustml.models.checkpoints.torch.load", f="x.pt", weights_only=False)),
     ("model", code("robustml.models.load_checkpoint", model=MODEL, path="x.pt")),
     ("model", code("robustml.models.MLP.load_state_dict")),
-    ("model", code("robustml.workflows.building.build", settings=SHELL)),
+    ("model", code("robustml.workflows.settings.building.build", settings=SHELL)),
     ("model", code("robustml.workflows.reproduce.launch", words=["--version"], log=None)),
     ("model", code("robustml.load_model", run_dir="other")),
     ("model", code("robustml.extraction.HttpVictim", address="http://127.0.0.1:9")),

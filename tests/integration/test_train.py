@@ -14,7 +14,7 @@ from integration.files import left, sha256, untimed_metrics
 from integration.forks import Outcome, command
 from robustml.reporting import read_run
 from robustml.results import read_results
-from robustml.workflows.building import build
+from robustml.workflows.settings.building import build
 
 FILES = {
     "checkpoints/best.ckpt",

@@ -19,7 +19,7 @@ from integration.forks import Outcome, command
 from robustml.errors import RequestError
 from robustml.results import Results, read_results
 from robustml.trojans import NULL, Trojaned, TrojanNet, triggers
-from robustml.workflows.building import build
+from robustml.workflows.settings.building import build
 
 SHORT = ("evaluation=clean", "trainer.enable_progress_bar=false")
 

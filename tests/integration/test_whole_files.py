@@ -18,8 +18,8 @@ from integration.test_resume import LONG, assert_same
 from integration.writes import RECORD, WATCHED, watch
 from robustml.errors import RequestError
 from robustml.untrusted import read_arrays, read_rows, read_yaml
-from robustml.workflows.completing import _epochs
-from robustml.workflows.resume import settings_to_resume
+from robustml.workflows.training.completing import _epochs
+from robustml.workflows.training.resume import settings_to_resume
 
 TRAINED = ["best.ckpt", "config.yaml", "examples.npz", "last.ckpt", "metrics.csv", "model.safetensors"]
 TRAINED += ["records.safetensors", "report.html", "results.json"]

@@ -22,7 +22,7 @@ from robustml.config import config_dir
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning import Add, Change, Delete, Flip, InjectAdversarial, Noise, Poison
-from robustml.workflows.building import build
+from robustml.workflows.settings.building import build
 
 NAMES = ("cat", "dog", "ship", "frog")
 N = 64

@@ -13,10 +13,10 @@ from robustml.data import Digits
 from robustml.errors import RequestError
 from robustml.poisoning import Flip
 from robustml.results import read_results
-from robustml.workflows.building import build
 from robustml.workflows.measuring.backdoors import planted_in
 from robustml.workflows.poisoning import poison_as_configured
 from robustml.workflows.settings import read_settings
+from robustml.workflows.settings.building import build
 from robustml.workflows.version_0_1 import is_old_set, restored_old_set
 
 OLD = Path(__file__).parent.parent / "fixtures" / "version_0_1"

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from robustml.commands.hydra.words import allow_arguments
 from robustml.config import config_dir
-from robustml.workflows.building import Settings, numbered
-from robustml.workflows.safe import PATHS
+from robustml.workflows.settings.building import Settings, numbered
+from robustml.workflows.settings.safe import PATHS
 
 if TYPE_CHECKING:
     from robustml.data import DataModule

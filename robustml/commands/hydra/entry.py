@@ -20,8 +20,8 @@ from robustml.commands.hydra.multirun import collect_runs
 from robustml.commands.hydra.words import allow_arguments
 from robustml.commands.signals import Stopped, command_for, way_to_go_on
 from robustml.config import config_dir
-from robustml.workflows.building import numbered
-from robustml.workflows.notices import without_notices
+from robustml.say import without_notices
+from robustml.workflows.settings.building import numbered
 
 __all__ = ["hydra_command"]
 

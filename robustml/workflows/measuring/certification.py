@@ -12,7 +12,7 @@ from robustml.errors import RequestError
 from robustml.evaluation import CertifiedResults, Certifier, Verdicts, certify, require_norm
 from robustml.say import say
 from robustml.types import Attack, Threat
-from robustml.workflows.building import build
+from robustml.workflows.settings.building import build
 
 __all__ = ["build_certification", "certified_as_configured"]
 

@@ -12,8 +12,8 @@ import torch
 
 from robustml import __version__
 from robustml.say import say
-from robustml.workflows.building import build
 from robustml.workflows.run import RESULTS
+from robustml.workflows.settings.building import build
 
 __all__ = ["clean_twin"]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from robustml.errors import RequestError
-from robustml.workflows.building import CALLABLE, GIVEN, locate
-from robustml.workflows.trust import Trust, named, trusted
+from robustml.workflows.settings.building import CALLABLE, GIVEN, locate
+from robustml.workflows.settings.trust import Trust, named, trusted
 
 __all__ = ["PATHS", "check_recorded"]
 
@@ -162,7 +162,7 @@ def _lists(module: str) -> tuple[frozenset[str], dict[str, str]]:
     """What a module of ours exports, and where it has what it imports from; read, for none of it may be needed."""
     if module == "torch.optim":
         return frozenset(import_module(module).__all__), {}
-    path = Path(__file__).parents[1].joinpath(*module.split(".")[1:])
+    path = Path(__file__).parents[2].joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8")))) if file.is_file() else []
     exported = [n.value for n in nodes if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]

@@ -13,7 +13,7 @@ from robustml.training import measured_on, read_checkpoint
 from robustml.training.callbacks.table import read_table
 from robustml.workflows.run import BEST, LAST, offline
 from robustml.workflows.settings import leaves, read_settings
-from robustml.workflows.trust import trusted
+from robustml.workflows.settings.trust import trusted
 
 __all__ = ["check_resume", "settings_to_resume"]
 

@@ -12,9 +12,9 @@ import yaml
 from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.untrusted import own_files, read_yaml
-from robustml.workflows.building import Settings
-from robustml.workflows.safe import check_recorded
-from robustml.workflows.trust import Trust
+from robustml.workflows.settings.building import Settings
+from robustml.workflows.settings.safe import check_recorded
+from robustml.workflows.settings.trust import Trust
 
 __all__ = ["CONFIG", "leaves", "read_settings", "write_settings"]
 

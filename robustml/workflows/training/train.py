@@ -25,18 +25,18 @@ from robustml.training import (
 )
 from robustml.training.callbacks import EpochTable
 from robustml.untrusted import own_files
-from robustml.workflows.building import build
-from robustml.workflows.completing import close, complete
-from robustml.workflows.describing import described
 from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
 from robustml.workflows.measuring.certification import build_certification
 from robustml.workflows.poisoning import poison_as_configured, write_grid
 from robustml.workflows.preparing import build_attacks, introduce
 from robustml.workflows.records import RECORDS, records_to_train_on
-from robustml.workflows.resume import check_resume
 from robustml.workflows.run import GRID, LAST, PLAN, load_model
 from robustml.workflows.settings import read_settings, write_settings
-from robustml.workflows.twin import clean_twin
+from robustml.workflows.settings.building import build
+from robustml.workflows.settings.describing import described
+from robustml.workflows.training.completing import close, complete
+from robustml.workflows.training.resume import check_resume
+from robustml.workflows.training.twin import clean_twin
 from robustml.workflows.weights import checkpoint_weights, load_weights
 
 __all__ = ["build_module", "build_trainer", "train"]

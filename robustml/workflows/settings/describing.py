@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustml.workflows.building import CALLABLE, GIVEN
+from robustml.workflows.settings.building import CALLABLE, GIVEN
 
 __all__ = ["described"]
 
