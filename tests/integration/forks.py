@@ -106,6 +106,7 @@ def inside(*words: object, cwd: Path) -> Outcome:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("default")
+                warnings.filterwarnings("ignore", ".*found in sys.modules")  # it finds the verb imported already
                 main()
         except SystemExit as error:
             status = int(error.code or 0)
