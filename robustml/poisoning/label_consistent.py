@@ -24,6 +24,7 @@ from robustml.poisoning.poison import Poisoned, Presented, replaced
 from robustml.poisoning.shown import rows_of, shown
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.poisoning.trigger import Trigger
+from robustml.progress import track
 from robustml.types import Attack
 
 __all__ = ["FourCorners", "LabelConsistent"]
@@ -114,7 +115,7 @@ class LabelConsistent:
                 trigger(in_unit_range(data.x[:1]))
         changed, pairs = data.x[rows], []
         with borrowed(self.surrogate) as device:
-            for part in torch.split(torch.arange(len(rows)), self.batch_size):
+            for part in track(torch.split(torch.arange(len(rows)), self.batch_size), "crafting poison"):
                 x = changed[part]
                 x_adv = attacked(self.attack, self.surrogate, x, data.y[rows[part]], generator, device)
                 pairs.append((x_adv, x))
