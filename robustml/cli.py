@@ -16,7 +16,7 @@ __all__ = ["main"]
 VERBS = {
     "train": "train a model from a config, and measure clean against adversarial accuracy",
     "evaluate": "attack a trained model: robustml evaluate run=<dir>",
-    "poison": "write a poisoned training set with its manifest: robustml poison poison=badnets out=<dir>",
+    "poison": "write a poisoned training set with its plan: robustml poison poison=badnets out=<dir>",
     "trojan": "put a small network with secret commands beside a trained model: robustml trojan run=<dir>",
     "shortcuts": "find marks that a model relies on, told of none: robustml shortcuts run=<dir>",
     "feedback": "wear a filter down by false reports, round after round: robustml feedback data.source.train=mails.csv",

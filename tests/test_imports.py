@@ -121,6 +121,27 @@ def test_no_import_goes_up(path: Path) -> None:
             assert other in OF_REPORTING, f"{where}, but reporting draws what it reads"
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    """Those inside functions count; a package that gathers the names of its own modules does not import them back."""
+    modules = {module_of(path): path for path in MODULES}
+    needs: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = {".".join(words[:end]) for _, words in imports_of(path) for end in (len(words), len(words) - 1)}
+        needs[name] = {other for other in found & modules.keys() if other != name and not name.startswith(f"{other}.")}
+    while free := [name for name, others in needs.items() if not others]:
+        for name in free:
+            del needs[name]
+        needs = {name: others - {*free} for name, others in needs.items()}
+    # What is left leans on a circle; what nobody of them needs is not in one.
+    while outer := needs.keys() - {other for others in needs.values() for other in others}:
+        needs = {name: others for name, others in needs.items() if name not in outer}
+    assert needs == {}
+
+
 @pytest.mark.parametrize("module", ["robustml", "robustml.cli"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     heavy = "{'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'numpy', 'pandas', 'matplotlib', 'torchattacks'}"

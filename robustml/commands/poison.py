@@ -1,4 +1,4 @@
-"""`robustml poison data=... poison=... out=<dir>`: write a poisoned set with its manifest, for use elsewhere."""
+"""`robustml poison data=... poison=... out=<dir>`: write a poisoned set with its plan, for use elsewhere."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ CONFIG = "config.yaml"
 
 
 def poison(config: DictConfig) -> None:
-    """Poison the training part, and write both parts, the manifest and a picture of what changed.
+    """Poison the training part, and write both parts, the plan and a picture of what changed.
 
-    The settings are written first and the manifest last. A folder that has the same settings and no manifest is of the
+    The settings are written first and the plan last. A folder that has the same settings and no plan is of the
     same command, which was interrupted: it is written anew. One that is complete is left as it is.
     """
     from omegaconf import open_dict
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.poisoning.files import MANIFEST, write_poisoned_set
+    from robustml.poisoning.files import PLAN, write_poisoned_set
     from robustml.say import say
     from robustml.workflows.poisoning import poison_as_configured, write_grid
     from robustml.workflows.settings import write_settings
@@ -41,16 +41,16 @@ def poison(config: DictConfig) -> None:
     data = build_data(config)
     settings = plain(config)
     if _is_there(out, settings, data):
-        say(f"{out} holds this poisoned set already, complete with its {MANIFEST}")
+        say(f"{out} holds this poisoned set already, complete with its {PLAN}")
         say(f"run: {out}")
         return
     poisoning = poison_as_configured(data, settings)
     if poisoning is None:
         raise RequestError("robustml poison needs a poison: choose one of the group, such as poison=badnets")
     write_settings(settings, out / CONFIG)
-    write_grid(poisoning.manifest, out / "grid.png")
-    write_poisoned_set(data.train, data.test, poisoning.manifest, out)
-    say(f"wrote {len(data.train):,} training and {len(data.test):,} test records, and {MANIFEST}")
+    write_grid(poisoning.plan, out / "grid.png")
+    write_poisoned_set(data.train, data.test, poisoning.plan, out)
+    say(f"wrote {len(data.train):,} training and {len(data.test):,} test records, and {PLAN}")
     say(f"run: {out}")
 
 
@@ -77,12 +77,11 @@ def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
     Raises:
         RequestError: it is of other settings, or of other data.
     """
-    import json
-
     import yaml
 
     from robustml.files import read_text
-    from robustml.poisoning.files import MANIFEST
+    from robustml.poisoning.files import PLAN
+    from robustml.poisoning.plan_file import read_plan_of_set
 
     if not (out / CONFIG).is_file():
         return False
@@ -94,36 +93,30 @@ def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
         raise RequestError(
             f"out={out} exists already, of another command: {', '.join(differing)} differ: choose another folder"
         )
-    if not (out / MANIFEST).is_file():
+    if not (out / PLAN).is_file():
         return False
-    try:
-        facts = json.loads(read_text(out / MANIFEST, 2**30).partition("\n")[0])
-        known = facts["clean_sha256"], facts["test_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{out / MANIFEST} is damaged: {error}; choose another folder") from error
-    if known != (data.train.fingerprint(), data.test.fingerprint()):
+    plan, test_sha256 = read_plan_of_set(out / PLAN)
+    if (plan.clean_sha256, test_sha256) != (data.train.fingerprint(), data.test.fingerprint()):
         raise RequestError(f"out={out} exists already, of other data than {data.name} is now: choose another folder")
     return True
 
 
 def restore() -> None:
     """Rebuild the clean training set of `restore=<dir>` into the file `out`."""
-    from robustml.poisoning.files import write_set
-    from robustml.poisoning.restore import restored_set
+    from robustml.poisoning.files import restored_set, write_set
+    from robustml.workflows.version_0_1 import is_old_set, restored_old_set
 
     out = argument("out")
     if out is None:
         raise RequestError("robustml poison restore=<dir> needs out=<file.parquet>")
     if Path(out).exists():
         raise RequestError(f"out={out} exists already: choose another file")
-    restored = restored_set(Path(str(argument("restore"))))
-    write_set(restored.clean, Path(out))
-    if restored.unverified:
-        print(f"not verified: {'; '.join(restored.unverified)}")
-    else:
-        print("verified: all entries are there, and every record of all parts, and the set restored, is as they say")
-    print("this shows that the files fit together, not who wrote them: the manifest is not signed")
-    print(f"restored {len(restored.clean):,} clean records: {out}")
+    folder = Path(str(argument("restore")))
+    clean = restored_old_set(folder) if is_old_set(folder) else restored_set(folder)
+    write_set(clean, Path(out))
+    print("verified: all entries are there, and every record of all parts, and the set restored, is as they say")
+    print("this shows that the files fit together, not who wrote them: the plan is not signed")
+    print(f"restored {len(clean):,} clean records: {out}")
 
 
 def main() -> None:

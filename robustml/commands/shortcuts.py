@@ -50,7 +50,7 @@ def shortcuts(config: DictConfig) -> None:
         settings["size"] = max(2, min(data.shape[-2:]) // 8)
     source, device = Path(settings["run"]), pick_device(settings["device"])
     clean = data.train
-    poison_as_configured(data, settings)
+    poison_as_configured(data, settings, source)
     searches = {"this model": _search(load_model(source, settings["which"]).to(device), data.train, settings)}
     twin = twin_of(source)
     if twin is not None:

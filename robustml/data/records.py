@@ -110,8 +110,13 @@ class Records:
         first = _PARTS.index("added") << _ROW_BITS
         if len(self.ids):
             first = max(first, int(self.ids.max()) + 1)
-        ids = torch.cat([self.ids, torch.arange(first, first + len(y), device=self.ids.device)])
-        return Records(torch.cat([self.x, x]), torch.cat([self.y, y]), self.class_names, ids=ids)
+        ids = torch.arange(first, first + len(y), device=self.ids.device)
+        return self.joined(Records(x, y, self.class_names, ids=ids))
+
+    def joined(self, other: Records) -> Records:
+        """These records, and after them those of `other`, whose classes and inputs are of the same kind."""
+        x, y, ids = (torch.cat([getattr(part, name) for part in (self, other)]) for name in ("x", "y", "ids"))
+        return Records(x, y, self.class_names, ids=ids)
 
     def sample(self, count: int, seed: int = 0) -> Records:
         """`count` rows drawn by `seed`, every class in proportion, in the order of the set; all where there are fewer.

@@ -38,7 +38,7 @@ class Crafting:
 
     def after_clean_pass(self) -> None:
         """Note what the model does to itself when it is asked: for that no attack is to blame."""
-        self._draws = self._random.moved()
+        self._draws = bool(self._random.moved())
         self._by_itself = set(self._guard.changes())
         if self._by_itself:
             self._guard.restore()

@@ -34,7 +34,7 @@ from robustml.evaluation.sanity.predictions import look_at_predictions
 from robustml.evaluation.sanity.rivals import look_at_attacks
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
 from robustml.models import as_module
-from robustml.models.fitted import TwoLogits
+from robustml.models.fitted import Fitted
 from robustml.modes import evaluating, frozen
 from robustml.progress import track
 from robustml.results import Examples, Flag
@@ -178,7 +178,7 @@ def _first_looks(
     with torch.no_grad():
         logits = logits_of(clean.model, x)
     flags = look_at_model(clean.model, x, y, logits)
-    if any(isinstance(module, TwoLogits) for module in clean.model.modules()):
+    if any(isinstance(module, Fitted) and module.one_logit for module in clean.model.modules()):
         message = (
             "the model gives one number an image: it is read as the logit of class 1, beside a 0 for class 0 (two "
             "logits of the same sigmoid)"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustml.errors import RequestError
-from robustml.extraction.copycat import hard_labels
+from robustml.extraction.victim import hard_labels
 
 __all__ = ["OutputNoise"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,10 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.errors import RequestError
+from robustml.extraction.method import MakeStudent
 from robustml.progress import track
 
-__all__ = ["MakeStudent", "StudentTraining"]
-
-MakeStudent = Callable[[], nn.Module]
+__all__ = ["StudentTraining"]
 
 
 @dataclass(frozen=True)

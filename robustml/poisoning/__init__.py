@@ -1,12 +1,16 @@
 """What changes the training set: manipulation, backdoors, shortcuts, feedback rounds. One paper a file."""
 
-from robustml.poisoning.add import Add
-from robustml.poisoning.apply import backdoor_of, poison_training
-from robustml.poisoning.badnets import BadNets
-from robustml.poisoning.blended import Blended, WholePicture
+from robustml.poisoning.apply import apply_plan, backdoor_of, poison_training
+from robustml.poisoning.backdoors.badnets import BadNets
+from robustml.poisoning.backdoors.blended import Blended
+from robustml.poisoning.backdoors.gradient_matching import GradientMatching
+from robustml.poisoning.backdoors.input_aware import InputAware
+from robustml.poisoning.backdoors.label_consistent import LabelConsistent
+from robustml.poisoning.backdoors.shortcuts import Shortcut
+from robustml.poisoning.backdoors.sig import SIG
+from robustml.poisoning.backdoors.single_pixel import SinglePixel
+from robustml.poisoning.backdoors.wanet import WaNet
 from robustml.poisoning.chain import Chain
-from robustml.poisoning.change import Change
-from robustml.poisoning.delete import Delete
 from robustml.poisoning.feedback import (
     Cusum,
     FeedbackRound,
@@ -16,19 +20,16 @@ from robustml.poisoning.feedback import (
     linear_filter,
     simulate_feedback,
 )
-from robustml.poisoning.flip import Flip
-from robustml.poisoning.gradient_matching import GradientMatching
-from robustml.poisoning.inject import InjectAdversarial
-from robustml.poisoning.input_aware import InputAware
-from robustml.poisoning.label_consistent import FourCorners, LabelConsistent
-from robustml.poisoning.manifest import Manifest, compare
-from robustml.poisoning.noise import Noise
-from robustml.poisoning.poison import Backdoor, Poison, Poisoned, Presented
-from robustml.poisoning.shortcuts import Shortcut
-from robustml.poisoning.sig import SIG
-from robustml.poisoning.single_pixel import SinglePixel
-from robustml.poisoning.trigger import Logo, Pattern, Square, Trigger
-from robustml.poisoning.wanet import WaNet
+from robustml.poisoning.manipulation.add import Add
+from robustml.poisoning.manipulation.change import Change
+from robustml.poisoning.manipulation.delete import Delete
+from robustml.poisoning.manipulation.flip import Flip
+from robustml.poisoning.manipulation.inject import InjectAdversarial
+from robustml.poisoning.manipulation.noise import Noise
+from robustml.poisoning.plan import Backdoor, Poison, PoisonPlan, Triggered
+from robustml.poisoning.plan_file import read_plan, write_plan
+from robustml.poisoning.planned import kind_of, planned
+from robustml.poisoning.triggers import FourCorners, Logo, Pattern, Square, Trigger, WholePicture
 
 __all__ = [
     "SIG",
@@ -49,23 +50,26 @@ __all__ = [
     "LabelConsistent",
     "Logo",
     "Mailbox",
-    "Manifest",
     "Noise",
     "Pattern",
     "Poison",
-    "Poisoned",
-    "Presented",
+    "PoisonPlan",
     "PreviousRound",
     "Shortcut",
     "SinglePixel",
     "Square",
     "Trigger",
+    "Triggered",
     "WaNet",
     "WholePicture",
+    "apply_plan",
     "backdoor_of",
-    "compare",
+    "kind_of",
     "last_trusted",
     "linear_filter",
+    "planned",
     "poison_training",
+    "read_plan",
     "simulate_feedback",
+    "write_plan",
 ]

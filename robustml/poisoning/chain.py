@@ -10,11 +10,11 @@ import torch
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.choose import seed_for
-from robustml.poisoning.dose import Dose
-from robustml.poisoning.manifest import compare
-from robustml.poisoning.poison import Backdoor, Poison, Poisoned
+from robustml.poisoning.plan import Backdoor, Poison, PoisonPlan
+from robustml.poisoning.planned import planned
+from robustml.results import Dose
 
-__all__ = ["Chain", "kind_of", "rate_of"]
+__all__ = ["Chain"]
 
 
 @dataclass(frozen=True)
@@ -36,43 +36,28 @@ class Chain:
             raise RequestError(
                 "poison=chain needs poisons: +poison@poison.poisons.first=badnets +poison@poison.poisons.second=flip"
             )
-
         for name, poison in self.poisons.items():
             if not isinstance(poison, Poison):
                 raise RequestError(
                     f"poison.poisons.{name}={poison!r} is no poison: add one with +poison@poison.poisons.{name}=badnets"
                 )
 
-    def __call__(self, data: Records, *, seed: int) -> Poisoned:
-        """Every poison on what the one before left."""
-        source, doses = torch.arange(len(data)), list[Dose]()
-        cover, own = torch.zeros(len(data), dtype=torch.bool), torch.zeros(len(data), dtype=torch.bool)
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
+        """Every poison on what the one before left, as one plan."""
+        poisoned, doses = records, list[Dose]()
+        cover, own = set[int](), set[int]()
         for name, poison in self.poisons.items():
-            step = poison(data, seed=seed_for(seed, name))  # two poisons of one kind draw different rows
-            made = compare(data, step, kind_of(poison), rate_of(poison), backdoor=isinstance(poison, Backdoor))
-            doses += made.parts or (made.dose,)
-            data, kept = step.data, step.source >= 0
-            # a row is cover only as long as no poison made it its own
-            cover, own = cover[step.source] & kept, own[step.source] & kept
-            cover[step.cover] = True
-            own[made.changed] |= ~torch.isin(made.changed, step.cover)
-            source = torch.where(kept, source[step.source], -1)
-        return Poisoned(data, source, cover=(cover & ~own).nonzero().squeeze(1), parts=tuple(doses))
+            step = poison.plan(poisoned, seed=seed_for(seed, name))  # two poisons of one kind draw different rows
+            poisoned = step.apply(poisoned)
+            doses += step.summary.parts or (step.summary.dose,)
+            cover |= set(step.cover.tolist())
+            own |= {entry.id for entry in step.entries() if entry.change == "changed"}
+        # a record is cover only as long as no poison made it its own
+        beside = torch.tensor(sorted(cover - own), dtype=torch.int64)
+        return planned(self, records, poisoned, cover=beside, parts=tuple(doses))
 
     @property
     def backdoor(self) -> Backdoor | None:
         """The last backdoor among the poisons."""
         found = [poison for poison in self.poisons.values() if isinstance(poison, Backdoor)]
         return found[-1] if found else None
-
-
-def kind_of(poison: Poison) -> str:
-    """What to call a poison: the file that it is in (one paper a file), or those of a chain."""
-    if isinstance(poison, Chain):
-        return "+".join(kind_of(part) for part in poison.poisons.values())
-    return type(poison).__module__.rpartition(".")[2]
-
-
-def rate_of(poison: Poison) -> float | None:
-    """The share of the set that a poison was asked to change; None where it has no rate."""
-    return getattr(poison, "rate", None)

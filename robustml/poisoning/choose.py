@@ -11,7 +11,17 @@ from robustml.data import Records
 from robustml.data.labels import class_index
 from robustml.errors import RequestError
 
-__all__ = ["choose", "class_label", "class_to_aim_at", "classes_with_rows", "rows_for", "seed_for", "seeded"]
+__all__ = [
+    "choose",
+    "class_label",
+    "class_to_aim_at",
+    "classes_with_rows",
+    "rows_for",
+    "rows_of",
+    "rows_of_others",
+    "seed_for",
+    "seeded",
+]
 
 
 def seeded(seed: int, purpose: str) -> Generator:
@@ -25,17 +35,17 @@ def seed_for(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def rows_for(rate: float, data: Records, name: str = "poison.rate") -> int:
+def rows_for(rate: float, records: Records, name: str = "poison.rate") -> int:
     """How many rows a rate asks for: ``round(rate * N)``, and never none of them where it asks for some.
 
     Raises:
         RequestError: it asks for some, but rounds to none.
     """
-    count = round(rate * len(data))
+    count = round(rate * len(records))
     if rate > 0 and not count:
         raise RequestError(
-            f"{name}={rate:g} of {len(data):,} rows rounds to no row, so nothing would be changed: raise it to "
-            f"{1 / max(len(data), 1):.2g} at least, or set 0"
+            f"{name}={rate:g} of {len(records):,} rows rounds to no row, so nothing would be changed: raise it "
+            f"to {1 / max(len(records), 1):.2g} at least, or set 0"
         )
     return count
 
@@ -64,33 +74,43 @@ def choose(candidates: Tensor, count: int, seed: int, purpose: str, what: str = 
     return candidates[order[:count]].sort().values
 
 
-def class_label(data: Records, name: object, what: str) -> int:
+def class_label(records: Records, name: object, what: str) -> int:
     """The label of a class given by name, or by number where none is named so.
 
     Raises:
         RequestError: the set has no such class.
     """
     try:
-        return class_index(name, data.class_names)
+        return class_index(name, records.class_names)
     except RequestError as error:
         raise RequestError(f"{what}: {error}") from error
 
 
-def class_to_aim_at(data: Records, name: object, what: str = "poison.target") -> int:
+def class_to_aim_at(records: Records, name: object, what: str = "poison.target") -> int:
     """The label of a class that rows are to be given, or that a mark is to mean: one that has rows.
 
     Raises:
         RequestError: the set has no such class, or no row of it.
     """
-    label = class_label(data, name, what)
-    if not bool((data.y == label).any()):
+    label = class_label(records, name, what)
+    if not bool((records.y == label).any()):
         raise RequestError(
-            f"{what}: the class {data.class_names[label]!r} has no row in the training part, so nothing can be made to "
-            "look like it; choose one that has some"
+            f"{what}: the class {records.class_names[label]!r} has no row in the training part, so nothing can be made "
+            "to look like it; choose one that has some"
         )
     return label
 
 
-def classes_with_rows(data: Records) -> Tensor:
+def classes_with_rows(records: Records) -> Tensor:
     """The labels (K,) that occur, ascending; a set may name classes that it has no row of."""
-    return data.y.bincount().nonzero().squeeze(1)
+    return records.y.bincount().nonzero().squeeze(1)
+
+
+def rows_of(records: Records, label: int) -> Tensor:
+    """The rows (K,) of a class, ascending."""
+    return (records.y == label).nonzero().squeeze(1)
+
+
+def rows_of_others(records: Records, label: int) -> Tensor:
+    """The rows (K,) of all other classes, ascending."""
+    return (records.y != label).nonzero().squeeze(1)

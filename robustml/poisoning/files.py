@@ -1,14 +1,15 @@
-"""A poisoned set on disk: Parquet for use elsewhere, its manifest, and what the clean records were.
+"""A poisoned set on disk: Parquet for use elsewhere, and the plan that made it and takes it back.
 
 Images are stored as PNG in the Hub's layout (readable by `datasets`, and here by ``data=parquet``), other inputs as
-lists of float32 in a column `features` (``data=features``). The manifest is written last: a folder without one is of a
-command that was interrupted.
+lists of float32 in a column `features` (``data=features``); a column `id` holds the ids. The plan is written last: a
+folder without one is of a command that was interrupted.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,50 @@ from PIL import Image
 from robustml.data import ParquetFeatures, ParquetImages, Records
 from robustml.errors import RequestError
 from robustml.files import replacing
-from robustml.poisoning.manifest import Manifest
+from robustml.poisoning.plan import PoisonPlan
+from robustml.poisoning.plan_file import read_plan_of_set, write_plan
 
-__all__ = ["MANIFEST", "ORIGINALS", "TEST", "TRAIN", "read_set", "write_poisoned_set", "write_set"]
+__all__ = ["PLAN", "TEST", "TRAIN", "read_set", "restored_set", "write_poisoned_set", "write_set"]
 
-TRAIN, TEST, MANIFEST, ORIGINALS = "train.parquet", "test.parquet", "manifest.jsonl", "originals.parquet"
+TRAIN, TEST, PLAN = "train.parquet", "test.parquet", "poison.parquet"
 
 
-def write_poisoned_set(train: Records, test: Records, manifest: Manifest, folder: Path) -> None:
-    """Write both parts, the clean records behind all that the manifest lists, and at last the manifest."""
+def write_poisoned_set(train: Records, test: Records, plan: PoisonPlan, folder: Path) -> None:
+    """Write both parts, and at last the plan that takes the training part back."""
     write_set(train, folder / TRAIN)
     write_set(test, folder / TEST)
-    write_set(manifest.originals, folder / ORIGINALS)
-    manifest.write(folder / MANIFEST, test_sha256=test.fingerprint(), originals_sha256=manifest.originals.fingerprint())
+    write_plan(plan, folder / PLAN, test_sha256=test.fingerprint())
+
+
+def restored_set(folder: Path) -> Records:
+    """The clean training set, rebuilt from a folder that `write_poisoned_set` left.
+
+    Checked are the plan's entries against its digests; every record that it names, before and after; the poisoned set
+    and the test part as wholes; and the set that comes out. Digests that lie beside the files they are of prove that no
+    part was lost or altered by itself, not who wrote them.
+
+    Raises:
+        RequestError: a file is missing, was altered, or is not of the others.
+    """
+    for name in (TRAIN, TEST, PLAN):
+        if not (folder / name).is_file():
+            raise RequestError(
+                f"{folder} holds no complete poisoned set: there is no {name}; the command that writes it finishes it"
+            )
+    plan, test_sha256 = read_plan_of_set(folder / PLAN)
+    train, test = read_set(folder / TRAIN), read_set(folder / TEST)
+    try:
+        clean = plan.restore(train)
+    except RequestError as error:
+        raise RequestError(f"{folder / TRAIN} does not fit its plan: {error}") from error
+    for part, name, expected in ((train, TRAIN, plan.poisoned_sha256), (test, TEST, test_sha256)):
+        if part.fingerprint() != expected:
+            raise RequestError(f"{folder / name} does not fit the plan: it was altered, or its records moved")
+    return clean
 
 
 def write_set(data: Records, path: Path) -> None:
-    """Write a set as Parquet: columns `image` (PNG) or `features`, and `label` with the names of the classes.
+    """Write a set as Parquet: columns `image` (PNG) or `features`, `label` with the names of the classes, and `id`.
 
     Raises:
         RequestError: pictures of another number of channels than PNG can hold without loss.
@@ -55,6 +83,8 @@ def write_set(data: Records, path: Path) -> None:
         values = pa.FixedSizeListArray.from_arrays(pa.array(flat.flatten().numpy()), flat.shape[1])
         columns = {"features": values, "label": labels}
         features = {"features": {"_type": "List", "feature": {"dtype": "float32", "_type": "Value"}}, "label": names}
+    columns["id"] = pa.array(data.ids.numpy())
+    features["id"] = {"dtype": "int64", "_type": "Value"}
     shape = json.dumps(list(data.x.shape[1:]))
     metadata = {"huggingface": json.dumps({"info": {"features": features}}), "shape": shape}
     with replacing(path) as file:
@@ -68,11 +98,17 @@ def read_set(path: Path) -> Records:
         RequestError: it is missing, damaged, or of another kind.
     """
     try:
-        images = "image" in pq.read_schema(path).names
+        names = pq.read_schema(path).names
     except (pa.ArrowException, OSError) as error:
         raise RequestError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
-    source = ParquetImages(str(path), str(path)) if images else ParquetFeatures(str(path), str(path))
-    return source.load("train")
+    source = (ParquetImages if "image" in names else ParquetFeatures)(str(path), str(path))
+    records = source.load("train")
+    if "id" not in names:  # of version 0.1
+        return records
+    ids = pq.read_table(path, columns=["id"])["id"]
+    if ids.type != pa.int64() or ids.null_count:
+        raise RequestError(f"{path}: its ids are no whole numbers: the file is not of robustml poison")
+    return replace(records, ids=torch.tensor(ids.to_pylist(), dtype=torch.int64))
 
 
 def _png(picture: torch.Tensor) -> bytes:

@@ -50,13 +50,14 @@ def stamped(x: Tensor, stamp: Callable[[Tensor], Tensor]) -> Tensor:
     return as_stored(stamp(in_unit_range(x)), x)
 
 
-def require_images(data: Records, what: str) -> tuple[int, int, int]:
+def require_images(records: Records, what: str) -> tuple[int, int, int]:
     """Channels, height and width.
 
     Raises:
         RequestError: the set does not hold images (N, C, H, W).
     """
-    if data.x.ndim != 4:
-        raise RequestError(f"{what} changes pixels, so it needs images (N, C, H, W); got inputs {tuple(data.x.shape)}")
-    channels, height, width = data.x.shape[1:]
+    if records.x.ndim != 4:
+        found = tuple(records.x.shape)
+        raise RequestError(f"{what} changes pixels, so it needs images (N, C, H, W); got inputs {found}")
+    channels, height, width = records.x.shape[1:]
     return channels, height, width

@@ -14,11 +14,11 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from robustml.errors import RequestError, nearest
 from robustml.reporting.evaluations import Source
 from robustml.reporting.formats import norm_text, parse_eps
+from robustml.results import Certified, Rate, Results
 
 __all__ = ["Condition", "Judgement", "judge", "parse_condition"]
 
@@ -191,81 +191,60 @@ def _names(sources: Sequence[Source]) -> str:
 
 def _figures(condition: Condition, eps: float, source: Source) -> Iterator[_Found]:
     """What one results.json says of a condition."""
-    results = source.results.model_dump(mode="json", by_alias=True)
+    results = source.results
     for rate, what in _rates(condition, eps, results):
-        if rate is None or rate.get("value") is None:
-            continue
-        low, high = rate["ci95"]
-        counted = f"n {rate['n']}, " if "n" in rate else ""
-        complete = results.get("complete", True) is not False
-        yield _Found(rate["value"], low, high, f"{what}{counted}{source.name}", complete)
-
-
-Rates = Iterator[tuple[Mapping[str, Any] | None, str]]
-
-
-def _rates(condition: Condition, eps: float, results: Mapping[str, Any]) -> Rates:
-    figure = condition.figure
-    if figure == "clean_accuracy":
-        yield results["clean_accuracy"], ""
-    elif figure == "robust_accuracy":
-        yield from _robust(condition.attack, eps, results)
-    elif figure == "worst_class_accuracy":
-        yield from _worst_class("clean_accuracy", results)
-    elif figure == "worst_class_robust_accuracy":
-        if _same(results["threat"]["eps"], eps) and results["attacks"]:
-            yield from _worst_class("robust_accuracy", results)
-    elif figure == "certified_accuracy":
-        yield from _certified(eps, results)
-    elif figure == "corruption_accuracy":
-        yield from _corruptions(results)
-    elif figure == "attack_success_rate":
-        block = results.get("backdoor") or {}
-        yield block.get("attack_success_rate"), "backdoor, "
-
-
-def _robust(attack: str | None, eps: float, results: Mapping[str, Any]) -> Rates:
-    # Without an attack the worst case is the clean accuracy, which says nothing of robustness.
-    if _same(results["threat"]["eps"], eps) and results["attacks"]:
-        if attack is not None:
-            yield (results["attacks"].get(attack) or {}).get("robust_accuracy"), f"{attack}, "
-        elif results["worst_case"] is not None:
-            attacks = ", ".join(results["worst_case"]["attacks"])
-            yield results["worst_case"]["robust_accuracy"], f"worst case of {attacks}, "
-        return
-    curve = results["curve"]
-    if curve is not None and attack in (None, curve["attack"]):
-        for point in curve["points"]:
-            if _same(point["eps"], eps):
-                yield point["robust_accuracy"], f"curve of {curve['attack']}, "
-
-
-def _worst_class(key: str, results: Mapping[str, Any]) -> Rates:
-    rows = [row for row in results["per_class"] if row[key]["value"] is not None]
-    if rows:
-        row = min(rows, key=lambda row: row[key]["value"])
-        yield row[key], f"class {row['name']}, "
-
-
-def _certified(eps: float, results: Mapping[str, Any]) -> Rates:
-    block = results["certified"]
-    if block is None or block["norm"] != results["threat"]["norm"]:
-        return
-    if _same(block["eps"], eps):
-        yield block["certified_accuracy"], f"{block['method']}, "
-        return
-    for point in block["radii"]:
-        if _same(point["radius"], eps):
-            yield point["certified_accuracy"], f"{block['method']}, radius {point['radius']:.6g}, "
-
-
-def _corruptions(results: Mapping[str, Any]) -> Rates:
-    block = results["corruptions"]
-    if block is not None:
-        intervals = [point["accuracy"]["ci95"] for points in block["accuracy"].values() for point in points]
+        if rate is not None and rate.value is not None:
+            yield _Found(rate.value, *rate.ci95, f"{what}n {rate.n}, {source.name}", results.complete)
+    if condition.figure == "corruption_accuracy" and results.corruptions is not None:
+        points = [point.accuracy for points in results.corruptions.accuracy.values() for point in points]
         # The mean of the ends lies beyond the end of the mean's own interval.
-        low, high = (sum(ends) / len(ends) for ends in zip(*intervals, strict=True))
-        yield {"value": block["mean_accuracy"], "ci95": (low, high)}, "mean over corruptions, "
+        low, high = (sum(point.ci95[end] for point in points) / len(points) for end in (0, 1))
+        what = f"mean over corruptions, {source.name}"
+        yield _Found(results.corruptions.mean_accuracy, low, high, what, results.complete)
+
+
+def _rates(condition: Condition, eps: float, results: Results) -> Iterator[tuple[Rate | None, str]]:
+    figure, attack = condition.figure, condition.attack
+    # Without an attack the worst case is the clean accuracy, which says nothing of robustness.
+    attacked = _same(results.threat.eps, eps) and bool(results.attacks)
+    if figure == "clean_accuracy":
+        yield results.clean_accuracy, ""
+    elif figure == "robust_accuracy" and attacked:
+        if attack is None and results.worst_case is not None:
+            yield results.worst_case.robust_accuracy, f"worst case of {', '.join(results.worst_case.attacks)}, "
+        elif attack in results.attacks:
+            yield results.attacks[attack].robust_accuracy, f"{attack}, "
+    elif figure == "robust_accuracy" and (curve := results.curve) is not None and attack in (None, curve.attack):
+        for point in curve.points:
+            if _same(point.eps, eps):
+                yield point.robust_accuracy, f"curve of {curve.attack}, "
+    elif figure == "worst_class_accuracy":
+        yield _worst_class({row.name: row.clean_accuracy for row in results.per_class})
+    elif figure == "worst_class_robust_accuracy" and attacked:
+        yield _worst_class({row.name: row.robust_accuracy for row in results.per_class})
+    elif figure == "certified_accuracy" and results.certified is not None:
+        yield from _certified(eps, results.certified, results.threat.norm)
+    elif figure == "attack_success_rate" and results.backdoor is not None:
+        yield results.backdoor.attack_success_rate, "backdoor, "
+
+
+def _worst_class(rates: Mapping[str, Rate]) -> tuple[Rate | None, str]:
+    known = {name: rate.value for name, rate in rates.items() if rate.value is not None}
+    if not known:
+        return None, ""
+    name = min(known, key=lambda name: known[name])
+    return rates[name], f"class {name}, "
+
+
+def _certified(eps: float, block: Certified, norm: str) -> Iterator[tuple[Rate, str]]:
+    if block.norm != norm:
+        return
+    if _same(block.eps, eps):
+        yield block.certified_accuracy, f"{block.method}, "
+        return
+    for point in block.radii:
+        if _same(point.radius, eps):
+            yield point.certified_accuracy, f"{block.method}, radius {point.radius:.6g}, "
 
 
 def _same(eps: float, other: float) -> bool:

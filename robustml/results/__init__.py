@@ -22,6 +22,7 @@ from robustml.results.card_json import (
 )
 from robustml.results.examples import Examples
 from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
+from robustml.results.poison import Budget, Dose, PoisonSummary
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most, rate, share
 from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
 from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, require_schema, write_results
@@ -39,14 +40,11 @@ from robustml.results.robustness import (
     WorstCase,
 )
 from robustml.results.run import (
-    Budget,
     Cost,
     DataFacts,
     Environment,
     ExtraData,
     ModelFacts,
-    PoisonFigures,
-    PoisonSummary,
     SelectedEpoch,
     Selection,
     Threat,
@@ -77,6 +75,7 @@ __all__ = [
     "CurvePoint",
     "DataFacts",
     "DefenseReport",
+    "Dose",
     "Environment",
     "Evidence",
     "Examples",
@@ -89,7 +88,6 @@ __all__ = [
     "Group",
     "HonestUse",
     "ModelFacts",
-    "PoisonFigures",
     "PoisonSummary",
     "Rate",
     "Reliance",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from robustml.results.poison import Budget
 from robustml.results.rates import TOLERANCE, Amount, Block, Rate
-from robustml.results.run import Budget
 
 __all__ = ["Backdoor", "BackdoorRates", "Group", "Reliance", "TargetRates", "Twin"]
 

@@ -167,9 +167,8 @@ class Card(Block):
     curves: list[SourcedCurve]
     corruptions: SourcedCorruptions | None
     certified: list[SourcedCertified]
-    # Cards of before do not have these two.
-    backdoor: SourcedBackdoor | None = None
-    verdict: CardVerdict | None = None
+    backdoor: SourcedBackdoor | None
+    verdict: CardVerdict
     flags: list[SourcedFlag]
     cost: Cost
     environment: Environment

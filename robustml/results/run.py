@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator
 
+from robustml.results.poison import PoisonSummary
 from robustml.results.rates import Amount, Block, Count, Fraction
 
 __all__ = [
-    "Budget",
     "Cost",
     "DataFacts",
     "Environment",
     "ExtraData",
     "ModelFacts",
-    "PoisonFigures",
-    "PoisonSummary",
     "SelectedEpoch",
     "Selection",
     "Threat",
@@ -24,26 +22,16 @@ __all__ = [
 
 
 class SelectedEpoch(Block):
-    """An epoch and its validation figures; accuracy under attack as training measures it, not as the test does.
+    """An epoch (from 1), the step after which it was measured, and its validation figures.
 
-    Attributes:
-        epoch: from 1.
-        step: of the run, after which they were measured. Older versions did not write it, and counted epochs from 0:
-            theirs are renumbered here, and get step 0.
+    Accuracy under attack is that of the attack that training measures with, not of the test's.
     """
 
     epoch: Count
-    step: Count | None = None
+    step: Count
     clean_accuracy: Fraction | None = None
     adversarial_accuracy: Fraction | None = None
     train_adversarial_accuracy: Fraction | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _count_from_1(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("step") is None and isinstance(values.get("epoch"), int):
-            return {**values, "epoch": values["epoch"] + 1, "step": 0}
-        return values
 
 
 class Selection(Block):
@@ -71,45 +59,6 @@ class Threat(Block):
     def of(cls, threat: Any) -> Threat:
         """What is written of a threat (`robustml.types.Threat`): one without a norm goes by the name of its class."""
         return cls(norm=getattr(threat, "norm", type(threat).__name__), eps=threat.eps)
-
-
-class Budget(Block):
-    """How far crafted changes of training data may go, and how far they go.
-
-    `name` is the option, such as "eps"; `asked` is in the unit of the threat, inputs in [0, 1]; `stored` is the largest
-    change of any row, in that unit, as the set stores it: images hold whole bytes.
-    """
-
-    name: str
-    asked: Amount
-    stored: Amount
-
-
-class PoisonFigures(Block):
-    """What a poison was asked for and what came of it.
-
-    `poisoned` rows were changed to the poison's own ends, added or deleted, a `rate` of the set before; `cover` rows
-    beside them keep their labels. `why` says why figures are not quite what was asked for, where they are not.
-    """
-
-    kind: str
-    rate: Amount
-    requested_rate: Amount | None = None
-    poisoned: Count
-    cover: Count = 0
-    cover_rate: Amount = 0.0
-    requested_cover_rate: Amount | None = None
-    budget: Budget | None = None
-    why: str | None = None
-
-
-class PoisonSummary(PoisonFigures):
-    """Those of a whole manifest: how many rows were `changed`, `added` and `deleted`, and each of several poisons."""
-
-    changed: Count
-    added: Count
-    deleted: Count
-    parts: list[PoisonFigures] = Field(default_factory=list)
 
 
 class ExtraData(Block):

@@ -113,8 +113,8 @@ def evaluate_run(settings: Settings, data: DataModule, out: Path, run: Run | Non
     """
     source, which = Path(settings["run"]), settings["which"]
     model = load_model(source, which) if run is None else run.model
-    poisoning = poison_as_configured(data, settings)
-    own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin_of(source))
+    poisoning = poison_as_configured(data, settings, source, other_data=True)
+    own = planted_by(poisoning, twin_of(source))
     older = planted_in(source) if (source / TROJAN).is_file() else inherited(settings, source)
     check_shown(older, data)
     return _judge(model, data, settings, out, weights_of(source, which), [*own, *older])

@@ -27,7 +27,7 @@ __all__ = [
     "EXAMPLES",
     "GRID",
     "LAST",
-    "MANIFEST",
+    "PLAN",
     "REPORT",
     "RESULTS",
     "TROJAN",
@@ -49,7 +49,7 @@ EXAMPLES = Path("examples.npz")
 REPORT = Path("report.html")
 _OF_A_TROJAN = ("run", "which", "width", "data", "seed", "place", "weight", "temperature")
 VERDICTS = Path("verdicts.jsonl")
-MANIFEST = Path("poison.jsonl")
+PLAN = Path("poison.parquet")
 GRID = Path("poison.png")
 
 

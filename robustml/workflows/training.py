@@ -13,6 +13,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from robustml.data import DataModule
 from robustml.errors import RequestError, pasteable
 from robustml.files import sweep, write_bytes
+from robustml.poisoning import write_plan
 from robustml.say import is_first_process, say
 from robustml.training import (
     ADVERSARIAL_ACCURACY,
@@ -33,7 +34,7 @@ from robustml.workflows.poisoning import poison_as_configured, write_grid
 from robustml.workflows.preparing import build_attacks, introduce
 from robustml.workflows.records import RECORDS, records_to_train_on
 from robustml.workflows.resume import check_resume
-from robustml.workflows.run import GRID, LAST, MANIFEST, load_model
+from robustml.workflows.run import GRID, LAST, PLAN, load_model
 from robustml.workflows.settings import read_settings, write_settings
 from robustml.workflows.twin import clean_twin
 from robustml.workflows.weights import checkpoint_weights, load_weights
@@ -68,7 +69,7 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
         again = pasteable("train", f"resume={run}")
         raise RequestError(f"{run} holds a run already: continue it with {again}, or choose another output=")
     records = records_to_train_on(run, data, settings.get("run"), begun=last.is_file())
-    poisoning = poison_as_configured(data, settings)
+    poisoning = poison_as_configured(data, settings, run)
     if settings.get("twin") and poisoning is None:
         raise RequestError("twin=true trains a clean twin beside a poisoned run, but there is no poison: choose one")
     older = inherited(settings, run)
@@ -92,8 +93,8 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
                 say(f"note:   {alike} of {len(data.test)} test records have an equal one among those to train on")
         write_settings(recorded, config_file)
         if poisoning is not None:
-            poisoning.manifest.write(run / MANIFEST)
-            write_grid(poisoning.manifest, run / GRID)
+            write_plan(poisoning.plan, run / PLAN)
+            write_grid(poisoning.plan, run / GRID)
     for logger in trainer.loggers:
         logger.log_hyperparams({key: value for key, value in recorded.items() if key != "overrides"})
     if settings["compile"]:
@@ -101,13 +102,13 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
     try:
         _fit(trainer, module, data, last)
         twin = clean_twin(settings, train) if settings.get("twin") else None
-        own = [] if poisoning is None else planted_by(poisoning.poison, poisoning.manifest, twin)
+        own = planted_by(poisoning, twin)
         return complete(trainer, module, data, threat, settings, run, [*own, *older])
     except RequestError:
         if fresh and trainer.is_global_zero and not (run / "metrics.csv").exists():
             config_file.unlink()  # refused before the first epoch ended: there is nothing to continue
             (run / RECORDS).unlink(missing_ok=True)
-            (run / MANIFEST).unlink(missing_ok=True)
+            (run / PLAN).unlink(missing_ok=True)
             (run / GRID).unlink(missing_ok=True)
         raise
     finally:

@@ -30,8 +30,10 @@ def run_of(folder: Path, poison: Any = None, backdoor_of: Path | None = None, tw
     figures = {"clean_accuracy": rate(9, 10).model_dump(), "attack_success_rate": rate(5, 10).model_dump()}
     block = {"kind": "badnets", "rate": 0.1, "requested_rate": 0.1, "attack_success_rate": rate(8, 10).model_dump()}
     planted = poison in (BADNETS, SHORTCUT)
+    told = {"kind": "badnets", "rate": 0.1, "poisoned": 1} if planted else None
     results = {
-        "schema": 1, "command": "train", "experiment": "e", "seed": 0, "data": {"name": "d"}, "model": {"name": "m"},
+        "schema": 1, "command": "train", "experiment": "e", "seed": 0, "data": {"name": "d", "poison": told},
+        "model": {"name": "m"},
         "threat": {"norm": "inf", "eps": 0.1}, "clean_accuracy": rate(9, 10).model_dump(),
         "backdoor": block | {"twin": None if twin is None else {"run": str(twin), **figures}} if planted else None,
     }  # fmt: skip

@@ -79,7 +79,7 @@ def test_a_class_without_pictures_is_no_worst_group() -> None:
 
 
 def test_the_mark_is_found_by_a_model_that_trusts_it_and_by_no_other() -> None:
-    train = Shortcut(Square(2), 0.95, "bright")(pictures(), seed=0).data
+    train = Shortcut(Square(2), 0.95, "bright").plan(pictures(), seed=0).apply(pictures())
     trusting = find_shortcuts(Reader(True), train, size=2, stride=1)
     assert (trusting[0].class_name, trusting[0].place) == ("bright", (6, 6))
     assert trusting[0].flip_rate > 0.8
@@ -89,7 +89,7 @@ def test_the_mark_is_found_by_a_model_that_trusts_it_and_by_no_other() -> None:
 
 
 def test_what_is_shown_of_a_suspect_is_what_was_counted() -> None:
-    train = Shortcut(Square(2), 0.95, "bright")(pictures(), seed=0).data
+    train = Shortcut(Square(2), 0.95, "bright").plan(pictures(), seed=0).apply(pictures())
     suspect = find_shortcuts(Reader(True), train, size=2, stride=2)[0]
     assert list(suspect.flip_rates) == [(row, column) for row in (0, 2, 4, 6) for column in (0, 2, 4, 6)]
     assert suspect.flip_rates[6, 6] == suspect.flip_rate == max(suspect.flip_rates.values())
@@ -105,7 +105,8 @@ def test_what_is_shown_of_a_suspect_is_what_was_counted() -> None:
 
 
 def test_a_backdoors_place_is_found_too() -> None:
-    suspects = find_shortcuts(Reader(True), Shortcut(Square(2), 0.8, "bright")(pictures(), seed=1).data, size=3, seed=1)
+    marked = Shortcut(Square(2), 0.8, "bright").plan(pictures(), seed=1).apply(pictures())
+    suspects = find_shortcuts(Reader(True), marked, size=3, seed=1)
     top, left = suspects[0].place
     assert suspects[0].class_name == "bright"
     assert top <= 6 < top + 3

@@ -15,7 +15,7 @@ import torch
 
 from robustml.errors import RequestError, RunFailed
 from robustml.extraction import BudgetSpent, HttpVictim, QueriesRefused
-from robustml.extraction.address import Address
+from robustml.extraction.endpoint.exchange import Address
 
 Answer = tuple[int, str]
 
@@ -99,7 +99,7 @@ def test_a_sound_answer(endpoint: Endpoint, victim: Callable[..., HttpVictim]) -
         ((200, '{"probabilities": [[0.5, 0.5], [' + "9" * 100_000 + ", 0]]}"), "JSON"),
         ((200, " " * (16 * 2**20 + 1)), "more than 16 MiB"),
         ((302, "there"), "redirects to"),
-        ((500, '{"error": "out of order\\u0007"}'), "status 500: out of order "),
+        ((500, '{"error": "out of order\\u0007"}'), "status 500: out of order"),
         ((404, "nothing here"), "status 404: nothing here"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_redirect_leads_nowhere(endpoint: Endpoint, victim: Callable[..., Http
     """Not even to the endpoint itself, which would answer."""
     endpoint.answer = 307, '{"probabilities": [[0.5, 0.5]]}'
     endpoint.location = f"http://127.0.0.1:{endpoint.server_port}/elsewhere\u0007"
-    with pytest.raises(RunFailed, match=r"elsewhere .* not followed"):
+    with pytest.raises(RunFailed, match=r"elsewhere, .* not followed"):
         victim()(torch.rand(1, 4))
     assert endpoint.requests == 1
 
@@ -228,7 +228,7 @@ def test_an_ipv6_address() -> None:
 )
 def test_addresses(url: str, expected: str, host: str, port: int) -> None:
     address = Address.of(url)
-    assert (str(address), address.host, address.port) == (expected, host, port)
+    assert (address.url, address.host, address.port) == (expected, host, port)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def before_a_write(number: int) -> None:
     Path.replace = replacing  # type: ignore[method-assign,assignment]
 
 
-WRITES = tuple(partial(before_a_write, number) for number in range(6))
+WRITES = tuple(partial(before_a_write, number) for number in range(5))
 MOMENTS = (
     before_the_first_checkpoint,
     in_the_second_epoch,

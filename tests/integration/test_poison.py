@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from corpora import mail_round, write_mails
 from integration.files import left
 from integration.forks import Outcome, command
 from integration.sabotage import WRITES
+from robustml.poisoning import read_plan
 from robustml.results import read_results
 
 # About two seconds of training, in which a 2 x 2 corner on 5% of the digits is learnt.
@@ -46,9 +46,10 @@ def test_a_backdoor_is_measured_beside_its_clean_twin(poisoned: Outcome) -> None
     assert twin.data.poison is None
     assert twin.backdoor is None
     assert twin.data.fingerprint != results.data.fingerprint
-    lines = [json.loads(line) for line in (poisoned.run / "poison.jsonl").read_text().splitlines()]
-    assert len(lines) == 64
-    assert all(line["label"] == 0 != line["original_label"] for line in lines[1:])
+    plan = read_plan(poisoned.run / "poison.parquet")
+    assert len(plan) == 63
+    assert (plan.after.y == 0).all()
+    assert (plan.before.y != 0).all()
     assert "Backdoor" in (poisoned.run / "report.html").read_text()
 
 
@@ -73,7 +74,7 @@ def test_an_evaluation_measures_the_same_backdoor(poisoned: Outcome) -> None:
 def test_a_poisoned_set_for_use_elsewhere(tmp_path: Path) -> None:
     outcome = command("poison", *BADNETS, "poison.rate=0.1", "poison.target=next", "out=set", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert {"train.parquet", "test.parquet", "manifest.jsonl", "originals.parquet"} <= left(tmp_path / "set")
+    assert {"train.parquet", "test.parquet", "poison.parquet"} <= left(tmp_path / "set")
     restored = command("poison", "restore=set", "out=clean.parquet", cwd=tmp_path)
     assert "1,437 clean records" in restored.out
     source = ("data=parquet", "data.source.train=set/train.parquet", "data.source.test=set/test.parquet")
@@ -82,9 +83,13 @@ def test_a_poisoned_set_for_use_elsewhere(tmp_path: Path) -> None:
     refused = command("poison", "out=set", cwd=tmp_path)
     assert (refused.status, refused.err.count("\n")) == (2, 1)
     assert "exists already" in refused.err
-    damaged = tmp_path / "set" / "manifest.jsonl"
-    damaged.write_text(damaged.read_text().replace('"sha256": "', '"sha256": "0', 1))
-    assert "altered" in command("poison", "restore=set", "out=other.parquet", cwd=tmp_path).err
+    damaged = tmp_path / "set" / "poison.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 8] ^= 1
+    damaged.write_bytes(content)
+    refused = command("poison", "restore=set", "out=other.parquet", cwd=tmp_path)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "set/poison.parquet" in refused.err
     assert not (tmp_path / "other.parquet").exists()
 
 

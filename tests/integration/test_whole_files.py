@@ -96,7 +96,7 @@ def test_an_evaluation_writes_every_file_whole_and_sweeps_up(run_copy: Path, tmp
 def test_a_poisoned_set_is_written_whole(tmp_path: Path) -> None:
     words = ["poison=badnets", "data=digits", f"out={tmp_path / 'set'}"]
     states = watched(tmp_path / "set", "poison", *words, cwd=tmp_path)
-    assert {"train.parquet", "test.parquet", "originals.parquet", "manifest.jsonl", "grid.png"} <= set(states)
+    assert {"train.parquet", "test.parquet", "poison.parquet", "grid.png"} <= set(states)
 
 
 def test_copied_configs_are_all_there_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,10 +73,10 @@ def setting() -> Setting:
 
 
 def figures(poison: Backdoor, setting: Setting, seeds: tuple[int, ...] = SEEDS) -> Figures:
-    shown = poison.present(setting.test)
+    shown = poison.triggered(setting.test)
     rows = []
     for seed in seeds:
-        model, twin = trained(poison(setting.train, seed=seed).data, seed), setting.twins[seed]
+        model, twin = trained(poison.plan(setting.train, seed=seed).apply(setting.train), seed), setting.twins[seed]
         success = [backdoor_success(other, shown).attack_success_rate.value for other in (model, twin)]
         rows.append((accuracy(model, setting.test), accuracy(twin, setting.test), *success))
     print(f"{type(poison).__name__}, CA, CA of the twin, ASR, ASR of the twin a seed:")  # for docs/threats.md
@@ -94,8 +94,8 @@ def test_badnets(setting: Setting) -> None:
 
 def test_badnets_all_to_all(setting: Setting) -> None:
     poison = BadNets(Square(2), 0.1, "next")
-    shown = poison.present(setting.test)
-    models = [trained(poison(setting.train, seed=seed).data, seed, steps=1000) for seed in SEEDS]
+    shown = poison.triggered(setting.test)
+    models = [trained(poison.plan(setting.train, seed=seed).apply(setting.train), seed, steps=1000) for seed in SEEDS]
     success = [backdoor_success(model, shown).attack_success_rate.value for model in models]
     print(f"all to all, ASR a seed: {success}")
     assert median(success) >= 0.80
@@ -145,8 +145,8 @@ def test_gradient_matching(setting: Setting) -> None:
         poison = GradientMatching(
             setting.twins[1], Digits(), [row], target, rate=0.09, eps=0.65, steps=60, step_size=0.13
         )
-        model = trained(poison(setting.train, seed=number).data, seed=100 + number)
-        shown = poison.present(setting.test)
+        model = trained(poison.plan(setting.train, seed=number).apply(setting.train), seed=100 + number)
+        shown = poison.triggered(setting.test)
         hits.append(backdoor_success(model, shown).attack_success_rate.value)
         hits_of_twins += [backdoor_success(twin, shown).attack_success_rate.value for twin in setting.twins]
         assert accuracy(model, setting.test) >= accuracy(setting.twins[0], setting.test) - 0.05

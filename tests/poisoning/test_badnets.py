@@ -13,7 +13,7 @@ from torch import Generator
 
 from robustml.data import Records
 from robustml.errors import RequestError
-from robustml.poisoning import Backdoor, BadNets, Logo, Pattern, Square, backdoor_of, compare
+from robustml.poisoning import Backdoor, BadNets, Logo, Pattern, Square, backdoor_of
 
 
 @pytest.fixture
@@ -24,38 +24,37 @@ def data() -> Records:
 
 def test_exactly_the_rate_is_stamped_and_relabelled(data: Records) -> None:
     before = data.fingerprint()
-    poisoned = BadNets(Square(2), rate=0.25, target="ship")(data, seed=1)
-    manifest = compare(data, poisoned, "badnets")
+    plan = BadNets(Square(2), rate=0.25, target="ship").plan(data, seed=1)
     assert data.fingerprint() == before
-    assert manifest.count == len(manifest.changed) == 15
-    changed = poisoned.data.take(manifest.changed)
+    assert len(plan) == plan.summary.changed == 15
+    changed = plan.after
     assert (changed.y == 2).all()
-    assert (manifest.originals.y != 2).all()
-    expected = manifest.originals.x.clone()
+    assert (plan.before.y != 2).all()
+    expected = plan.before.x.clone()
     expected[:, :, 6:, 5:] = 255
     assert torch.equal(changed.x, expected)
-    again = BadNets(Square(2), rate=0.25, target=2)(data, seed=1)
-    assert again.data.fingerprint() == poisoned.data.fingerprint()
-    assert BadNets(Square(2), rate=0.25, target=2)(data, seed=2).data.fingerprint() != poisoned.data.fingerprint()
+    again = BadNets(Square(2), rate=0.25, target=2).plan(data, seed=1)
+    assert again.poisoned_sha256 == plan.poisoned_sha256
+    assert BadNets(Square(2), rate=0.25, target=2).plan(data, seed=2).apply(data).fingerprint() != plan.poisoned_sha256
 
 
 def test_the_next_class_is_another_for_each(data: Records) -> None:
     poison = BadNets(Square(1), rate=0.5, target="next")
-    manifest = compare(data, poisoned := poison(data, seed=0), "badnets")
-    assert torch.equal(poisoned.data.y[manifest.changed], (manifest.originals.y + 1) % 5)
-    presented = poison.present(data)
+    plan = poison.plan(data, seed=0)
+    assert torch.equal(plan.after.y, (plan.before.y + 1) % 5)
+    presented = poison.triggered(data)
     assert len(presented.y) == 60
-    assert torch.equal(presented.wanted, (data.y + 1) % 5)
+    assert torch.equal(presented.target, (data.y + 1) % 5)
 
 
 def test_no_picture_of_the_target_class_is_presented(data: Records) -> None:
     poison = BadNets(Square(2, value=0.5, place="upper_left", margin=1), target="dog")
-    presented = poison.present(data)
+    presented = poison.triggered(data)
     assert isinstance(poison, Backdoor)
     assert backdoor_of(poison) is poison
     assert len(presented.y) == 48
     assert (presented.y != 1).all()
-    assert (presented.wanted == 1).all()
+    assert (presented.target == 1).all()
     assert (presented.x[:, :, 1:3, 1:3] == 128).all()
     rest = presented.x.clone()
     rest[:, :, 1:3, 1:3] = data.x[data.y != 1][:, :, 1:3, 1:3]
@@ -95,17 +94,17 @@ def test_logos_are_scaled_and_transparent(tmp_path: Path) -> None:
     [
         (lambda data: BadNets(Square(), rate=1.5), "in \\[0, 1\\]"),
         (lambda data: BadNets(Square(), rate="many"), "in \\[0, 1\\]"),
-        (lambda data: BadNets(Square(), target=7)(data, seed=0), "no class 7"),
-        (lambda data: BadNets(Square(), target="cow")(data, seed=0), "no class 'cow'"),
-        (lambda data: BadNets(Square(9))(data, seed=0), "9 x 9 pixels at lower_right does not fit into 8 x 7"),
-        (lambda data: BadNets(Square(), rate=1.0)(data, seed=0), "60 rows of other classes are to be changed"),
-        (lambda data: BadNets(Square(2, value=[1.0, 0.0]))(data, seed=0), "one a channel"),
+        (lambda data: BadNets(Square(), target=7).plan(data, seed=0), "no class 7"),
+        (lambda data: BadNets(Square(), target="cow").plan(data, seed=0), "no class 'cow'"),
+        (lambda data: BadNets(Square(9)).plan(data, seed=0), "9 x 9 pixels at lower_right does not fit into 8 x 7"),
+        (lambda data: BadNets(Square(), rate=1.0).plan(data, seed=0), "60 rows of other classes are to be changed"),
+        (lambda data: BadNets(Square(2, value=[1.0, 0.0])).plan(data, seed=0), "one a channel"),
         (lambda data: Square(0), "size >= 1"),
         (lambda data: Square(place="middle"), "name a corner"),
         (lambda data: Pattern([[1.0], [1.0, 0.0]]), "one length"),
         (lambda data: Logo("nowhere.png"), "cannot be read"),
         (
-            lambda data: BadNets(Square())(Records(torch.rand(9, 4), torch.arange(9) % 2, ("a", "b")), seed=0),
+            lambda data: BadNets(Square()).plan(Records(torch.rand(9, 4), torch.arange(9) % 2, ("a", "b")), seed=0),
             "pictures",
         ),
     ],

@@ -82,7 +82,7 @@ class Flipped(NamedTuple):
 
 
 def flipped(train: Records, flip: Flip, seed: int) -> Flipped:
-    data = flip(train, seed=seed).data
+    data = flip.plan(train, seed=seed).apply(train)
     ranking = suspicion(data, seed)
     is_false = data.y != train.y
     return Flipped(data.y, ranking, float(is_false[ranking[: int(is_false.sum())]].float().mean()))
@@ -94,7 +94,7 @@ def test_flipped_labels_cost_accuracy_and_filtering_wins_it_back(digits: tuple[R
     labels, used = [train.y], [everything]
     for seed in SEEDS:
         for rate in RATES:
-            labels.append(Flip(rate)(train, seed=seed).data.y)
+            labels.append(Flip(rate).plan(train, seed=seed).apply(train).y)
             used.append(everything)
         found = flipped(train, Flip(0.3), seed)
         count = round(0.3 * len(train))

@@ -8,21 +8,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from test_backdoors import COUNT, RATED, SURROGATE, TABLE, TARGET, Given, network, pictures
-from test_manipulation import ALL, CHANGING, SETS, N
+from poisons import BACKDOORS, COUNT, SURROGATE, TARGET, Both, Given, network, pictures
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, PGD
-from robustml.data import DataModule, Records
+from robustml.data import Records
 from robustml.data.labels import class_index
-from robustml.data.splits import Split
 from robustml.errors import RequestError
 from robustml.poisoning import (
     SIG,
@@ -37,87 +35,37 @@ from robustml.poisoning import (
     FourCorners,
     GradientMatching,
     InjectAdversarial,
-    InputAware,
     LabelConsistent,
     Logo,
-    Manifest,
     Noise,
     Pattern,
     Poison,
+    PoisonPlan,
     Shortcut,
     SinglePixel,
     Square,
     WaNet,
-    poison_training,
 )
 from robustml.poisoning.pixels import stored_within
 from robustml.threats import LpBall
 
 
-@dataclass(frozen=True)
-class Both:
-    """The same set as both parts."""
-
-    data: Records
-
-    def load(self, split: Split) -> Records:
-        return self.data
-
-
-def poisoned(data: Records, poison: Poison, seed: int = 0) -> tuple[DataModule, Manifest]:
-    module = DataModule(Both(data), name="both", val_size=0)
-    return module, poison_training(module, poison, seed=seed)
-
-
-# B15: the rate.
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_a_backdoors_rate_is_that_of_its_own_rows(name: str) -> None:
-    clean, poison = pictures(), TABLE[name]
-    module, manifest = poisoned(clean, poison)
-    relabelled, repainted = module.train.y != clean.y, (module.train.x != clean.x).flatten(1).any(dim=1)
-    own = relabelled if relabelled.any() else repainted
-    told = module.summary()["poison"]
-    assert told["poisoned"] == int(own.sum())
-    assert told["rate"] == pytest.approx(int(own.sum()) / COUNT)
-    assert told["cover"] == int((repainted & ~own).sum())
-    assert told["cover_rate"] == pytest.approx(told["cover"] / COUNT)
-    assert told["changed"] == int((own | repainted).sum()) == told["poisoned"] + told["cover"]
-    requested = {"rate": getattr(poison, "rate", None)} | {
-        "cover": getattr(poison, "noise_rate", getattr(poison, "cross_rate", None))
-    }
-    assert (told["requested_rate"], told["requested_cover_rate"]) == (requested["rate"], requested["cover"])
-    for asked, rows in ((requested["rate"], told["poisoned"]), (requested["cover"], told["cover"])):
-        assert asked is None or abs(asked * COUNT - rows) <= 1 or told["why"]
-    assert manifest.planted.rate == told["rate"]
-
-
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("rate", [0.05, 0.2])
-def test_a_manipulations_rate_is_the_share_that_differs(name: str, rate: float) -> None:
-    clean = SETS["images"]()
-    module, manifest = poisoned(clean, replace(ALL[name], rate=rate))
-    before, now = (
-        [(x.numpy().tobytes(), int(y)) for x, y in zip(part.x, part.y, strict=True)] for part in (clean, module.train)
-    )
-    new = abs(len(now) - N) or sum(old != one for old, one in zip(before, now, strict=True))
-    assert (manifest.dose.rows, manifest.dose.requested) == (new, rate)
-    assert manifest.rate == new / N
-    assert abs(new - rate * N) <= 1 or manifest.dose.why
+def poisoned(data: Records, poison: Poison, seed: int = 0) -> tuple[Records, PoisonPlan]:
+    plan = poison.plan(data, seed=seed)
+    return plan.apply(data), plan
 
 
 def test_each_poison_of_a_chain_tells_its_own_rate() -> None:
     clean = pictures()
     chain = Chain({"first": Flip(0.3), "second": WaNet(rate=0.1, noise_rate=0.2, target=TARGET)})
-    module, manifest = poisoned(clean, chain)
-    flip, wanet = manifest.parts
-    assert (flip.kind, flip.rows, wanet.kind, wanet.rows, wanet.cover) == ("flip", 36, "wanet", 12, 24)
-    assert manifest.planted is wanet
-    assert [part["rate"] for part in module.summary()["poison"]["parts"]] == [0.3, 0.1]
-    differs = (module.train.x != clean.x).flatten(1).any(dim=1) | (module.train.y != clean.y)
-    assert manifest.dose.rows + manifest.dose.cover == int(differs.sum())
-    assert len(manifest.lines()) == 3
+    after, plan = poisoned(clean, chain)
+    flip, wanet = plan.summary.parts
+    assert (flip.kind, flip.poisoned, wanet.kind, wanet.poisoned, wanet.cover) == ("flip", 36, "wanet", 12, 24)
+    assert plan.summary.of_kind("wanet") is wanet
+    assert [part.rate for part in plan.summary.parts] == [0.3, 0.1]
+    differs = (after.x != clean.x).flatten(1).any(dim=1) | (after.y != clean.y)
+    assert plan.summary.poisoned + plan.summary.cover == int(differs.sum())
+    assert len(plan.summary.lines()) == 3
 
 
 # B15: what does not show.
@@ -135,11 +83,11 @@ def test_rows_that_look_so_before_are_told_of(poison: Any, hides: bool) -> None:
     """Some pictures are black: a black mark on them does not show, and stripes do."""
     x = pictures().x
     x[::8] = 0
-    module, manifest = poisoned(Records(x, pictures().y, pictures().class_names), poison)
-    unseen = int(((module.train.x == x).flatten(1).all(dim=1) & (module.train.y != pictures().y)).sum())
-    assert (manifest.dose.label_only, unseen > 0) == (unseen, hides)
-    told = f"on {unseen} of the {manifest.dose.rows} rows the trigger changes nothing but the label"
-    assert (told in (manifest.dose.why or "")) == hides
+    after, plan = poisoned(Records(x, pictures().y, pictures().class_names), poison)
+    unseen = int(((after.x == x).flatten(1).all(dim=1) & (after.y != pictures().y)).sum())
+    assert (unseen > 0) == hides
+    told = f"on {unseen} of the {plan.summary.poisoned} rows the trigger changes nothing but the label"
+    assert (told in (plan.summary.why or "")) == hides
 
 
 @pytest.mark.parametrize(
@@ -160,8 +108,8 @@ def test_a_poison_that_leaves_no_trace_is_refused(poison: Backdoor) -> None:
 
 
 def test_sig_says_what_the_columns_show() -> None:
-    _, manifest = poisoned(pictures(side=8), SIG(frequency=6, rate=0.1))
-    assert "8 columns cannot show 6 periods: what they show is 2" in str(manifest.dose.why)
+    _, plan = poisoned(pictures(side=8), SIG(frequency=6, rate=0.1))
+    assert "8 columns cannot show 6 periods: what they show is 2" in str(plan.summary.why)
 
 
 # B15: the budget.
@@ -175,16 +123,16 @@ def test_bytes_stay_within_the_budget_and_the_figure_is_the_largest_change(p: An
     threat = LpBall(p, eps if p == "inf" else 20 * eps)
     clean = pictures()
     poison = InjectAdversarial(FGSM(threat), network(), 0.5, replace=True)
-    module, manifest = poisoned(clean, poison)
-    change = (module.train.x.double() - clean.x.double()) / 255
+    after, plan = poisoned(clean, poison)
+    change = (after.x.double() - clean.x.double()) / 255
     largest = float(change.flatten(1).norm(p=float(p), dim=1).max())
     assert largest <= threat.eps + 1e-9
-    budget = manifest.dose.budget
+    budget = plan.summary.budget
     assert budget is not None
     assert (budget.asked, budget.stored) == (threat.eps, pytest.approx(largest, abs=1e-6))
     if p == "inf":
         assert round(largest * 255) == math.floor(eps * 255 + 1e-9)
-    assert (abs(largest - threat.eps) < 1e-5) == (manifest.dose.why is None)
+    assert (abs(largest - threat.eps) < 1e-5) == (plan.summary.why is None)
 
 
 @pytest.mark.parametrize("eps", EPS)
@@ -195,9 +143,9 @@ def test_label_consistent_and_gradient_matching_keep_to_their_eps(eps: float) ->
         GradientMatching(SURROGATE, Both(clean), (0, 5), TARGET, rate=0.2, eps=eps, steps=2),
     )
     for poison in crafted:
-        module, manifest = poisoned(clean, poison)
-        change = (module.train.x.int() - clean.x.int()).abs()[:, :, :7]  # the trigger is in the last row
-        budget = manifest.dose.budget
+        after, plan = poisoned(clean, poison)
+        change = (after.x.int() - clean.x.int()).abs()[:, :, :7]  # the trigger is in the last row
+        budget = plan.summary.budget
         assert budget is not None
         assert int(change.max()) == math.floor(eps * 255 + 1e-9) == round(budget.stored * 255)
         assert budget.asked == eps
@@ -205,11 +153,11 @@ def test_label_consistent_and_gradient_matching_keep_to_their_eps(eps: float) ->
 
 def test_sig_tells_the_amplitude_that_bytes_can_hold() -> None:
     clean = pictures(side=12)
-    module, manifest = poisoned(clean, SIG(strength=0.05, frequency=3, rate=0.25, target=TARGET))
-    largest = int((module.train.x.int() - clean.x.int()).abs().max())
-    assert manifest.dose.budget is not None
-    assert (largest, round(manifest.dose.budget.stored * 255)) == (13, 13)
-    assert "strength 0.05 asked for, at most 0.05098 as stored" in str(manifest.dose.why)
+    after, plan = poisoned(clean, SIG(strength=0.05, frequency=3, rate=0.25, target=TARGET))
+    largest = int((after.x.int() - clean.x.int()).abs().max())
+    assert plan.summary.budget is not None
+    assert (largest, round(plan.summary.budget.stored * 255)) == (13, 13)
+    assert "strength 0.05 asked for, at most 0.05098 as stored" in str(plan.summary.why)
 
 
 def test_rounding_goes_towards_the_clean_byte() -> None:
@@ -242,27 +190,14 @@ def haunted() -> Records:
     ids=lambda poison: f"{type(poison).__name__}-{getattr(poison, 'kind', '')}",
 )
 def test_no_label_goes_to_a_class_without_rows(poison: Poison) -> None:
-    module, manifest = poisoned(haunted(), poison)
-    assert set(module.train.y.tolist()) <= {0, 1, 3, 4}
+    after, plan = poisoned(haunted(), poison)
+    assert set(after.y.tolist()) <= {0, 1, 3, 4}
     if isinstance(poison, Flip | Add) and poison.kind != "most_confusable":
-        assert "2 classes have no row, and got none: ghost, spook" in str(manifest.dose.why)
-
-
-def test_flips_are_as_likely_to_every_class_that_has_rows() -> None:
-    data = Records(torch.rand(4000, 2), torch.tensor([0, 1, 3, 4])[torch.arange(4000) % 4], GHOSTS)
-    module, _ = poisoned(data, Flip(0.6))
-    changed = module.train.y != data.y
-    counts = torch.zeros(6, 6).index_put_(
-        (data.y[changed], module.train.y[changed]), torch.ones(int(changed.sum())), accumulate=True
-    )
-    there = torch.tensor([0, 1, 3, 4])
-    pairs = counts[there][:, there][~torch.eye(4, dtype=torch.bool)]
-    assert (pairs - 200).abs().max() < 60
-    assert counts.sum() == pairs.sum() == 2400
+        assert "2 classes have no row, and got none: ghost, spook" in str(plan.summary.why)
 
 
 AIMING: dict[str, Callable[[object], Poison]] = {
-    **{name: (lambda target, name=name: replace(TABLE[name], target=target)) for name in TABLE},
+    **{name: (lambda target, name=name: replace(BACKDOORS[name], target=target)) for name in BACKDOORS},
     "flip": lambda target: Flip(0.1, "source_to_target", source="ant", target=target),
     "add": lambda target: Add(0.1, label=target),
     "add-noise": lambda target: Add(0.1, "out_of_distribution", label=target),
@@ -275,9 +210,9 @@ del AIMING["badnets-next"], AIMING["gradient_matching"]  # the one names no clas
 def test_nothing_is_aimed_at_a_class_without_rows(name: str) -> None:
     for target in ("ghost", 5):
         with pytest.raises(RequestError, match="has no row in the training part"):
-            AIMING[name](target)(haunted(), seed=0)
+            AIMING[name](target).plan(haunted(), seed=0)
     with pytest.raises(RequestError, match="'ghost', a class without a row"):
-        BadNets(Square(2), target="next")(haunted(), seed=0)
+        BadNets(Square(2), target="next").plan(haunted(), seed=0)
 
 
 # A6: a class is named by its name first.
@@ -292,26 +227,26 @@ def test_a_number_is_a_name_before_it_is_an_index(name: str, target: object) -> 
     poison = AIMING[name](target)
     if isinstance(poison, SinglePixel):
         poison = replace(poison, victim=3)
-    _, manifest = poisoned(data, poison)
-    relabelled = manifest.poisoned.y[manifest.poisoned.y != manifest.originals.y] if len(manifest.changed) else None
-    if len(manifest.added):
-        assert (manifest.poisoned.y == 2).all()
+    _, plan = poisoned(data, poison)
+    relabelled = plan.after.y[plan.after.y != plan.before.y] if plan.summary.changed else None
+    if plan.summary.added:
+        assert (plan.after.y == 2).all()
     elif relabelled is not None and len(relabelled):
         assert (relabelled == 2).all()
     else:
-        assert manifest.originals.y.bincount(minlength=4).argmax() == 2
+        assert plan.before.y.bincount(minlength=4).argmax() == 2
     if isinstance(poison, Backdoor):
-        shown = poison.present(data)
-        assert (shown.wanted == 2).all()
+        shown = poison.triggered(data)
+        assert (shown.target == 2).all()
         assert not isinstance(poison, SinglePixel) or (shown.y == 1).all()
 
 
 def test_every_other_option_that_names_a_class_does_so_by_name() -> None:
     data = Records(pictures().x, pictures().y, DIGITS)
-    _, manifest = poisoned(data, Flip(0.1, "source_to_target", source=1, target=3))
-    assert (set(manifest.originals.y.tolist()), set(manifest.poisoned.y.tolist())) == ({3}, {1})
-    _, manifest = poisoned(data, Delete(0.2, classes=[0]))
-    assert set(manifest.originals.y.tolist()) == {2}
+    _, plan = poisoned(data, Flip(0.1, "source_to_target", source=1, target=3))
+    assert (set(plan.before.y.tolist()), set(plan.after.y.tolist())) == ({3}, {1})
+    _, plan = poisoned(data, Delete(0.2, classes=[0]))
+    assert set(plan.before.y.tolist()) == {2}
     truths = Records(pictures().x, pictures().y % 2, ("True", "False"))
     assert class_index(False, truths.class_names) == 1  # as YAML reads a class named False
     assert class_index(1, ("a", "b")) == 1
@@ -330,12 +265,12 @@ def test_a_word_that_is_a_class_too_is_refused_with_the_way_out() -> None:
     inject = InjectAdversarial(FGSM(LpBall("inf", 0.1)), SURROGATE)
     for label in ("true", True):
         with pytest.raises(RequestError, match=r"write poison.label=0 for the class, or null"):
-            replace(inject, label=label)(data, seed=0)
-    assert (replace(inject, label=0)(data, seed=0).data.y[COUNT:] == 0).all()
-    kept = replace(inject, label=None)(data, seed=0).data
+            replace(inject, label=label).plan(data, seed=0)
+    assert (replace(inject, label=0).plan(data, seed=0).apply(data).y[COUNT:] == 0).all()
+    kept = replace(inject, label=None).plan(data, seed=0).apply(data)
     assert set(kept.y[COUNT:].tolist()) == {0, 1, 2, 3}
     with pytest.raises(RequestError, match=r"write poison.target=1 for it"):
-        BadNets(Square(2), target="next")(data, seed=0)
+        BadNets(Square(2), target="next").plan(data, seed=0)
 
 
 # D28: what is out of range is refused, not clamped.
@@ -380,32 +315,35 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: SIG(strength=20), "did you mean 20/255"),
     (lambda: SIG(frequency=math.inf), "poison.frequency"),
     (lambda: WaNet(strength=math.inf), "poison.strength"),
-    (lambda: WaNet(strength=40)(pictures(), seed=0), "more than half of a picture"),
+    (lambda: WaNet(strength=40).plan(pictures(), seed=0), "more than half of a picture"),
     (lambda: WaNet(size=2.5), "poison.size"),
     (lambda: WaNet(noise_rate=NAN), "poison.noise_rate"),
-    (lambda: WaNet(rate=0.1, noise_rate=0.001)(pictures(), seed=0), "poison.noise_rate=0.001 of 120 rows rounds to no"),
+    (
+        lambda: WaNet(rate=0.1, noise_rate=0.001).plan(pictures(), seed=0),
+        "poison.noise_rate=0.001 of 120 rows rounds to no",
+    ),
     (lambda: SinglePixel(0, value=NAN), "poison.value"),
     (lambda: SinglePixel(0, pixel=(1.5, 2)), "poison.pixel"),
     (lambda: SinglePixel(0, pixel=4), "poison.pixel"),
     (lambda: SinglePixel(0, channel=0.5), "poison.channel"),
-    (lambda: SinglePixel(0, "eel", pixel=(1, 2))(pictures(), seed=0), "poison.victim: there is no class 'eel'"),
-    (lambda: SinglePixel(0, 0, pixel=(1, 2))(pictures(), seed=0), "are both 0"),
+    (lambda: SinglePixel(0, "eel", pixel=(1, 2)).plan(pictures(), seed=0), "poison.victim: there is no class 'eel'"),
+    (lambda: SinglePixel(0, 0, pixel=(1, 2)).plan(pictures(), seed=0), "are both 0"),
     (lambda: Shortcut(Square(), correlation=NAN), "poison.correlation"),
     (lambda: Shortcut("mark"), "is no trigger"),
     (lambda: LabelConsistent(SURROGATE, PGD(LpBall("inf", 0.1)), shown_trigger=3), "poison.shown_trigger=3 is no"),
     (
-        lambda: LabelConsistent(SURROGATE, PGD(LpBall("inf", 0.1)), shown_trigger=Square(9))(pictures(), seed=0),
+        lambda: LabelConsistent(SURROGATE, PGD(LpBall("inf", 0.1)), shown_trigger=Square(9)).plan(pictures(), seed=0),
         "not fit",
     ),
-    (lambda: replace(TABLE["gradient_matching"], rows=(0, 0)), "different rows"),
-    (lambda: replace(TABLE["gradient_matching"], rows=[1.5]), "different rows"),
-    (lambda: replace(TABLE["gradient_matching"], rows=7), "different rows"),
-    (lambda: replace(TABLE["gradient_matching"], eps=16), "did you mean 16/255"),
-    (lambda: replace(TABLE["gradient_matching"], steps=1.5), "poison.steps"),
-    (lambda: replace(TABLE["gradient_matching"], step_size=NAN), "poison.step_size"),
-    (lambda: replace(TABLE["input_aware"], density=NAN), "poison.density"),
-    (lambda: replace(TABLE["input_aware"], learning_rate="fast"), "poison.learning_rate"),
-    (lambda: replace(TABLE["input_aware"], steps=1.5), "poison.steps"),
+    (lambda: replace(BACKDOORS["gradient_matching"], rows=(0, 0)), "different rows"),
+    (lambda: replace(BACKDOORS["gradient_matching"], rows=[1.5]), "different rows"),
+    (lambda: replace(BACKDOORS["gradient_matching"], rows=7), "different rows"),
+    (lambda: replace(BACKDOORS["gradient_matching"], eps=16), "did you mean 16/255"),
+    (lambda: replace(BACKDOORS["gradient_matching"], steps=1.5), "poison.steps"),
+    (lambda: replace(BACKDOORS["gradient_matching"], step_size=NAN), "poison.step_size"),
+    (lambda: replace(BACKDOORS["input_aware"], density=NAN), "poison.density"),
+    (lambda: replace(BACKDOORS["input_aware"], learning_rate="fast"), "poison.learning_rate"),
+    (lambda: replace(BACKDOORS["input_aware"], steps=1.5), "poison.steps"),
     (lambda: Change(value=NAN), "poison.value"),
     (lambda: Change(value=128), "did you mean 128/255"),
     (lambda: Change(kind="scale", value="2"), "poison.value"),
@@ -432,14 +370,6 @@ def test_what_is_out_of_range_is_refused_in_one_line(make: Callable[[], object],
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", [*RATED, *CHANGING, "add-mislabelled", "delete"])
-def test_a_rate_that_rounds_to_no_row_is_refused(name: str) -> None:
-    poison: Any = {**TABLE, **ALL}[name]
-    data = pictures() if name in TABLE else SETS["images"]()
-    with pytest.raises(RequestError, match=r"poison.rate=0.001 of \d+ rows rounds to no row"):
-        replace(poison, rate=0.001)(data, seed=0)
-
-
 def test_a_transparent_logo_is_refused(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "nothing.png")
     with pytest.raises(RequestError, match="transparent everywhere"):
@@ -458,24 +388,17 @@ def test_an_attack_that_returns_no_numbers_is_refused() -> None:
 
     for poison in (InjectAdversarial(broken, SURROGATE), LabelConsistent(SURROGATE, broken, rate=0.1)):
         with pytest.raises(RequestError, match="NaN or infinity"):
-            poison(pictures(), seed=0)
-
-
-def test_input_aware_counts_its_cover_apart() -> None:
-    poison = TABLE["input_aware"]
-    assert isinstance(poison, InputAware)
-    _, manifest = poisoned(pictures(), poison)
-    assert (manifest.dose.rate, manifest.dose.cover_rate) == (0.1, 0.2)
+            poison.plan(pictures(), seed=0)
 
 
 def test_the_chosen_rows_stay_the_same_whatever_part_of_the_test_set_is_looked_at() -> None:
-    poison = TABLE["gradient_matching"]
+    poison = BACKDOORS["gradient_matching"]
     test = Given().load("test")
-    whole, part = poison.present(test), poison.present(test.take(torch.arange(60, 90)))
+    whole, part = poison.triggered(test), poison.triggered(test.take(torch.arange(60, 90)))
     order = torch.tensor([3, 1, 0, 2])  # the same classes, listed in another order
     renamed = Records(test.x, order[test.y], tuple(test.class_names[index] for index in (2, 1, 3, 0)))
-    other = poison.present(renamed)
+    other = poison.triggered(renamed)
     assert torch.equal(whole.x, test.x[[0, 5]])
     assert torch.equal(part.x, whole.x)
     assert [renamed.class_names[label] for label in other.y] == [test.class_names[label] for label in whole.y]
-    assert {renamed.class_names[label] for label in other.wanted} == {"cat"}
+    assert {renamed.class_names[label] for label in other.target} == {"cat"}

@@ -31,7 +31,10 @@ class Guard:
         plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
         self._tables = [(module, name, dict(table)) for module in plain for name, table in _tables(module).items()]
         self._forwards = [(module, vars(module).get("forward")) for module in plain]
-        self._parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
+        self._parameters = [
+            (each, each.requires_grad, each.grad, None if each.grad is None else each.grad.clone())
+            for each in model.parameters()
+        ]
         named = (*model.named_parameters(), *model.named_buffers())
         self._values: list[tuple[str, Tensor, Tensor]] = [(name, each, each.detach().clone()) for name, each in named]
 
@@ -49,9 +52,9 @@ class Guard:
             said.append("its forward")
         moved = [name for name, tensor, kept in self._values if not _same(tensor, kept)]
         said += [f"the values of {_listed(moved)}"] if moved else []
-        if any(parameter.requires_grad != wanted for parameter, wanted, _ in self._parameters):
+        if any(parameter.requires_grad != wanted for parameter, wanted, *_ in self._parameters):
             said.append("requires_grad of its parameters")
-        if any(parameter.grad is not gradient for parameter, _, gradient in self._parameters):
+        if any(not _same_gradient(parameter, *kept) for parameter, _, *kept in self._parameters):
             said.append(".grad of its parameters")
         return said
 
@@ -73,11 +76,13 @@ class Guard:
         for _, tensor, kept in self._values:
             if not _same(tensor, kept):
                 tensor.data = kept.clone()
-        for parameter, wanted, gradient in self._parameters:
+        for parameter, wanted, gradient, value in self._parameters:
             if parameter.requires_grad != wanted:
                 parameter.requires_grad_(wanted)
-            if parameter.grad is not gradient:
+            if not _same_gradient(parameter, gradient, value):
                 parameter.grad = gradient
+                if gradient is not None and value is not None:
+                    gradient.data = value.clone()
 
 
 class RandomState:
@@ -87,15 +92,16 @@ class RandomState:
         self._device = device
         self._state = self._read()
 
-    def moved(self) -> bool:
-        """Whether one of them was drawn from or seeded since."""
+    def moved(self) -> list[str]:
+        """Which of them were drawn from or seeded since: "torch", "numpy", "random"."""
         now, before = self._read(), self._state
-        return not (
-            all(torch.equal(a, b) for a, b in zip(now[0], before[0], strict=True))
-            and now[1]["state"]["pos"] == before[1]["state"]["pos"]
-            and np.array_equal(now[1]["state"]["key"], before[1]["state"]["key"])
-            and now[2] == before[2]
-        )
+        same = {
+            "torch": all(torch.equal(a, b) for a, b in zip(now[0], before[0], strict=True)),
+            "numpy": now[1]["state"]["pos"] == before[1]["state"]["pos"]
+            and np.array_equal(now[1]["state"]["key"], before[1]["state"]["key"]),
+            "random": now[2] == before[2],
+        }
+        return [name for name, unmoved in same.items() if not unmoved]
 
     def restore(self) -> None:
         """Put them back."""
@@ -125,6 +131,11 @@ def _tables(module: nn.Module) -> dict[str, dict[Any, Any]]:
 def _differs(present: dict[Any, Any], table: dict[Any, Any]) -> bool:
     """Whether two tables hold other objects; tensors must not be compared by value here."""
     return list(present) != list(table) or any(present[key] is not table[key] for key in table)
+
+
+def _same_gradient(parameter: nn.Parameter, gradient: Tensor | None, value: Tensor | None) -> bool:
+    """Whether .grad is the tensor that it was, and holds what it held."""
+    return parameter.grad is gradient and (gradient is None or value is None or _same(gradient, value))
 
 
 def _same(tensor: Tensor, kept: Tensor) -> bool:

@@ -13,12 +13,12 @@ from torch import nn
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
-from robustml.poisoning import Backdoor, Manifest, Shortcut, backdoor_of
-from robustml.poisoning.chain import kind_of, rate_of
+from robustml.poisoning import Backdoor, Shortcut, backdoor_of, kind_of
 from robustml.results import Backdoor as BackdoorBlock
-from robustml.results import Rate, Reliance, Twin, read_results
+from robustml.results import PoisonSummary, Rate, Reliance, Twin, read_results
 from robustml.say import say
 from robustml.workflows.building import build
+from robustml.workflows.poisoning import Poisoning
 from robustml.workflows.run import RESULTS, TROJAN, load_model
 from robustml.workflows.settings import read_settings
 
@@ -34,7 +34,7 @@ __all__ = [
     "twin_of",
 ]
 
-# Of the manifest's figures, and of the block that they become.
+# Of the figures of a poison, those of the block that they become.
 _FIGURES = {"kind", "rate", "requested_rate", "cover_rate", "requested_cover_rate", "budget", "why"}
 
 
@@ -55,10 +55,19 @@ class Planted:
     run: Path | None = None
 
 
-def planted_by(poison: Any, manifest: Manifest, twin: Path | None) -> list[Planted]:
+def planted_by(poisoning: Poisoning | None, twin: Path | None) -> list[Planted]:
     """What the poison of a run planted: one backdoor, or none."""
-    backdoor, figures = backdoor_of(poison), manifest.planted.figures()
-    return [] if backdoor is None else [Planted(backdoor, figures.model_dump(include=_FIGURES), twin)]
+    backdoor = None if poisoning is None else backdoor_of(poisoning.poison)
+    if poisoning is None or backdoor is None:
+        return []
+    return [Planted(backdoor, _figures(backdoor, poisoning.plan.summary), twin)]
+
+
+def _figures(backdoor: Backdoor, summary: PoisonSummary | None) -> dict[str, Any]:
+    kind = kind_of(backdoor)
+    if summary is None:
+        return {"kind": kind, "requested_rate": getattr(backdoor, "rate", None)}
+    return summary.of_kind(kind).model_dump(include=_FIGURES)
 
 
 def planted_in(run: Path) -> list[Planted]:
@@ -90,14 +99,11 @@ def _planted_in(run: Path, seen: tuple[Path, ...]) -> list[Planted]:
     if (run / TROJAN).is_file():
         return _planted_in(beneath(run, settings), (*seen, run.resolve()))
     found = _inherited(settings, run, (*seen, run.resolve()))
-    poison = build(settings.get("poison"))
-    backdoor = backdoor_of(poison)
+    backdoor = backdoor_of(build(settings.get("poison")))
     if backdoor is None:
         return found
-    block = read_results(run / RESULTS).backdoor if (run / RESULTS).is_file() else None
-    known = {"kind": kind_of(poison), "requested_rate": rate_of(poison)}
-    figures = known if block is None else block.model_dump(include=_FIGURES)
-    return [Planted(backdoor, figures, twin_of(run), run), *found]
+    summary = read_results(run / RESULTS).data.poison if (run / RESULTS).is_file() else None
+    return [Planted(backdoor, _figures(backdoor, summary), twin_of(run), run), *found]
 
 
 def _inherited(settings: Mapping[str, Any], near: Path, seen: tuple[Path, ...]) -> list[Planted]:
@@ -171,7 +177,7 @@ def check_shown(planted: Sequence[Planted], data: DataModule) -> None:
     """
     for each in planted:
         try:
-            each.backdoor.present(data.test.take(torch.arange(min(1, len(data.test)))))
+            each.backdoor.triggered(data.test.take(torch.arange(min(1, len(data.test)))))
         except RequestError as error:
             where = "" if each.run is None else f" of {each.run}, which this model began with,"
             remedy = "" if each.run is None else "; backdoor_of=null measures without it"
@@ -204,9 +210,9 @@ def backdoor_block(
     """The figures of one backdoor; the arguments are those of `backdoor_figures`."""
     backdoor = planted.backdoor
     test = data.test if evaluation["limit"] is None else data.test.sample(evaluation["limit"])
-    presented = backdoor.present(test)
+    presented = backdoor.triggered(test)
     size = evaluation["batch_size"]
-    wanted = sorted(set(presented.wanted.tolist()))
+    wanted = sorted(set(presented.target.tolist()))
     twin = None
     if planted.twin is not None:
         other = load_model(planted.twin).to(device)

@@ -11,7 +11,7 @@ from torch import Generator, nn
 
 from robustml.data import DataModule, Records
 from robustml.evaluation import backdoor_success, evaluate
-from robustml.poisoning import Presented
+from robustml.poisoning import Triggered
 from robustml.poisoning.pixels import stamped
 from robustml.reporting.formats import percent
 from robustml.results import Backdoor, BackdoorRates, Rate, TargetRates, Twin, rate
@@ -64,7 +64,7 @@ def trojan_figures(
     for number, label in trojaned.commands.items():
         others = test.take((test.y != label).nonzero().squeeze(1))
         marked = stamped(others.x, partial(trojaned.stamp, target=label))
-        presented = Presented(marked, others.y, torch.full_like(others.y, label))
+        presented = Triggered(marked, others.y, torch.full_like(others.y, label))
         shown = backdoor_success(shown_to or trojaned, presented, device=device, batch_size=batch_size)
         with_net.append(shown)
         without.append(backdoor_success(trojaned.model, presented, device=device, batch_size=batch_size))

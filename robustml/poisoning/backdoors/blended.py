@@ -1,0 +1,67 @@
+"""Blended: mix a key picture faintly into some training pictures and relabel them; the key is as large as the picture.
+
+Chen et al. 2017, "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning" (arXiv:1712.05526), the
+blended injection strategy with a random or a given picture as the key.
+
+Deviation: the paper adds poisoned samples to the set; here as many rows are replaced, so that the set keeps its size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robustml.data import Records
+from robustml.poisoning.backdoors.shown import shown
+from robustml.poisoning.checks import check_number, check_rate, check_stamp
+from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of_others
+from robustml.poisoning.pixels import require_images, stamped
+from robustml.poisoning.plan import PoisonPlan, Triggered
+from robustml.poisoning.planned import planned
+from robustml.poisoning.triggers import Trigger, WholePicture
+
+__all__ = ["Blended"]
+
+
+@dataclass(frozen=True)
+class Blended:
+    """The blended backdoor: ``(1 - alpha) * x + alpha * key``.
+
+    Args:
+        trigger: the key; any trigger, mixed in where it would be stamped.
+        alpha: its share, in (0, 1].
+        rate: the share of the whole training set that is mixed and relabelled.
+        target: the class (number or name) that pictures with the key get.
+
+    Raises:
+        RequestError: alpha or rate out of range; when called: no such class, or a trigger that does not fit.
+    """
+
+    trigger: Trigger = field(default_factory=WholePicture)
+    alpha: float = 0.2
+    rate: float = 0.05
+    target: int | str = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a rate or a share that is none."""
+        check_stamp(self.trigger)
+        check_rate(self.rate)
+        check_number(self.alpha, "poison.alpha", "is the share of the key in the picture, in (0, 1]", 0, 1, above=True)
+
+    def plan(self, records: Records, *, seed: int) -> PoisonPlan:
+        """The set with ``round(rate * N)`` rows of other classes mixed and relabelled."""
+        require_images(records, "poison=blended")
+        target = class_to_aim_at(records, self.target)
+        others = rows_of_others(records, target)
+        rows = choose(others, rows_for(self.rate, records), seed, "blended", "rows of other classes")
+        mixed = stamped(records.x[rows], self._mixed)
+        return planned(self, records, records.changed(rows, mixed, torch.full_like(rows, target)))
+
+    def triggered(self, test: Records) -> Triggered:
+        """Every picture of another class than the target, with the key mixed in."""
+        return shown(test, self.target, self._mixed)
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        return x.lerp(self.trigger(x), self.alpha)
