@@ -109,8 +109,9 @@ def serving(run: Path, cwd: Path, *words: str) -> Iterator[Server]:
 
 def test_a_model_behind_a_server_is_stolen_as_one_at_hand(run_copy: Path, tmp_path: Path) -> None:
     words = ["method=knockoff", "pool=noise", "budget=60", "threat.eps=0.1", *QUICK]
-    with serving(run_copy, tmp_path) as server:
-        far = command("extract", f"victim={server.url}", "data=digits", "data.test_limit=90", *words, cwd=tmp_path)
+    with serving(run_copy, tmp_path, "limits.inputs=8") as server:
+        places = ("data=digits", "data.test_limit=90", "batch_size=8")
+        far = command("extract", f"victim={server.url}", *places, *words, cwd=tmp_path)
         ended = server.end(signal.SIGINT)
     assert (ended.status, ended.err) == (0, "")
     served = Path(ended.out.splitlines()[-1].removeprefix("run: "))
