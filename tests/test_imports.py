@@ -42,6 +42,7 @@ FLOORS = {
     "allocator": 1,
     "config": 1,
     "say": 1,
+    "progress": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -52,6 +53,7 @@ ON_THE_GROUND = {
     ("modes", "errors"),
     ("config", "errors"),
     ("say", "errors"),
+    ("progress", "say"),
     ("untrusted", "errors"),
     ("untrusted", "files"),
 }
