@@ -40,6 +40,7 @@ FLOORS = {
     "untrusted": 1,
     "modes": 1,
     "allocator": 1,
+    "calling": 1,
     "config": 1,
     "say": 1,
 }
@@ -50,6 +51,7 @@ ON_THE_GROUND = {
     ("results", "untrusted"),
     ("files", "errors"),
     ("modes", "errors"),
+    ("calling", "types"),
     ("config", "errors"),
     ("say", "errors"),
     ("untrusted", "errors"),
