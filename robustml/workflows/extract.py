@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks import PGD
+from robustml.calling import refuse_misfit
 from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import evaluate
@@ -128,7 +129,8 @@ def extract(
         raise RequestError("extract needs data and a threat, unless it is given a run that has them")
     data = data_of(data)
     make_student = student or (lambda: MLP(data.shape, data.num_classes))
-    attack = attack or PGD(threat)
+    attack = attack or PGD()
+    refuse_misfit(attack, threat)
     where = pick_device(device)
     if defense is not None and is_address(victim):
         raise RequestError(
