@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, nearest
-from robustml.errors import RequestError, RunFailed, nearest
-from robustml.progress import track
 
 if TYPE_CHECKING:
     from robustml.reporting.reproduction.paper import Paper
@@ -89,7 +87,6 @@ def _reproduce(paper: Paper, request: Request) -> None:
     chosen = chosen_variants(paper, request.variants)
     folder = request.out / request.paper
     limit = [] if request.n_eval is None else [f"evaluation.limit={request.n_eval}"]
-<<<<<<< HEAD
     options = [] if request.own is None else ["--config-dir", str(request.own)]
     trainings = []
     for variant in (each for each in paper.variants if each.name in chosen):
@@ -104,45 +101,6 @@ def _reproduce(paper: Paper, request: Request) -> None:
     for name in chosen:  # what does not compose is refused before anything is trained
         next(each for each in trainings if each.variant == name).settings()
     reproduce(paper, trainings, folder, [*limit, *request.overrides])
-=======
-    overrides = {variant.name: variant.overrides for variant in paper.variants}
-
-    def words(variant: str, seed: int) -> list[str]:
-        places = {"{folder}": str(folder.absolute()), "{seed}": str(seed)}
-        own = [_filled(word, places) for word in overrides[variant]]
-        quiet = "trainer.enable_progress_bar=false"
-        return [f"experiment={request.paper}", quiet, *own, *limit, *request.overrides, f"seed={seed}"]
-
-    for variant in variants:  # what does not compose is refused before anything is trained
-        composed(words(variant, seeds[0]), folder / variant / f"seed-{seeds[0]}", request.own)
-    print(f"{paper.title}: {len(variants)} x {len(seeds)} trainings, {cost_text(paper)}", flush=True)
-    runs, finished = [], {}
-    for variant, seed in track([(variant, seed) for variant in variants for seed in seeds], "trainings"):
-        run = folder / variant / f"seed-{seed}"
-        name = run.relative_to(folder).as_posix()
-        try:
-            rerun(words(variant, seed), run, request.own)
-        except RunFailed as error:
-            print(f"  {run}: {error}", file=sys.stderr)
-            runs.append(SeedRun(variant=variant, seed=seed, folder=name, failed=str(error)))
-            continue
-        seen, finished[variant, seed] = read_seed(run, paper, variant, seed, name)
-        runs.append(seen)
-    reproduction = compare(paper, runs, finished, [*limit, *request.overrides])
-    print("\n" + reproduction_text(reproduction) + "\n")
-    write_reproduction(reproduction, folder / "reproduction.json")
-    health = health_of_variants({key: one.run.health for key, one in finished.items() if one.run.health is not None})
-    if health:
-        # a file of its own, on white whatever the page around it
-        alone = health.replace("<svg ", '<svg style="background:#fff" ', 1) + "\n"
-        print(f"figure: {write_text(folder / 'reproduction.svg', alone)}")
-    print(f"report: {write_reproduction_page(reproduction, folder / 'reproduction.html', health)}")
-    print(summary(reproduction))
-    print(f"run: {folder}", flush=True)
-    if reproduction.missed:
-        unmeasured = f"; not measured: {', '.join(reproduction.unmeasured)}" if reproduction.unmeasured else ""
-        raise RunFailed(f"{paper.id} is not reproduced: {'; '.join(reproduction.missed)}{unmeasured}")
->>>>>>> main
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from robustml.errors import RequestError, RunFailed
 from robustml.files import write_text
+from robustml.progress import track
 from robustml.reporting.figures.health import health_of_variants
 from robustml.reporting.pages.reproduction import write_reproduction_page
 from robustml.reporting.reproduction.finished import read_seed
@@ -72,7 +73,7 @@ def reproduce(paper: Paper, trainings: Sequence[Training], folder: Path, changed
     seeds, variants = ({getattr(each, name) for each in trainings} for name in ("seed", "variant"))
     say(f"{paper.title}: {len(variants)} x {len(seeds)} trainings, {cost_text(paper)}")
     runs, finished = [], {}
-    for each in trainings:
+    for each in track(trainings, "trainings"):
         name = each.run.relative_to(folder).as_posix()
         try:
             rerun(each)
