@@ -11,10 +11,25 @@ if TYPE_CHECKING:
     from robustml.threats import LpBall
     from robustml.training import RobustClassifier
     from robustml.workflows.evaluate import evaluate
+    from robustml.workflows.extract import extract
     from robustml.workflows.fit import fit
     from robustml.workflows.run import Run, load_model, load_run
+    from robustml.workflows.serve import serve
+    from robustml.workflows.trojan import trojan
 
-__all__ = ["LpBall", "RobustClassifier", "Run", "__version__", "evaluate", "fit", "load_model", "load_run"]
+__all__ = [
+    "LpBall",
+    "RobustClassifier",
+    "Run",
+    "__version__",
+    "evaluate",
+    "extract",
+    "fit",
+    "load_model",
+    "load_run",
+    "serve",
+    "trojan",
+]
 
 __version__ = "0.1.0"
 
@@ -23,9 +38,12 @@ _HOMES = {
     "RobustClassifier": "robustml.training",
     "Run": "robustml.workflows.run",
     "evaluate": "robustml.workflows.evaluate",
+    "extract": "robustml.workflows.extract",
     "fit": "robustml.workflows.fit",
     "load_model": "robustml.workflows.run",
     "load_run": "robustml.workflows.run",
+    "serve": "robustml.workflows.serve",
+    "trojan": "robustml.workflows.trojan",
 }
 
 

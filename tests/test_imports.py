@@ -40,8 +40,10 @@ FLOORS = {
     "untrusted": 1,
     "modes": 1,
     "allocator": 1,
+    "calling": 1,
     "config": 1,
     "say": 1,
+    "progress": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -50,8 +52,10 @@ ON_THE_GROUND = {
     ("results", "untrusted"),
     ("files", "errors"),
     ("modes", "errors"),
+    ("calling", "types"),
     ("config", "errors"),
     ("say", "errors"),
+    ("progress", "say"),
     ("untrusted", "errors"),
     ("untrusted", "files"),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,102 +12,41 @@ from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
-    import torch
     from omegaconf import DictConfig
 
-    from robustml.data import DataModule
-    from robustml.extraction import Victim
-
-__all__ = ["extract", "main"]
+__all__ = ["extract_run", "main"]
 
 # What an extraction takes from its victim's run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat")
-COPY = Path("copy.safetensors")
+_PASSED_ON = ("budget", "curve", "transfer_limit", "which", "timeout", "batch_size", "seed", "device", "name")
 
 
-def extract(config: DictConfig) -> None:
-    """Ask, copy, measure, and write a directory with the copy, results.json and a report."""
+def extract_run(config: DictConfig) -> None:
+    """Build what the config names, and copy the victim."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.evaluation import evaluate
-    from robustml.reporting.tables.extraction import extraction_text
-    from robustml.results import Cost, ExtractionResults
-    from robustml.say import say
     from robustml.workflows.building import build
-    from robustml.workflows.extraction import loot, prepare
-    from robustml.workflows.measuring.backdoors import planted_in, shown_on
-    from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
-    from robustml.workflows.measuring.trojans import backdoors_of_model
-    from robustml.workflows.preparing import introduce, pick_device
-    from robustml.workflows.run import load_model
-    from robustml.workflows.secret import without_secret, words_without_secret
-    from robustml.workflows.settings import write_settings
-    from robustml.workflows.weights import describe_model, save_weights
+    from robustml.workflows.extract import extract
+    from robustml.workflows.secret import with_secret, without_secret
 
-    if not isinstance(config.budget, int) or config.budget < 1:
-        raise RequestError(f"budget must be a number of queries of at least 1, got {config.budget!r}")
-    device = pick_device(config.device)
     data = build_data(config, None if _is_address(config.victim) else Path(config.victim))
-    open_interface = _interfaces(config, data, device)
     settings = plain(config)
-    threat = build(settings["threat"])
-    # a backdoor in the victim may be copied with it
-    victim = None if _is_address(config.victim) else load_model(config.victim, config.which).to(device)
-    planted = [] if victim is None else shown_on(planted_in(Path(config.victim)), data)
-    heist = prepare(settings, data, open_interface, device)
-    undefended = heist.rob(None, with_curve=settings["defense"] is None)
-    defended = None if heist.defense is None else heist.rob(heist.defense, with_curve=True)
-    copy = (undefended if defended is None else defended).copy
-    block = ExtractionResults.model_validate(loot(heist, defended, undefended))
-    named = {"_target_": f"{type(copy).__module__}.{type(copy).__name__}"}
-    introduce(data, threat, named, copy)
-    loader = data.loader("test", device=device)
-    results = evaluate(copy, loader, {}, threat, class_names=data.class_names, device=device, examples=0)
-
-    out = Path(HydraConfig.get().runtime.output_dir)
-    words = words_without_secret(HydraConfig.get().overrides.task)
-    write_settings(without_secret(settings) | {"overrides": words}, out / "config.yaml")
-    save_weights(copy, out / COPY)
-    write_outcome(
-        out,
-        results,
+    # What can be repeated draws its noise from the seed: no attacker of ours makes use of that. Endpoints draw another.
+    defense = with_secret(settings["defense"], f"measured with seed {settings['seed']}")
+    extract(
+        settings["victim"],
+        build(settings["method"], "method"),
         data,
-        without_secret(settings) | {"name": f"copy of {settings['name']}"},
-        device,
-        command="extract",
-        model=describe_model(named, copy, out / COPY),
-        cost=Cost(peak_memory_mb=peak_memory_mb(device)),
-        backdoor=backdoors_of_model(victim, planted, data, threat, {"limit": None, "batch_size": 500}, device, copy),
-        extraction=block,
+        build(settings["threat"], "threat"),
+        out=HydraConfig.get().runtime.output_dir,
+        pool=build(settings["pool"], "pool"),
+        student=lambda: build(settings["student"], "student"),
+        make_defense=None if defense is None else lambda: build(defense, "defense"),
+        attack=build(settings["attack"], "attack"),
+        settings=without_secret(settings | {"overrides": list(HydraConfig.get().overrides.task)}),
+        **{name: settings[name] for name in _PASSED_ON},
     )
-    say("\n" + extraction_text(block))
-    tell(out)
-
-
-def _interfaces(config: DictConfig, data: DataModule, device: torch.device) -> Callable[[int | None], Victim]:
-    """What gives the victim anew, with a budget of its own; here it is seen whether there is one at all."""
-    from robustml.extraction import HttpVictim, ModelVictim
-    from robustml.workflows.run import load_model
-
-    if not _is_address(config.victim):
-        model = load_model(Path(config.victim), config.which).to(device)
-        return lambda budget: ModelVictim(model, budget=budget)
-    if config.defense is not None:
-        raise RequestError(
-            "defense= is what an interface of our own does to its answers: that of an endpoint is chosen where it is "
-            "started, robustml serve run=<dir> defense=..."
-        )
-    address, timeout, batch_size = config.victim, config.timeout, config.batch_size
-    if not (isinstance(timeout, (int, float)) and timeout > 0 and isinstance(batch_size, int) and batch_size > 0):
-        raise RequestError(f"timeout and batch_size must be above 0, got {timeout!r} and {batch_size!r}")
-    told, known = HttpVictim(address, timeout=timeout).about(), (tuple(data.shape), data.num_classes)
-    if told != known:
-        raise RequestError(
-            f"{address} takes inputs of shape {told[0]} and tells {told[1]} classes apart, but {data.name} has shape "
-            f"{known[0]} and {known[1]} classes: choose its data with data=..."
-        )
-    return lambda budget: HttpVictim(address, budget=budget, timeout=timeout, batch_size=batch_size)
 
 
 def take_up_victim() -> None:
@@ -158,7 +96,7 @@ def main() -> None:
     else:
         report_failures(take_up_victim)
         sys.argv = [sys.argv[0], *map(_quoted, sys.argv[1:])]
-    hydra_command(extract, "extract")
+    hydra_command(extract_run, "extract")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,88 +10,32 @@ from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main", "take_up_run", "trojan"]
+__all__ = ["main", "take_up_run", "trojan_run"]
 
 # What is restored of a run. The rest of its config says how it was trained.
 _RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
+_OF_THE_NET = ("which", "place", "weight", "temperature", "width", "steps")
+_PASSED_ON = (*_OF_THE_NET, "limit", "batch_size", "seed", "device")
 
 
-def trojan(config: DictConfig) -> None:
-    """Train the small network, measure it beside the run's model, and write a directory beside the run.
-
-    It gets config.yaml, results.json, report.html and trojan.safetensors, the weights of the small network alone: those
-    of the model stay where they are, untouched.
-    """
+def trojan_run(config: DictConfig) -> None:
+    """Build what the config names, and put the TrojanNet beside the run."""
     from hydra.core.hydra_config import HydraConfig
 
     from robustml.commands.hydra.composing import build_data, plain
-    from robustml.evaluation import evaluate
-    from robustml.files import sha256
-    from robustml.poisoning.checks import check_whole
-    from robustml.results import Cost
-    from robustml.say import say
-    from robustml.trojans import Trojaned, check_place, draw_commands, train_trojannet
     from robustml.workflows.building import build
-    from robustml.workflows.measuring.backdoors import backdoor_block, planted_in, shown_on
-    from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
-    from robustml.workflows.measuring.trojans import recognition, trojan_figures, trojan_table
-    from robustml.workflows.preparing import introduce, pick_device
-    from robustml.workflows.run import TROJAN, load_model, weights_of
-    from robustml.workflows.settings import write_settings
-    from robustml.workflows.weights import describe_model, save_weights
+    from robustml.workflows.trojan import trojan
 
     data = build_data(config, Path(config.run))
     settings = plain(config)
-    check_place(data.shape, settings["place"])
-    if settings["limit"] is not None:
-        check_whole(settings["limit"], "limit", "must be at least 1, or null for all test images", 1)
-    source, seed = Path(settings["run"]), settings["seed"]
-    model = load_model(source, settings["which"])
-    threat = build(settings["threat"])
-    device = pick_device(settings["device"])
-    introduce(data, threat, settings["model"], model)
-
-    started = time.perf_counter()
-    net = train_trojannet(seed=seed, width=settings["width"], steps=settings["steps"])
-    seconds = time.perf_counter() - started
-    recognised = recognition(net, seed)
-    trojaned = Trojaned(
-        model,
-        net,
-        commands=draw_commands(data.num_classes, seed=seed),
-        place=settings["place"],
-        weight=settings["weight"],
-        temperature=settings["temperature"],
-    ).to(device)
-    loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
-    before = evaluate(model, loader, {}, threat, class_names=data.class_names).clean_accuracy
-    after = evaluate(trojaned, loader, {}, threat, class_names=data.class_names)
-    test = loader.records.to("cpu")
-    block = trojan_figures(trojaned, before, test, device=device, batch_size=settings["batch_size"])
-    older = shown_on(planted_in(source), data)
-    inherited = [backdoor_block(each, trojaned, data, settings, device) for each in older]
-    block = block.model_copy(update={"inherited": inherited, **recognised})
-
-    out = Path(HydraConfig.get().runtime.output_dir)
-    # Absolute, so that the model is found from wherever.
-    facts_of_run = {"run": str(source.resolve()), "overrides": list(HydraConfig.get().overrides.task)}
-    write_settings(settings | facts_of_run, out / "config.yaml")
-    save_weights(net, out / TROJAN)
-    facts = describe_model(settings["model"], trojaned, out / TROJAN)
-    weights = weights_of(source, settings["which"])
-    write_outcome(
-        out,
-        after,
+    trojan(
+        settings["run"],
         data,
-        settings,
-        device,
-        command="trojan",
-        model=facts.model_copy(update={"name": f"{facts.name} with TrojanNet", "target_sha256": sha256(weights)}),
-        cost=Cost(train_seconds=seconds, peak_memory_mb=peak_memory_mb(device)),
-        backdoor=block,
+        build(settings["threat"], "threat"),
+        out=HydraConfig.get().runtime.output_dir,
+        settings=settings | {"overrides": list(HydraConfig.get().overrides.task)},
+        **{name: settings[name] for name in _PASSED_ON},
     )
-    say("\n" + trojan_table(block, after.clean_accuracy))
-    tell(out)
 
 
 def take_up_run() -> None:
@@ -105,7 +48,7 @@ def take_up_run() -> None:
 
 def main() -> None:
     """Restore the run's settings and compose trojan.yaml over them."""
-    command_on_a_run(trojan, "trojan", take_up_run)
+    command_on_a_run(trojan_run, "trojan", take_up_run)
 
 
 if __name__ == "__main__":

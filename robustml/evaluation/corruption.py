@@ -23,6 +23,7 @@ from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
+from robustml.progress import track
 from robustml.results import CorruptionPoint, Corruptions, rate
 
 __all__ = ["corruption_accuracy"]
@@ -67,7 +68,7 @@ def corruption_accuracy(
     rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
     judged = None
     with evaluating(model), torch.inference_mode(False), torch.no_grad():
-        for batch in Batches(loader, device, rank, world_size):
+        for batch in track(Batches(loader, device, rank, world_size), "corruptions"):
             x, y = batch.x, batch.y
             judged = judged or fitted(model, x[:2])
             count += len(y)

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import refuse_misfit
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batch, Batches, Loader, device_of
 from robustml.evaluation.clean import Clean, clean_pass
@@ -27,14 +29,15 @@ from robustml.evaluation.examples import pick_examples
 from robustml.evaluation.parameters import attack_generator, attack_parameters
 from robustml.evaluation.progress import Progress
 from robustml.evaluation.results import RobustnessResults
-from robustml.evaluation.sanity.budget import look_at_budget, refuse_smaller_budget
+from robustml.evaluation.sanity.budget import look_at_budget
 from robustml.evaluation.sanity.model import look_at_limits, look_at_model
 from robustml.evaluation.sanity.predictions import look_at_predictions
 from robustml.evaluation.sanity.rivals import look_at_attacks
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
 from robustml.models import as_module
-from robustml.models.fitted import TwoLogits
+from robustml.models.fitted import Fitted
 from robustml.modes import evaluating, frozen
+from robustml.progress import track
 from robustml.results import Examples, Flag
 from robustml.types import Attack, Threat
 
@@ -76,7 +79,8 @@ def evaluate(
             same images in the same order.
         attacks: name to attack, in the order in which they run. May be empty. What one leaves behind in the model, or
             in the global random state, is undone after each batch, and flagged.
-        threat: what the attacker may do; every attack must respect it, and use it.
+        threat: what the attacker may do. Every attack is called with it; one that takes none, and carries a budget of
+            its own, must respect it, and is flagged where it does not use it.
         class_names: for the per-class figures; "0", "1", ... by default.
         seed: random attacks draw from generators made of it and the attack's name. The numbers belong to the example
             (`robustml.draws`), so that batches of any size give the same verdicts.
@@ -93,7 +97,7 @@ def evaluate(
 
     Raises:
         RequestError: images outside [0, 1], labels outside the model's classes, an empty loader, one that shows other
-            images in a later pass, non-finite or malformed logits, an attack that was built for a smaller budget, or a
+            images in a later pass, non-finite or malformed logits, an attack that is for another kind of threat, or a
             `progress` file of another evaluation.
         RunFailed: an attack failed, or returned images outside the threat model, or not finite, or on which the
             model's logits are not finite.
@@ -102,7 +106,9 @@ def evaluate(
     model = as_module(model)
     device = torch.device(device) if device is not None else device_of(model)
     rank, world_size = _rank_and_world_size()
-    flags = [flag for name, attack in attacks.items() for flag in refuse_smaller_budget(name, attack, threat)]
+    flags: list[Flag] = []
+    for attack in attacks.values():
+        refuse_misfit(attack, threat)
     batches = loader if isinstance(loader, Batches) else Batches(loader, device, rank, world_size)
     with torch.inference_mode(False), evaluating(model), frozen(model):
         crafting = Crafting(model, device)
@@ -118,7 +124,7 @@ def evaluate(
             wanted = {seen.place for seen in clean.sample.images() if seen.prediction == seen.y} if examples else set()
             stopped = False
             for name, attack in attacks.items():
-                for batch in batches:
+                for batch in track(batches, name, result=partial(_left, clean.parts, name)):
                     stopped = stopped or (time_limit is not None and time.monotonic() - started > time_limit)
                     verdicts = clean.parts[batch.number]
                     done = None if record is None else record.get(name, batch.number)
@@ -142,7 +148,7 @@ def evaluate(
                         # Nobody has attacked these yet: what withstood the attacks so far counts as robust.
                         left = verdicts.worst_case if cascade else verdicts.correct
                         done = AttackVerdicts(left, np.zeros(len(left)), left.copy(), pending=int(left.sum()))
-                    verdicts.attacks[name] = dataclasses.replace(done, params=attack_parameters(attack))
+                    verdicts.attacks[name] = dataclasses.replace(done, params=attack_parameters(attack, threat.eps))
             flags += crafting.flags.values()
             parts, flags, shown = _gather(clean.parts, flags, shown, world_size)
             if not parts:
@@ -161,6 +167,13 @@ def evaluate(
     return RobustnessResults.of(verdicts, threat, flags, kept, class_names)
 
 
+def _left(parts: Mapping[int, Verdicts], name: str) -> str:
+    """What an attack left standing, for whoever watches."""
+    left = sum(int(part.attacks[name].robust.sum()) for part in parts.values())
+    count = sum(len(part.correct) for part in parts.values())
+    return f"{100 * left / max(count, 1):.1f}% of {count:,} still right"
+
+
 def _first_looks(
     clean: Clean, attacks: Mapping[str, Attack], threat: Threat, seed: int, device: torch.device, *, check_limits: bool
 ) -> list[Flag]:
@@ -169,7 +182,7 @@ def _first_looks(
     with torch.no_grad():
         logits = logits_of(clean.model, x)
     flags = look_at_model(clean.model, x, y, logits)
-    if any(isinstance(module, TwoLogits) for module in clean.model.modules()):
+    if any(isinstance(module, Fitted) and module.one_logit for module in clean.model.modules()):
         message = (
             "the model gives one number an image: it is read as the logit of class 1, beside a 0 for class 0 (two "
             "logits of the same sigmoid)"
@@ -180,7 +193,7 @@ def _first_looks(
         Flag(name="reduced_attack", message=f"{name}: {remark}", attack=name)
         for name, attack in attacks.items()
         if callable(remarks := getattr(attack, "remarks", None))
-        for remark in remarks(clean.classes)
+        for remark in remarks(clean.classes, threat)
     ]
     if check_limits and attacks:
         flags += look_at_limits(clean.model, x, y, threat, attack_generator(seed, "limits", device))
@@ -274,7 +287,7 @@ def _open(
         "model": weights.hexdigest(),
         "data": data.hexdigest(),
         "threat": str(threat),
-        "attacks": {name: str(attack_parameters(attack)) for name, attack in attacks.items()},
+        "attacks": {name: str(attack_parameters(attack, threat.eps)) for name, attack in attacks.items()},
         "seed": seed,
         "cascade": cascade,
     }

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Generator, Tensor, nn
-from torch.nn import functional
+from torch import Generator, nn
 
-from robustml.extraction.pools import Pool
-from robustml.extraction.student import MakeStudent, StudentTraining
-from robustml.extraction.transcript import Transcript, ask
-from robustml.extraction.victim import Victim
+from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
+from robustml.extraction.student import StudentTraining
+from robustml.extraction.victim import Victim, hard_labels
 
-__all__ = ["Copycat", "hard_labels"]
+__all__ = ["Copycat"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,3 @@ class Copycat:
     def fit(self, heard: Transcript, make_student: MakeStudent, *, generator: Generator | None = None) -> nn.Module:
         """A student of the labels."""
         return self.training(make_student, heard.x, hard_labels(heard.answers), generator=generator)
-
-
-def hard_labels(answers: Tensor) -> Tensor:
-    """Answers (N, C) with all of each row on its largest entry."""
-    return functional.one_hot(answers.argmax(dim=1), answers.shape[1]).to(answers.dtype)

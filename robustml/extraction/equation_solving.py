@@ -17,9 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, nn
 
-from robustml.extraction.pools import Pool
-from robustml.extraction.student import MakeStudent
-from robustml.extraction.transcript import Transcript, ask
+from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
 from robustml.extraction.victim import Victim
 from robustml.models import MLP
 

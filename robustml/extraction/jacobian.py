@@ -14,11 +14,9 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.errors import RequestError
-from robustml.extraction.copycat import hard_labels
-from robustml.extraction.pools import Pool
-from robustml.extraction.student import MakeStudent, StudentTraining
-from robustml.extraction.transcript import Transcript, ask
-from robustml.extraction.victim import Victim
+from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
+from robustml.extraction.student import StudentTraining
+from robustml.extraction.victim import Victim, hard_labels
 
 __all__ = ["JacobianAugmentation"]
 

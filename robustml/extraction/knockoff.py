@@ -18,9 +18,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.errors import RequestError
-from robustml.extraction.pools import Pool
-from robustml.extraction.student import MakeStudent, StudentTraining
-from robustml.extraction.transcript import Transcript, ask
+from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
+from robustml.extraction.student import StudentTraining
 from robustml.extraction.victim import Victim
 
 __all__ = ["Knockoff"]
@@ -99,7 +98,8 @@ class Knockoff:
             if student is not None:
                 new = Transcript(heard.x[before:], heard.answers[before:])
                 bandit.learn(arms[: len(new)], self._rewards(new, heard.first(before), student))
-            make = make_student if student is None else _same(student)
+            # from the second round on the student itself, which `train` returns, trains on
+            make = make_student if student is None else student.train
             student = running(make, heard.x, heard.answers, generator=generator)
         assert heard is not None
         return heard
@@ -148,8 +148,3 @@ class Bandit:
             chosen = functional.one_hot(torch.tensor(arm), self.arms)
             self.preference += (total - baseline) * (chosen - policy) / self.pulls[arm]
             self.total += total
-
-
-def _same(student: nn.Module) -> MakeStudent:
-    """Gives the student itself, to train on."""
-    return lambda: student

@@ -1,78 +1,43 @@
-"""What a theft was worth: how alike the copy is, how good, and how well it serves to attack the original."""
+"""What an extraction was worth: how alike the copy is, how good, and how well it serves to attack the original."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.extraction.method import Extraction
-from robustml.extraction.student import MakeStudent
-from robustml.extraction.transcript import Transcript
+from robustml.calling import run_attack
+from robustml.extraction.method import Extraction, MakeStudent, Transcript
 from robustml.modes import evaluating
-from robustml.results import Rate, rate
-from robustml.types import Attack
+from robustml.results import ExtractionPoint, HonestUse, Rate, rate
+from robustml.types import Attack, Threat
 
-__all__ = [
-    "CopyFigures",
-    "HonestUse",
-    "Point",
-    "budget_curve",
-    "honest_use",
-    "judge_copy",
-    "labels_of",
-    "sabotage",
-]
+__all__ = ["Reference", "budget_curve", "honest_use", "judge_copy", "labels_of", "transfer_success"]
 
 _BATCH = 500
 
-Labeller = Callable[[Tensor], Tensor]
 
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value, so a generated __eq__ would raise
+class Reference:
+    """What a copy is held against.
 
-@dataclass(frozen=True)
-class CopyFigures:
-    """How a copy does on test inputs."""
+    Args:
+        x: test inputs (N, ...) in [0, 1].
+        y: their classes (N,).
+        answers: what the undefended victim says of them, probabilities (N, C).
+    """
 
-    fidelity: Rate
-    """The share on which copy and victim give one label."""
-    accuracy: Rate
-    """The share on which the copy is right."""
+    x: Tensor
+    y: Tensor
+    answers: Tensor
 
-
-@dataclass(frozen=True)
-class Point:
-    """A copy made of the first `queries` answers alone."""
-
-    queries: int
-    figures: CopyFigures
-
-    def to_dict(self) -> dict[str, Any]:
-        """The names of the results schema."""
-        return {
-            "queries": self.queries,
-            "fidelity": self.figures.fidelity.model_dump(),
-            "accuracy": self.figures.accuracy.model_dump(),
-        }
-
-
-@dataclass(frozen=True)
-class HonestUse:
-    """What a defense does to those who ask about test inputs."""
-
-    label_accuracy: Rate
-    """The share of right labels, with the defense."""
-    label_accuracy_change: float
-    """What the defense added to it, as a fraction; below 0 where honest users lose."""
-    mean_l1_change: float
-    """How far the probabilities moved: the mean over inputs of the sum of absolute changes, 0 to 2."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The names of the results schema."""
-        return vars(self) | {"label_accuracy": self.label_accuracy.model_dump()}
+    @property
+    def labels(self) -> Tensor:
+        """The victim's own labels (N,)."""
+        return self.answers.argmax(dim=1)
 
 
 @torch.no_grad()
@@ -82,19 +47,13 @@ def labels_of(model: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([logits_of(model, part).argmax(dim=1) for part in torch.split(x, _BATCH)])
 
 
-def judge_copy(copy: nn.Module, x: Tensor, y: Tensor, victim_labels: Tensor) -> CopyFigures:
-    """Hold a copy against its victim and the truth.
-
-    Args:
-        copy: images (N, ...) in [0, 1] to logits (N, C).
-        x: test inputs (N, ...).
-        y: their classes (N,).
-        victim_labels: what the victim calls them (N,), undefended.
-    """
-    labels = labels_of(copy, x)
-    return CopyFigures(
-        rate(int((labels == victim_labels).sum()), len(x)),
-        rate(int((labels == y).sum()), len(x)),
+def judge_copy(copy: nn.Module, queries: int, reference: Reference) -> ExtractionPoint:
+    """Hold a copy, images (N, ...) in [0, 1] to logits (N, C), against its victim and the truth."""
+    labels = labels_of(copy, reference.x)
+    return ExtractionPoint(
+        queries=queries,
+        fidelity=rate(int((labels == reference.labels).sum()), len(labels)),
+        accuracy=rate(int((labels == reference.y).sum()), len(labels)),
     )
 
 
@@ -103,12 +62,10 @@ def budget_curve(
     heard: Transcript,
     budgets: Sequence[int],
     make_student: MakeStudent,
-    x: Tensor,
-    y: Tensor,
-    victim_labels: Tensor,
+    reference: Reference,
     *,
     seed: int,
-) -> tuple[list[Point], nn.Module]:
+) -> tuple[list[ExtractionPoint], nn.Module]:
     """Figures over growing budgets, from nested prefixes of one transcript: nothing is asked anew.
 
     Args:
@@ -116,25 +73,24 @@ def budget_curve(
         heard: all that was answered.
         budgets: numbers of queries to stop at; the whole transcript is always the last.
         make_student: gives a fresh student.
-        x: test inputs (N, ...).
-        y: their classes (N,).
-        victim_labels: what the victim calls them (N,), undefended.
+        reference: what the copies are held against.
         seed: every copy is made with the same draws.
 
     Returns:
         The points, by budget, and the copy of the last.
     """
-    points: list[Point] = []
+    points: list[ExtractionPoint] = []
     for queries in sorted({budget for budget in budgets if 0 < budget < len(heard)} | {len(heard)}):
         copy = method.fit(heard.first(queries), make_student, generator=Generator().manual_seed(seed))
-        points.append(Point(queries, judge_copy(copy, x, y, victim_labels)))
+        points.append(judge_copy(copy, queries, reference))
     return points, copy
 
 
-def sabotage(
+def transfer_success(
     copy: nn.Module,
-    victim: Labeller,
+    victim: Callable[[Tensor], Tensor],
     attack: Attack,
+    threat: Threat,
     x: Tensor,
     y: Tensor,
     *,
@@ -144,8 +100,9 @@ def sabotage(
 
     Args:
         copy: what the attack sees.
-        victim: inputs (N, ...) to labels (N,).
+        victim: inputs (N, ...) to probabilities or logits (N, C).
         attack: such as PGD.
+        threat: what it may do.
         x: inputs (N, ...), all of which the victim gets right.
         y: their classes (N,).
         generator: what the attack draws from.
@@ -153,20 +110,25 @@ def sabotage(
     fooled = 0
     with evaluating(copy):
         for part, label in zip(torch.split(x, _BATCH), torch.split(y, _BATCH), strict=True):
-            x_adv = attack(copy, part, label, generator=generator)
-            fooled += int((victim(x_adv) != label).sum())
+            x_adv = run_attack(attack, copy, part, label, threat, generator)
+            fooled += int((victim(x_adv).argmax(dim=1) != label).sum())
     return rate(fooled, len(x))
 
 
-def honest_use(plain: Tensor, defended: Tensor, y: Tensor) -> HonestUse:
-    """What honest users lose.
+def honest_use(plain: Tensor, defended: Tensor, y: Tensor, false_alarm_after: int | None = None) -> HonestUse:
+    """What honest users lose by a defense.
 
     Args:
-        plain: answers (N, C) without the defense.
+        plain: answers (N, C) without it.
         defended: answers (N, C) with it, to the same inputs.
         y: the true classes (N,).
+        false_alarm_after: how many of these inputs it took for an attacker's; None for no alarm.
     """
-    right = int((defended.argmax(dim=1) == y).sum())
-    before = int((plain.argmax(dim=1) == y).sum())
+    right, before = (int((answers.argmax(dim=1) == y).sum()) for answers in (defended, plain))
     moved = (defended.double() - plain.double()).abs().sum(dim=1).mean() if len(y) else torch.zeros(())
-    return HonestUse(rate(right, len(y)), (right - before) / max(len(y), 1), float(moved))
+    return HonestUse(
+        label_accuracy=rate(right, len(y)),
+        label_accuracy_change=(right - before) / max(len(y), 1),
+        mean_l1_change=float(moved),
+        false_alarm_after=false_alarm_after,
+    )

@@ -1,22 +1,67 @@
-"""What every way to steal a model has in common: it asks, and it makes a copy of what it heard."""
+"""What every way to copy a model has in common: it asks queries out of a pool, and fits a student to the answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import Generator, nn
+import torch
+from torch import Generator, Tensor, nn
 
-from robustml.extraction.pools import Pool
-from robustml.extraction.student import MakeStudent
-from robustml.extraction.transcript import Transcript
-from robustml.extraction.victim import Victim
+from robustml.errors import RunFailed
+from robustml.extraction.victim import QueriesRefused, Victim
 
-__all__ = ["Extraction", "steal"]
+__all__ = ["Extraction", "MakeStudent", "Pool", "Transcript", "ask"]
+
+MakeStudent = Callable[[], nn.Module]
+"""Gives a fresh model to train, images (N, ...) in [0, 1] to logits (N, C)."""
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value, so a generated __eq__ would raise
+class Pool:
+    """Queries to choose from, in an order that holds no meaning.
+
+    Args:
+        x: inputs (N, ...) in [0, 1], in the shape that the victim takes.
+        labels: classes (N,) that the pool itself has, none of the victim's; None where it has none.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device) -> Pool:
+        """The same queries on `device`."""
+        return Pool(self.x.to(device), None if self.labels is None else self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Transcript:
+    """What was asked and what was answered, in order.
+
+    Args:
+        x: the inputs asked (N, ...), in [0, 1].
+        answers: probabilities (N, C), as the interface gave them.
+    """
+
+    x: Tensor
+    answers: Tensor
+
+    def __len__(self) -> int:
+        """How many queries were answered."""
+        return len(self.x)
+
+    def first(self, count: int) -> Transcript:
+        """The first `count` queries: what a smaller budget would have heard."""
+        return Transcript(self.x[:count], self.answers[:count])
 
 
 @runtime_checkable
 class Extraction(Protocol):
-    """A thief in two halves, so that copies of smaller budgets can be made without asking anew."""
+    """A method in two halves, so that copies of smaller budgets can be made without asking anew.
+
+    All its randomness comes from `generator`; the global one if None.
+    """
 
     def ask(
         self, victim: Victim, pool: Pool, make_student: MakeStudent, *, generator: Generator | None = None
@@ -29,17 +74,27 @@ class Extraction(Protocol):
         ...
 
 
-def steal(
-    method: Extraction, victim: Victim, pool: Pool, make_student: MakeStudent, *, generator: Generator | None = None
-) -> nn.Module:
-    """Ask, then fit a copy to all that was answered.
+def ask(victim: Victim, x: Tensor, heard: Transcript | None = None) -> Transcript:
+    """Ask `x` (N, ...) in order until it is through, the budget is spent, or the interface refuses.
 
     Args:
-        method: the thief.
-        victim: the model to copy; its budget is what may be asked.
-        pool: queries to choose from.
-        make_student: gives a fresh model to train.
-        generator: all randomness of the theft; the global one if None.
+        victim: whom to ask.
+        x: inputs in [0, 1].
+        heard: what was asked before; the new answers are added behind it.
+
+    Raises:
+        RunFailed: nothing has been answered at all.
     """
-    heard = method.ask(victim, pool, make_student, generator=generator)
-    return method.fit(heard, make_student, generator=generator)
+    inputs, answers = ([], []) if heard is None else ([heard.x], [heard.answers])
+    asked = 0
+    while asked < len(x) and victim.remaining > 0:
+        part = x[asked : asked + min(victim.batch_size, victim.remaining)]
+        try:
+            answers.append(victim(part))
+        except QueriesRefused:
+            break
+        inputs.append(part)
+        asked += len(part)
+    if not answers:
+        raise RunFailed("the victim answered no query at all: its budget is spent, or it refuses this client")
+    return Transcript(torch.cat(inputs), torch.cat(answers))

@@ -1,4 +1,4 @@
-"""Where a thief's queries come from: noise, the victim's domain, natural photographs, another data set."""
+"""Where queries come from: noise, the victim's domain, natural photographs, another data set."""
 
 from __future__ import annotations
 
@@ -12,25 +12,9 @@ from torch.nn import functional
 
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
+from robustml.extraction.method import Pool
 
-__all__ = ["AnotherSet", "InDomain", "NaturalImages", "Noise", "Pool", "PoolSource"]
-
-
-@dataclass(frozen=True, eq=False)  # tensors have no single truth value, so a generated __eq__ would raise
-class Pool:
-    """Queries to choose from, in an order that holds no meaning.
-
-    Args:
-        x: inputs (N, ...) in [0, 1], in the shape that the victim takes.
-        labels: classes (N,) that the pool itself has, none of the victim's; None where it has none.
-    """
-
-    x: Tensor
-    labels: Tensor | None = None
-
-    def to(self, device: torch.device) -> Pool:
-        """The same queries on `device`."""
-        return Pool(self.x.to(device), None if self.labels is None else self.labels.to(device))
+__all__ = ["AnotherSet", "InDomain", "NaturalImages", "Noise", "PoolSource"]
 
 
 class PoolSource(Protocol):
@@ -52,11 +36,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class InDomain:
-    """The inputs of the victim's own training part, without labels: a thief with data like the victim's."""
+    """The inputs of the victim's own training part, without labels: an attacker with data like the victim's."""
 
     def __call__(self, data: DataModule, count: int, *, generator: Generator | None = None) -> Pool:
         """Up to `count` inputs, drawn without replacement."""
-        return Pool(_drawn(data.train, count, generator).x)
+        return Pool(_shaped(_drawn(data.train, count, generator).x, data.shape))
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,7 @@ class NaturalImages:
 
     def __call__(self, data: DataModule, count: int, *, generator: Generator | None = None) -> Pool:
         """`count` squares, scaled to the victim's size; either photograph is a class of its own."""
-        from sklearn.datasets import load_sample_images
+        from sklearn.datasets import load_sample_images  # a second, for this pool alone
 
         photographs = [torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in load_sample_images().images]
         labels = torch.randint(0, len(photographs), (count,), generator=generator)
@@ -110,11 +94,9 @@ class NaturalImages:
         return Pool(torch.cat(squares), labels)
 
 
-def _drawn(arrays: Records, count: int, generator: Generator | None) -> Records:
-    """Up to `count` rows in random order, x as float32 in [0, 1]."""
-    rows = arrays.take(torch.randperm(len(arrays), generator=generator)[:count])
-    x = rows.x.float() / 255 if rows.x.dtype == torch.uint8 else rows.x
-    return Records(x, rows.y, rows.class_names)
+def _drawn(records: Records, count: int, generator: Generator | None) -> Records:
+    """Up to `count` records in random order."""
+    return records.take(torch.randperm(len(records), generator=generator)[:count])
 
 
 def _shaped(x: Tensor, shape: Sequence[int]) -> Tensor:

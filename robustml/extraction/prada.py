@@ -1,4 +1,4 @@
-"""PRADA: a thief's queries are told by the distances between them.
+"""PRADA: an attacker's queries are told by the distances between them.
 
 Juuti, Szyller, Marchal, Asokan, "PRADA: Protecting against DNN model stealing attacks", EuroS&P 2019, arXiv:1805.02628,
 algorithm 3. For each query, the distance to the nearest one that got the same label and stood out before it is noted;
@@ -7,8 +7,8 @@ Shapiro-Wilk's W falls below `threshold`. Deviations, which bound memory and tim
 5,000 distances, as far as its approximation holds, and distances are taken to the last 1,000 queries of a label that
 stood out; distances that are all equal count as W = 0.
 
-What it cannot see: a thief whose queries are natural, or lie as far apart as natural ones do, and one who asks from so
-many addresses that none of them reaches `minimum`.
+What it cannot see: an attacker whose queries are natural, or lie as far apart as natural ones do, and one who asks from
+so many addresses that none of them reaches `minimum`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Prada:
     """Watches the queries of one client; its answers are left as they are.
 
     Args:
-        threshold: W below which queries count as a thief's (delta in the paper), 0 to 1. It belongs to the data: take
-            one that honest queries stay above.
+        threshold: W below which queries count as an attacker's (delta in the paper), 0 to 1. It belongs to the data:
+            take one that honest queries stay above.
         minimum: distances to see before any judgement.
 
     Raises:
@@ -125,7 +125,7 @@ class _Growing:
 
 def _normality(distances: Tensor) -> float:
     """W of Shapiro and Wilk, of the distances (N,) within three deviations of their mean."""
-    from scipy.stats import shapiro
+    from scipy.stats import shapiro  # half a second, for this defense alone
 
     spread = distances.std(correction=0)
     kept = distances[(distances - distances.mean()).abs() <= 3 * spread]

@@ -1,4 +1,4 @@
-"""Reverse sigmoid: probabilities bent so that a thief's gradients point astray.
+"""Reverse sigmoid: probabilities bent so that an attacker's gradients point astray.
 
 Lee, Edwards, Molloy, Su, "Defending against machine learning model stealing attacks using deceptive perturbations",
 IEEE Security and Privacy Workshops 2019, arXiv:1806.00054: y' = a (y - beta (s(gamma s^-1(y)) - 1/2)), a making the sum

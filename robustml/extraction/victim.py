@@ -10,14 +10,24 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError, RunFailed
 from robustml.models import as_module
 from robustml.modes import evaluating
 
-__all__ = ["BudgetSpent", "ModelVictim", "QueriesRefused", "QueryMeter", "Victim", "check_answer"]
+__all__ = [
+    "BudgetSpent",
+    "Defense",
+    "ModelVictim",
+    "QueriesRefused",
+    "Victim",
+    "Watch",
+    "check_answer",
+    "hard_labels",
+]
 
 # Answers are rounded on their way through JSON, and by defenses.
 _TOLERANCE = 1e-3
@@ -32,76 +42,90 @@ class BudgetSpent(QueriesRefused):
 
 
 @runtime_checkable
-class Victim(Protocol):
-    """A model that can be asked, and nothing else."""
+class Defense(Protocol):
+    """What an interface does to its answers."""
+
+    def __call__(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """The probabilities (N, C) to give out for inputs `x` (N, ...) in place of `probabilities` (N, C)."""
+        ...
+
+
+@runtime_checkable
+class Watch(Defense, Protocol):
+    """A defense that remembers what one client asked, and may raise an alarm over it."""
 
     @property
-    def queries(self) -> int:
-        """How many inputs were asked so far."""
+    def alarm_after(self) -> int | None:
+        """How many queries it had seen when it did; None if it has not."""
         ...
 
     @property
-    def remaining(self) -> int:
-        """How many may still be asked."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """How many inputs one request should hold."""
-        ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Inputs (N, ...) in [0, 1] to probabilities (N, C), one-hot where the interface tells labels only.
-
-        Raises:
-            BudgetSpent: N is more than remain.
-            QueriesRefused: the interface refuses.
-        """
+    def held(self) -> int:
+        """How many bytes of queries it remembers."""
         ...
 
 
-class QueryMeter:
-    """Counts queries against a budget.
+class Victim:
+    """A model that can be asked, and nothing else; a subclass answers in `_answer`.
 
     Args:
         budget: how many inputs may be asked; None for any number.
+        batch_size: how many inputs one request should hold.
+        defense: what happens to the answers. After an alarm of it, requests are refused.
 
     Raises:
         RequestError: a budget below 1.
     """
 
-    def __init__(self, budget: int | None) -> None:
+    def __init__(self, budget: int | None = None, batch_size: int = 500, defense: Defense | None = None) -> None:
         if budget is not None and budget < 1:
             raise RequestError(f"a budget must allow at least 1 query, got {budget}")
         self.budget = budget
+        self.batch_size = batch_size
+        self.defense = defense
         self.queries = 0
+        """How many inputs were asked so far."""
 
     @property
     def remaining(self) -> int:
-        """How many inputs may still be asked."""
+        """How many may still be asked."""
         return sys.maxsize if self.budget is None else self.budget - self.queries
 
-    def spend(self, count: int) -> None:
-        """Count `count` queries, before they are asked: an answer that never arrives is paid for too.
+    @property
+    def alarm_after(self) -> int | None:
+        """How many queries had been asked when the defense raised an alarm; None if it has not."""
+        return self.defense.alarm_after if isinstance(self.defense, Watch) else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Inputs (N, ...) in [0, 1] to probabilities (N, C), one-hot where the interface tells labels only.
+
+        Queries are counted before they are asked: an answer that never arrives is paid for too.
 
         Raises:
-            BudgetSpent: fewer remain; none is counted.
+            BudgetSpent: N is more than remain; nothing was asked.
+            QueriesRefused: the interface refuses this client.
         """
-        if count > self.remaining:
+        if self.alarm_after is not None:
+            raise QueriesRefused(f"the interface took its client for an attacker after {self.alarm_after} queries")
+        if len(x) > self.remaining:
             raise BudgetSpent(
-                f"the budget of {self.budget} queries has {self.remaining} left, too few for a request of {count}"
+                f"the budget of {self.budget} queries has {self.remaining} left, too few for a request of {len(x)}"
             )
-        self.queries += count
+        self.queries += len(x)
+        answer = self._answer(x)
+        return answer if self.defense is None else self.defense(x, answer)
+
+    def _answer(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
-class ModelVictim:
+class ModelVictim(Victim):
     """A model of our own behind an interface.
 
     Args:
         model: a module, or any callable, of inputs (N, ...) in [0, 1]; run in eval mode and handed back as found.
-        budget: how many inputs may be asked; None for any number.
+        budget: see `Victim`, as for `batch_size` and `defense`.
         outputs: what the model returns: ``"logits"``, turned into probabilities here, or ``"probabilities"``.
-        batch_size: how many inputs one request should hold.
 
     Raises:
         RequestError: a budget below 1; when called, answers that are no probabilities.
@@ -114,30 +138,14 @@ class ModelVictim:
         budget: int | None = None,
         outputs: Literal["logits", "probabilities"] = "logits",
         batch_size: int = 500,
+        defense: Defense | None = None,
     ) -> None:
-        self.model: nn.Module = as_module(model)
+        super().__init__(budget, batch_size, defense)
+        self.model = as_module(model)
         self.outputs = outputs
-        self.batch_size = batch_size
-        self._meter = QueryMeter(budget)
-
-    @property
-    def queries(self) -> int:
-        """How many inputs were asked so far."""
-        return self._meter.queries
-
-    @property
-    def remaining(self) -> int:
-        """How many may still be asked."""
-        return self._meter.remaining
 
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
-        """Probabilities (N, C) for `x` (N, ...).
-
-        Raises:
-            BudgetSpent: N is more than remain.
-        """
-        self._meter.spend(len(x))
+    def _answer(self, x: Tensor) -> Tensor:
         with evaluating(self.model):
             answer = logits_of(self.model, x)
         if self.outputs == "logits":
@@ -159,11 +167,20 @@ def check_answer(answer: Tensor, count: int, source: str) -> None:
         )
     if not answer.isfinite().all():
         raise RequestError(f"{source} answered with numbers that are not finite (NaN or infinity)")
-    if answer.numel() and (float(answer.min()) < -_TOLERANCE or float(answer.max()) > 1 + _TOLERANCE):
+    if not answer.numel():
+        return
+    low, high = float(answer.min()), float(answer.max())
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise RequestError(
-            f"{source} answered with values from {float(answer.min()):.4g} to {float(answer.max()):.4g}, expected "
-            "probabilities in [0, 1]: if it returns logits, put a softmax behind them"
+            f"{source} answered with values from {low:.4g} to {high:.4g}, expected probabilities in [0, 1]: if it "
+            "returns logits, put a softmax behind them"
         )
-    if answer.numel() and float((answer.sum(dim=1) - 1).abs().max()) > _TOLERANCE:
-        worst = answer.sum(dim=1)[(answer.sum(dim=1) - 1).abs().argmax()]
-        raise RequestError(f"{source} answered with a row that sums to {float(worst):.4g}, expected probabilities of 1")
+    sums = answer.sum(dim=1)
+    worst = float(sums[(sums - 1).abs().argmax()])
+    if abs(worst - 1) > _TOLERANCE:
+        raise RequestError(f"{source} answered with a row that sums to {worst:.4g}, expected probabilities of 1")
+
+
+def hard_labels(answers: Tensor) -> Tensor:
+    """Answers (N, C) with all of each row on its largest entry."""
+    return functional.one_hot(answers.argmax(dim=1), answers.shape[1]).to(answers.dtype)

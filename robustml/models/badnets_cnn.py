@@ -12,37 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes, flat_features, image_shape
+from robustml.models.network import Network, image_shape, two_layers
+from robustml.models.normalize import PerChannel
 
 __all__ = ["BadNetsCNN"]
 
 
-class BadNetsCNN(nn.Module):
+class BadNetsCNN(Network):
     """Two unpadded 5x5 convolutions (16, 32 channels), each with a 2x2 average pool, then 512 hidden units.
 
-    Args:
-        shape: (C, H, W) of the images; H and W at least 16.
-        num_classes: at least 2.
-        mean: normalisation, one value a channel; None for none.
-        std: see `mean`.
-
-    Raises:
-        RequestError: the images are too small, `num_classes` is below 2, or the normalisation does not fit.
+    Arguments as of `Network`; H and W at least 16.
     """
 
     def __init__(
-        self,
-        shape: Sequence[int] = (1, 28, 28),
-        num_classes: int = 10,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        self, shape: Sequence[int] = (1, 28, 28), num_classes: int = 10, mean: PerChannel = None, std: PerChannel = None
     ) -> None:
-        super().__init__()
         image = image_shape(shape)
-        self.normalize = normalization(image[0], mean, std)
+        super().__init__(image[0], mean, std)
         self.features = nn.Sequential(
             nn.Conv2d(image[0], 16, 5),
             nn.ReLU(),
@@ -52,13 +40,4 @@ class BadNetsCNN(nn.Module):
             nn.AvgPool2d(2),
             nn.Flatten(),
         )
-        self.classifier = nn.Sequential(
-            nn.Linear(flat_features(self.features, image), 512),
-            nn.ReLU(),
-            nn.Linear(512, check_num_classes(num_classes)),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] to logits (N, num_classes)."""
-        logits: Tensor = self.classifier(self.features(self.normalize(x)))
-        return logits
+        self.classifier = two_layers(self.features, image, 512, num_classes)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from robustml.errors import RequestError
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes
+from robustml.models.network import check_num_classes
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["MLP"]
 
@@ -20,16 +20,12 @@ __all__ = ["MLP"]
 class MLP(nn.Module):
     """Flatten, then for each hidden width Linear, ReLU (and dropout), then a last Linear. PyTorch's default init.
 
+    Arguments as of `Network`.
+
     Args:
         shape: of one input, such as (C, H, W) or (features,).
-        num_classes: at least 2.
         hidden: widths of the hidden layers, in order; empty for a linear classifier.
-        mean: normalisation, one value for each of `shape[0]` channels; None for none.
-        std: see `mean`.
         dropout: probability of dropping a hidden unit in training, in [0, 1].
-
-    Raises:
-        RequestError: a size is below 1, `num_classes` below 2, or the normalisation does not fit.
     """
 
     def __init__(
@@ -37,8 +33,8 @@ class MLP(nn.Module):
         shape: Sequence[int],
         num_classes: int,
         hidden: Sequence[int] = (256, 256),
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from robustml.errors import RequestError
 
-__all__ = ["Normalize", "normalization"]
+__all__ = ["Normalize", "PerChannel", "normalization"]
+
+PerChannel = Sequence[float] | None
+"""A value for each channel of the images, or none of them."""
 
 
 class Normalize(nn.Module):
@@ -64,7 +67,7 @@ class Normalize(nn.Module):
         return f"channels={self.mean.numel()}"
 
 
-def normalization(channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> nn.Module:
+def normalization(channels: int, mean: PerChannel, std: PerChannel) -> nn.Module:
     """The first layer of a model on inputs (N, `channels`, ...): `Normalize`, or nothing if both values are None.
 
     Raises:

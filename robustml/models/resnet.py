@@ -27,9 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustml.errors import RequestError, nearest
-from robustml.models.initialization import he_normal_
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes, image_shape
+from robustml.models.network import check_num_classes, he_normal_, image_shape
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["PreActResNet18", "ResNet18"]
 
@@ -84,22 +83,11 @@ class _PreActBlock(nn.Module):
 class ResNet18(nn.Module):
     """ResNet-18 with the 32 x 32 stem. PyTorch's default init.
 
-    Args:
-        shape: (C, H, W) of the images, of any size; the last feature maps are an eighth of it, rounded up.
-        num_classes: at least 2.
-        mean: normalisation, one value a channel; None for none.
-        std: see `mean`.
-
-    Raises:
-        RequestError: `num_classes` is below 2, or the shape or the normalisation does not fit.
+    Arguments as of `Network`; images of any size, the last feature maps are an eighth of it, rounded up.
     """
 
     def __init__(
-        self,
-        shape: Sequence[int] = (3, 32, 32),
-        num_classes: int = 10,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        self, shape: Sequence[int] = (3, 32, 32), num_classes: int = 10, mean: PerChannel = None, std: PerChannel = None
     ) -> None:
         super().__init__()
         channels = image_shape(shape)[0]
@@ -123,26 +111,21 @@ class ResNet18(nn.Module):
 class PreActResNet18(nn.Module):
     """Pre-activation ResNet-18 with the 32 x 32 stem. The defaults are Wong 2020's network.
 
+    Arguments as of `Network`; images of any size, the last feature maps are an eighth of it, rounded up.
+
     Args:
-        shape: (C, H, W) of the images, of any size; the last feature maps are an eighth of it, rounded up.
-        num_classes: at least 2.
-        mean: normalisation, one value a channel; None for none.
-        std: see `mean`.
         final_norm: batch norm and ReLU before the pooling.
         shortcut: what a shortcut convolution is applied to: the block's "input", or that input after the block's first
             batch norm and ReLU ("activated").
         init: "torch" for PyTorch's defaults, "he" for N(0, sqrt(2/n)) weights and zero biases.
-
-    Raises:
-        RequestError: an option is unknown, `num_classes` is below 2, or the shape or the normalisation does not fit.
     """
 
     def __init__(
         self,
         shape: Sequence[int] = (3, 32, 32),
         num_classes: int = 10,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
         final_norm: bool = True,
         shortcut: Literal["input", "activated"] = "input",
         init: Literal["torch", "he"] = "torch",

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from robustml.errors import RequestError
-from robustml.models.initialization import he_normal_
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes, image_shape
+from robustml.models.network import at_least_1, check_num_classes, he_normal_, image_shape
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["SingleLayerCNN"]
 
@@ -23,29 +21,23 @@ __all__ = ["SingleLayerCNN"]
 class SingleLayerCNN(nn.Module):
     """One padded 3x3 convolution, ReLU, one linear layer. N(0, sqrt(2/n)) weights, zero biases.
 
-    Args:
-        shape: (C, H, W) of the images, of any size.
-        num_classes: at least 2.
-        mean: normalisation, one value a channel; None, as in the paper, for none.
-        std: see `mean`.
-        filters: channels of the convolution; 4 in the paper.
+    Arguments as of `Network`; images of any size. The paper has no normalisation.
 
-    Raises:
-        RequestError: `filters` is below 1, `num_classes` below 2, or the shape or the normalisation does not fit.
+    Args:
+        filters: channels of the convolution; 4 in the paper.
     """
 
     def __init__(
         self,
         shape: Sequence[int] = (3, 32, 32),
         num_classes: int = 10,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
         filters: int = 4,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape(shape)
-        if filters < 1:
-            raise RequestError(f"filters must be at least 1; got {filters}")
+        at_least_1("filters", filters)
         self.normalize = normalization(channels, mean, std)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, filters, 3, padding=1),

@@ -13,8 +13,8 @@ from typing import Any, cast
 from torch import nn
 
 from robustml.errors import RequestError
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes, image_shape
+from robustml.models.network import check_num_classes, image_shape
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["timm_model"]
 
@@ -24,8 +24,8 @@ def timm_model(
     num_classes: int,
     shape: Sequence[int],
     pretrained: bool = False,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: PerChannel = None,
+    std: PerChannel = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build a timm model that takes images (N, C, H, W) in [0, 1] and returns logits (N, num_classes).

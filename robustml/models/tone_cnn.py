@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from robustml.errors import RequestError
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes
+from robustml.models.network import at_least_1, check_num_classes
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["ToneCNN"]
 
@@ -19,26 +19,20 @@ __all__ = ["ToneCNN"]
 class ToneCNN(nn.Module):
     """Three padded convolutions of 9 samples with stride 4, the mean over time, then Linear. PyTorch's default init.
 
-    The mean makes it heed what sounds and not when, and lets it take waveforms of any length.
+    The mean makes it heed what sounds and not when, and lets it take waveforms of any length. Arguments as of
+    `Network`.
 
     Args:
         shape: (C, T) of the waveforms, such as (1, 1024).
-        num_classes: at least 2.
-        mean: normalisation, one value a channel; None for none.
-        std: see `mean`.
         width: channels of the first convolution; the second and third have twice and four times as many.
-
-    Raises:
-        RequestError: the shape is not that of waveforms, `width` is below 1, `num_classes` below 2, or the
-            normalisation does not fit.
     """
 
     def __init__(
         self,
         shape: Sequence[int] = (1, 1024),
         num_classes: int = 6,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
         width: int = 16,
     ) -> None:
         super().__init__()
@@ -46,8 +40,7 @@ class ToneCNN(nn.Module):
             raise RequestError(
                 f"this network takes waveforms: expected shape=(channels, samples), each at least 1; got {tuple(shape)}"
             )
-        if width < 1:
-            raise RequestError(f"width must be at least 1; got {width}")
+        at_least_1("width", width)
         self.normalize = normalization(shape[0], mean, std)
         self.features = nn.Sequential(
             nn.Conv1d(shape[0], width, 9, stride=4, padding=4),

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes, flat_features, image_shape
+from robustml.models.network import check_num_classes, flat_features, image_shape
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["TradesSmallCNN"]
 
@@ -24,25 +24,19 @@ class TradesSmallCNN(nn.Module):
     """Four unpadded 3x3 convolutions (32, 32, 64, 64 channels) and two max pools, then two layers of 200 units.
 
     Convolutions start from He's normal (fan in) with zero biases. The last layer starts at zero, so that a fresh
-    network returns equal logits and passes no gradient to its input until the first update.
+    network returns equal logits and passes no gradient to its input until the first update. Arguments as of `Network`;
+    H and W at least 16. The paper has no normalisation.
 
     Args:
-        shape: (C, H, W) of the images; H and W at least 16.
-        num_classes: at least 2.
-        mean: normalisation, one value a channel; None, as in the paper, for none.
-        std: see `mean`.
         dropout: probability of dropping a unit after fc1 in training.
-
-    Raises:
-        RequestError: the images are too small, `num_classes` is below 2, or the normalisation does not fit.
     """
 
     def __init__(
         self,
         shape: Sequence[int] = (1, 28, 28),
         num_classes: int = 10,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()

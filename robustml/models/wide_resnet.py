@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustml.errors import RequestError, nearest
-from robustml.models.normalize import normalization
-from robustml.models.shapes import check_num_classes, image_shape
+from robustml.models.network import at_least_1, check_num_classes, image_shape
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["WideResNet"]
 
@@ -80,21 +80,14 @@ class _Stage(nn.Module):
 class WideResNet(nn.Module):
     """WRN-`depth`-`width`: three stages of (depth - 4) / 6 pre-activation blocks, 16, 32 and 64 x `width` channels.
 
-    Convolutions start from He's normal (fan out), the last bias at zero, the rest as PyTorch has it.
+    Convolutions start from He's normal (fan out), the last bias at zero, the rest as PyTorch has it. Arguments as of
+    `Network`; images of any size, the last feature maps are a quarter of it, rounded up.
 
     Args:
-        shape: (C, H, W) of the images, of any size; the last feature maps are a quarter of it, rounded up.
-        num_classes: at least 2.
         depth: layers, 6n + 4 with n at least 1: 28, 34, 70, ...
         width: the widening factor, at least 1.
-        mean: normalisation, one value a channel; None for none.
-        std: see `mean`.
         dropout: probability of dropping a value between the convolutions of a block in training.
         activation: "relu", "silu", "gelu", "softplus" or "leaky_relu" (slope 0.1).
-
-    Raises:
-        RequestError: the depth, width or activation is impossible, `num_classes` is below 2, or the shape or the
-            normalisation does not fit.
     """
 
     def __init__(
@@ -103,16 +96,15 @@ class WideResNet(nn.Module):
         num_classes: int = 10,
         depth: int = 28,
         width: int = 10,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
         dropout: float = 0.0,
         activation: Literal["relu", "silu", "gelu", "softplus", "leaky_relu"] = "relu",
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6 != 0:
             raise RequestError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, ..., 70); got {depth}")
-        if width < 1:
-            raise RequestError(f"width must be at least 1; got {width}")
+        at_least_1("width", width)
         if activation not in _ACTIVATIONS:
             raise RequestError(f"activation={activation!r} is unknown; {nearest(str(activation), _ACTIVATIONS)}")
         blocks, act = (depth - 4) // 6, _ACTIVATIONS[activation]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustml.errors import RequestError
-from robustml.models.normalize import normalization
+from robustml.models.normalize import PerChannel, normalization
 
 __all__ = ["Wrapped", "as_module"]
 
@@ -35,8 +35,8 @@ class Wrapped(nn.Module):
         self,
         function: Callable[[Tensor], Any],
         logits_key: str | int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: PerChannel = None,
+        std: PerChannel = None,
     ) -> None:
         super().__init__()
         if not callable(function):
@@ -70,8 +70,8 @@ class Wrapped(nn.Module):
 def as_module(
     model: Callable[[Tensor], Any],
     logits_key: str | int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: PerChannel = None,
+    std: PerChannel = None,
 ) -> nn.Module:
     """`model` itself where it is a module that needs nothing around it, otherwise `Wrapped`."""
     if isinstance(model, nn.Module) and logits_key is None and mean is None and std is None:

@@ -49,7 +49,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "certification": ("robustml.evaluation.*",),
     # "defence" in version 0.1
     **dict.fromkeys(("method", "pool", "defense", "defence", "training"), ("robustml.extraction.*",)),
-    "limits": ("robustml.extraction.server.Limits",),
+    "limits": ("robustml.extraction.Limits",),
     "trainer": ("pytorch_lightning.Trainer",),
     "logger": tuple(f"pytorch_lightning.loggers.{name}Logger" for name in ("TensorBoard", "Wandb", "CSV")),
     "callbacks": (
@@ -60,7 +60,9 @@ _KEYS: dict[str, tuple[str, ...]] = {
 # Below these, the keys are names of the user's choice.
 _COLLECTIONS = frozenset({"attacks", "callbacks", "logger", "poisons"})
 # Public, and yet: the first writes wherever it is told to, the second asks whatever address it is told.
-_NEVER = frozenset({"robustml.training.callbacks.table.EpochTable", "robustml.extraction.http_victim.HttpVictim"})
+_NEVER = frozenset(
+    {"robustml.training.callbacks.table.EpochTable", "robustml.extraction.endpoint.http_victim.HttpVictim"}
+)
 # Hydra's own words, and what they may say. The others of them (`_args_`, `_recursive_`) no config of ours needs.
 _WORDS = {"_partial_": (True, False), "_convert_": ("none", "partial", "object", "all")}
 _GROUPS = ("data", "model", "threat", "evaluation", "objective", "optimizer", "trainer", "validation")

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["noise_secret", "with_secret", "without_secret", "words_without_secret"]
-
-_SECRET = "defense.secret"
-
-
-def noise_secret(seed: int) -> str:
-    """What an interface of our own draws its noise from while it is robbed for a measurement, which can be repeated.
-
-    No thief of ours makes use of it; an endpoint that others reach draws another one.
-    """
-    return f"measured with seed {seed}"
+__all__ = ["with_secret", "without_secret"]
 
 
 def with_secret(defense: Mapping[str, Any] | None, secret: str) -> dict[str, Any] | None:
     """The settings of a defense with `secret` where it needs one and has none."""
     if defense is None:
         return None
-    filled = dict(defense)
-    if "secret" in filled and filled["secret"] is None:
-        filled["secret"] = secret
-    return filled
+    return {**defense, "secret": secret} if defense.get("secret", "") is None else dict(defense)
 
 
 def without_secret(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a command as they may be written down: the secret of the defense is left out."""
-    defense = settings.get("defense")
-    if not isinstance(defense, Mapping) or "secret" not in defense:
-        return dict(settings)
-    return dict(settings) | {"defense": dict(defense) | {"secret": None}}
-
-
-def words_without_secret(words: Sequence[str]) -> list[str]:
-    """The words of a command line as they may be written down."""
-    return [word for word in words if word.lstrip("+").partition("=")[0] != _SECRET]
+    """The settings of a command, and the words of its line, as they may be written down."""
+    told = dict(settings)
+    if isinstance(defense := told.get("defense"), Mapping) and "secret" in defense:
+        told["defense"] = {**defense, "secret": None}
+    if "overrides" in told:
+        words = told["overrides"]
+        told["overrides"] = [word for word in words if word.lstrip("+").partition("=")[0] != "defense.secret"]
+    return told

@@ -7,8 +7,7 @@ from torch.nn import functional
 
 from extraction.victims import SHAPE, Owned, seeded
 from robustml.data import DataModule, Digits
-from robustml.extraction import StudentTraining, labels_of
-from robustml.extraction.student import MakeStudent
+from robustml.extraction import MakeStudent, ModelVictim, Reference, StudentTraining
 from robustml.models import MLP, DigitsCNN
 
 
@@ -23,14 +22,15 @@ def trained(digits: DataModule, model: MakeStudent, training: StudentTraining) -
     targets = functional.one_hot(digits.train.y, 10).float()
     victim = training(model, digits.train.x.float() / 255, targets, generator=seeded(0))
     x = digits.test.x.float() / 255
-    return Owned(victim, x, digits.test.y, labels_of(victim, x))
+    return Owned(victim, Reference(x, digits.test.y, ModelVictim(victim)(x)))
 
 
 @pytest.fixture(scope="session")
 def owned(digits: DataModule) -> Owned:
     """A convolutional victim."""
     found = trained(digits, DigitsCNN, StudentTraining(steps=300))
-    assert float((found.labels == found.y).float().mean()) > 0.95, "the bars need a victim that has learnt something"
+    right = (found.reference.labels == found.reference.y).float().mean()
+    assert float(right) > 0.95, "the bars need a victim that has learnt something"
     return found
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from robustml.extraction import Defense, Prada, QueriesRefused
-from robustml.extraction.clients import EVERYONE, Clients, network_of
-from robustml.extraction.limits import Limits
-from robustml.extraction.query_log import QueryLog
-from robustml.extraction.service import ALARMS, Refusal, Service
-from robustml.extraction.turns import Crowded, Turns
+from robustml.extraction.endpoint.clients import EVERYONE, Clients, network_of
+from robustml.extraction.endpoint.limits import Limits
+from robustml.extraction.endpoint.query_log import QueryLog
+from robustml.extraction.endpoint.service import ALARMS, Refusal, Service
+from robustml.extraction.endpoint.turns import Crowded, Turns
 
 LATTICE = torch.full((8, 12), 0.5) + torch.arange(8).unsqueeze(1) / 100
 Alarms = list[tuple[str, int]]
@@ -40,7 +40,7 @@ def test_an_alarm_outlives_any_number_of_other_addresses(linear_model: nn.Module
     for number in range(50):
         interface(f"10.0.1.{number}", honest())
         interface(f"2001:db8:0:{number:x}::1", honest())
-    with pytest.raises(QueriesRefused, match="thief after 5"):
+    with pytest.raises(QueriesRefused, match="attacker after 5"):
         interface("10.0.0.1", honest())
     assert len(interface._known) == 10
 
@@ -54,12 +54,12 @@ def test_no_alarm_gives_way_to_another(linear_model: nn.Module) -> None:
     with pytest.raises(QueriesRefused, match="does not know"):
         interface("10.0.0.77", honest())
     for number in range(3):
-        with pytest.raises(QueriesRefused, match="thief"):
+        with pytest.raises(QueriesRefused, match="attacker"):
             interface(f"10.0.0.{number}", honest())
     assert interface("10.0.0.9", honest()).shape == (1, 5)
 
 
-def test_a_thief_with_many_addresses_is_noticed_and_nobody_refused(linear_model: nn.Module) -> None:
+def test_an_attacker_with_many_addresses_is_noticed_and_nobody_refused(linear_model: nn.Module) -> None:
     alarms: Alarms = []
     interface = clients(linear_model, alarms)
     for number, query in enumerate(LATTICE):
@@ -68,7 +68,7 @@ def test_a_thief_with_many_addresses_is_noticed_and_nobody_refused(linear_model:
     assert interface("10.0.0.1", honest()).shape == (1, 5)
     for number, query in enumerate(LATTICE.repeat(1, 1) + 0.2):
         interface(f"10.0.1.{number}", query[None])
-    assert [client for client, _ in alarms] == [EVERYONE] * 3, "of 17 queries, each five are a thief's"
+    assert [client for client, _ in alarms] == [EVERYONE] * 3, "of 17 queries, each five are an attacker's"
 
 
 def test_what_is_remembered_of_queries_has_a_bound(linear_model: nn.Module) -> None:
@@ -104,7 +104,7 @@ def test_alarms_are_noted_in_a_file_of_their_own(
 ) -> None:
     service = watched(linear_model, tmp_path / "log", lambda: Prada(0.99, minimum=3))
     service.predict(json.dumps({"inputs": LATTICE.tolist()}).encode(), "2001:db8::1")
-    with pytest.raises(Refusal, match="thief") as refusal:
+    with pytest.raises(Refusal, match="attacker") as refusal:
         service.predict(b'{"inputs": [[0,0,0,0,0,0,0,0,0,0,0,0]]}', "2001:db8::2")
     assert refusal.value.status == 429
     (line,) = [json.loads(line) for line in (tmp_path / ALARMS).read_text().splitlines()]
@@ -167,9 +167,9 @@ def test_cheap_requests_and_new_clients_come_first() -> None:
     async def all_of_them() -> None:
         turns = Turns(1, 2**30)
         await asyncio.gather(
-            request(turns, "first", "thief", 10),
-            request(turns, "large", "thief", 2**24),
-            *[request(turns, "many", "thief", 10) for _ in range(3)],
+            request(turns, "first", "attacker", 10),
+            request(turns, "large", "attacker", 2**24),
+            *[request(turns, "many", "attacker", 10) for _ in range(3)],
             request(turns, "honest", "other", 10),
         )
         assert (turns._free, turns._bytes, len(turns._here)) == (1, 0, 0)

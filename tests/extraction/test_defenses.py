@@ -14,24 +14,22 @@ from extraction.victims import Owned, seeded
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.extraction import (
-    BudgetSpent,
-    Defended,
     Defense,
     InDomain,
     ModelVictim,
     OutputNoise,
     Prada,
     QueriesRefused,
+    Reference,
     ReverseSigmoid,
     Rounding,
     TopLabel,
-    Victim,
     honest_use,
     judge_copy,
     prada,
-    sabotage,
+    transfer_success,
 )
-from robustml.extraction.defenses import Watch
+from robustml.threats import LpBall
 
 ROWS = torch.tensor([[0.9, 0.06, 0.04], [0.333, 0.334, 0.333], [1.0, 0.0, 0.0]])
 SECRET = "a secret of this test"
@@ -198,28 +196,17 @@ def test_prada_remembers_a_bounded_number_of_queries(monkeypatch: pytest.MonkeyP
 
 
 def test_prada_tells_a_lattice_from_honest_digits(owned: Owned, digits: DataModule) -> None:
-    honest = Defended(ModelVictim(owned.model), Prada(0.9))
+    honest = ModelVictim(owned.model, defense=Prada(0.9))
     honest(owned.x)
     assert honest.alarm_after is None
-    thief = Defended(ModelVictim(owned.model), Prada(0.9))
+    watched = ModelVictim(owned.model, defense=Prada(0.9))
     image = InDomain()(digits, 1, generator=seeded(1)).x
     lattice = (image + 0.02 * torch.arange(1, 257).view(-1, 1, 1, 1) / 256).clamp(0, 1)
-    thief(lattice[:128])
-    assert thief.alarm_after is not None
-    with pytest.raises(QueriesRefused, match="thief"):
-        thief(lattice[128:])
-    assert thief.queries == 128
-
-
-def test_a_defended_victim_is_a_victim() -> None:
-    inner = ModelVictim(lambda x: x[:, :3], budget=5, batch_size=2)
-    victim = Defended(inner, TopLabel())
-    assert isinstance(victim, Victim)
-    assert not isinstance(victim.defense, Watch)
-    victim(torch.rand(4, 3))
-    assert (victim.queries, victim.remaining, victim.batch_size, victim.alarm_after) == (4, 1, 2, None)
-    with pytest.raises(BudgetSpent):
-        victim(torch.rand(2, 3))
+    watched(lattice[:128])
+    assert watched.alarm_after is not None
+    with pytest.raises(QueriesRefused, match="attacker"):
+        watched(lattice[128:])
+    assert watched.queries == 128
 
 
 def test_what_honest_users_lose() -> None:
@@ -246,13 +233,15 @@ class Sign(torch.nn.Module):
 def test_figures_of_a_copy_by_hand() -> None:
     x = torch.tensor([[0.1], [0.45], [0.55], [0.9]])
     y = torch.tensor([0, 0, 1, 0])
-    figures = judge_copy(Sign(0.4), x, y, torch.tensor([0, 0, 1, 1]))  # the copy says 0 1 1 1
+    answers = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    figures = judge_copy(Sign(0.4), 7, Reference(x, y, answers))  # the copy says 0 1 1 1
+    assert figures.queries == 7
     assert (figures.fidelity.value, figures.accuracy.value) == (0.75, 0.5)
     low, high = figures.fidelity.ci95
     assert low < 0.75 < high
 
 
-def test_sabotage_by_hand() -> None:
+def test_transfer_success_by_hand() -> None:
     """The copy sends each image across its own line; only those that cross the victim's as well fool it."""
 
     def across(model: torch.nn.Module, x: Tensor, y: Tensor, *, generator: object = None) -> Tensor:
@@ -261,7 +250,7 @@ def test_sabotage_by_hand() -> None:
 
     x, y = torch.tensor([[0.1], [0.2], [0.8], [0.9]]), torch.tensor([0, 0, 1, 1])
     victim = Sign(0.5)
-    success = sabotage(Sign(0.6), lambda x: victim(x).argmax(dim=1), across, x, y)
+    success = transfer_success(Sign(0.6), victim, across, LpBall("inf", 0.1), x, y)
     assert (success.value, success.n) == (0.5, 4)
 
 

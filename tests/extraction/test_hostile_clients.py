@@ -21,10 +21,10 @@ from torch import nn
 
 from robustml.errors import RunFailed
 from robustml.extraction import HttpVictim
-from robustml.extraction.connections import Board, Watched
-from robustml.extraction.limits import Limits
-from robustml.extraction.server import application, listen
-from robustml.extraction.service import Service
+from robustml.extraction.endpoint.connections import Board, Watched
+from robustml.extraction.endpoint.limits import Limits
+from robustml.extraction.endpoint.server import application, listen
+from robustml.extraction.endpoint.service import Service
 
 QUICK = Limits(8, 0.5, connections=64, header_seconds=0.4, body_seconds=0.4, wait_seconds=5)
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
@@ -233,7 +233,7 @@ def costly(kind: str, size: int) -> bytes:
 )
 def test_what_a_body_costs_is_known_before_it_is_read(kind: str, linear_model: nn.Module, tmp_path: Path) -> None:
     """8 MiB of them; 15 MiB of empty lists took 16 seconds, and the lock with them."""
-    from robustml.extraction.service import Refusal
+    from robustml.extraction.endpoint.service import Refusal
 
     service = Service(linear_model.eval(), (12,), 5, log=tmp_path / "log", make_defense=lambda: None, limits=Limits())
     body = costly(kind, 2**23)

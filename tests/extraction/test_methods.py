@@ -1,4 +1,4 @@
-"""Thieves against victims whose answers are known: exact for equations, bars for what is learnt."""
+"""Methods against victims whose answers are known: exact for equations, bars for what is learnt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extraction.victims import Owned, make_student, seeded
+from extraction.victims import Owned, copied, make_student, seeded
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.extraction import (
@@ -28,11 +28,9 @@ from robustml.extraction import (
     budget_curve,
     judge_copy,
     labels_of,
-    steal,
 )
-from robustml.extraction.copycat import hard_labels
-from robustml.extraction.defenses import Defended
 from robustml.extraction.knockoff import Bandit
+from robustml.extraction.victim import hard_labels
 
 TRAINING = StudentTraining(steps=400, learning_rate=0.005)
 QUICK = StudentTraining(steps=5)
@@ -40,7 +38,7 @@ SEEDS = (1, 2, 3)
 
 
 def fidelity(copy: nn.Module, owned: Owned) -> float:
-    value = judge_copy(copy, owned.x, owned.y, owned.labels).fidelity.value
+    value = judge_copy(copy, 1, owned.reference).fidelity.value
     assert value is not None
     return value
 
@@ -92,7 +90,7 @@ def test_answers_to_other_queries_are_worth_nothing(bars: Bars) -> None:
 def test_a_linear_victim_is_copied_exactly(regression: Owned, digits: DataModule) -> None:
     pool = Noise()(digits, 650, generator=seeded(1))
     victim = ModelVictim(regression.model, budget=650)
-    copy = steal(EquationSolving(), victim, pool, make_student)
+    copy = copied(EquationSolving(), victim, pool)
     assert victim.queries == 650
     assert fidelity(copy, regression) >= 0.99
     for name, stolen in copy.named_parameters():
@@ -103,13 +101,13 @@ def test_a_linear_victim_is_copied_exactly(regression: Owned, digits: DataModule
 
 def test_as_many_queries_as_unknowns_are_enough(regression: Owned, digits: DataModule) -> None:
     pool = Noise()(digits, 65, generator=seeded(1))
-    assert fidelity(steal(EquationSolving(), ModelVictim(regression.model), pool, make_student), regression) >= 0.99
+    assert fidelity(copied(EquationSolving(), ModelVictim(regression.model), pool), regression) >= 0.99
 
 
 def test_equations_of_labels_alone_still_give_a_classifier(regression: Owned, digits: DataModule) -> None:
     pool = InDomain()(digits, 1200, generator=seeded(1))
-    victim = Defended(ModelVictim(regression.model), TopLabel())
-    assert 0.7 < fidelity(steal(EquationSolving(), victim, pool, make_student), regression) < 0.99
+    victim = ModelVictim(regression.model, defense=TopLabel())
+    assert 0.7 < fidelity(copied(EquationSolving(), victim, pool), regression) < 0.99
 
 
 METHODS = {
@@ -145,9 +143,7 @@ def test_every_method_keeps_the_budget_and_leaves_the_world_as_it_was(
 
 def test_other_draws_make_another_copy(owned: Owned, digits: DataModule) -> None:
     pool = Noise()(digits, 20, generator=seeded(1))
-    one, other = (
-        steal(Copycat(QUICK), ModelVictim(owned.model), pool, make_student, generator=seeded(seed)) for seed in (1, 2)
-    )
+    one, other = (copied(Copycat(QUICK), ModelVictim(owned.model), pool, seeded(seed)) for seed in (1, 2))
     assert not torch.equal(one(owned.x), other(owned.x))
 
 
@@ -163,16 +159,14 @@ def test_the_curve_asks_nothing_anew_and_ends_with_the_whole(owned: Owned, digit
     victim = ModelVictim(owned.model, budget=50)
     method = Knockoff(training=QUICK)
     heard = method.ask(victim, Noise()(digits, 50, generator=seeded(1)), make_student)
-    points, copy = budget_curve(
-        method, heard, [20, 0, 500, 5, 20], make_student, owned.x, owned.y, owned.labels, seed=4
-    )
+    points, copy = budget_curve(method, heard, [20, 0, 500, 5, 20], make_student, owned.reference, seed=4)
     assert [point.queries for point in points] == [5, 20, 50]
     assert victim.queries == 50
     expected = method.fit(heard, make_student, generator=seeded(4))
     assert torch.equal(copy(owned.x), expected(owned.x))
-    assert points[-1].figures == judge_copy(expected, owned.x, owned.y, owned.labels)
+    assert points[-1] == judge_copy(expected, 50, owned.reference)
     shorter = method.fit(heard.first(20), make_student, generator=seeded(4))
-    assert points[1].figures == judge_copy(shorter, owned.x, owned.y, owned.labels)
+    assert points[1] == judge_copy(shorter, 20, owned.reference)
 
 
 class Linear(nn.Module):

@@ -7,8 +7,7 @@ from extraction.victims import SHAPE, seeded
 from robustml.data import DataModule, Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError
-from robustml.extraction import AnotherSet, InDomain, NaturalImages, Noise
-from robustml.extraction.pools import PoolSource
+from robustml.extraction import AnotherSet, InDomain, NaturalImages, Noise, PoolSource
 
 
 class Made:

@@ -20,8 +20,10 @@ import uvicorn
 from torch import nn
 
 from robustml.errors import RequestError
-from robustml.extraction import Defense, HttpVictim, ModelVictim, Prada, QueriesRefused, Rounding, server
-from robustml.extraction.server import Limits, Refusal, Service, application, listen
+from robustml.extraction import Defense, HttpVictim, Limits, ModelVictim, Prada, QueriesRefused, Rounding
+from robustml.extraction.endpoint import server
+from robustml.extraction.endpoint.server import application, listen
+from robustml.extraction.endpoint.service import Refusal, Service
 
 
 @contextmanager
@@ -116,7 +118,7 @@ def test_a_client_under_alarm_is_refused(service: Callable[..., Service], tmp_pa
     with serving(service(lambda: Prada(0.99, minimum=3))) as url:
         victim = HttpVictim(url)
         victim(x)
-        with pytest.raises(QueriesRefused, match="thief"):
+        with pytest.raises(QueriesRefused, match="attacker"):
             victim(x)
     assert [line["status"] for line in lines(tmp_path)] == [200, 429]
 

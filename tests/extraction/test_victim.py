@@ -51,20 +51,17 @@ def test_asking_stops_at_the_end_of_the_queries() -> None:
     assert (len(heard), victim.queries) == (11, 11)
 
 
-class Moody:
+class Moody(Victim):
     """Refuses its third request, and all after it."""
 
-    queries, remaining, batch_size = 0, 100, 2
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.queries += len(x)
+    def _answer(self, x: Tensor) -> Tensor:
         if self.queries > 4:
             raise QueriesRefused("enough")
         return torch.full((len(x), 2), 0.5)
 
 
 def test_what_was_answered_before_a_refusal_stays() -> None:
-    moody = Moody()
+    moody = Moody(budget=100, batch_size=2)
     heard = ask(moody, torch.rand(10, 4))
     assert len(heard) == 4
     assert len(ask(moody, torch.rand(10, 4), heard)) == 4

@@ -6,21 +6,24 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
+from robustml.extraction import Extraction, Pool, Reference, Victim
 from robustml.models import MLP
 
-__all__ = ["SHAPE", "Owned", "make_student", "seeded"]
+__all__ = ["SHAPE", "Owned", "copied", "make_student", "seeded"]
 
 SHAPE = (1, 8, 8)
 
 
 @dataclass(frozen=True, eq=False)
 class Owned:
-    """A model, test images (360, 1, 8, 8) with their classes, and what the model calls them."""
+    """A model, and what its copies are held against: test images (360, 1, 8, 8), their classes, its answers."""
 
     model: nn.Module
-    x: Tensor
-    y: Tensor
-    labels: Tensor
+    reference: Reference
+
+    @property
+    def x(self) -> Tensor:
+        return self.reference.x
 
 
 def seeded(seed: int) -> Generator:
@@ -29,3 +32,9 @@ def seeded(seed: int) -> Generator:
 
 def make_student() -> nn.Module:
     return MLP(SHAPE, 10, (128,))
+
+
+def copied(method: Extraction, victim: Victim, pool: Pool, generator: Generator | None = None) -> nn.Module:
+    """Ask, then fit a copy to all that was answered."""
+    heard = method.ask(victim, pool, make_student, generator=generator)
+    return method.fit(heard, make_student, generator=generator)

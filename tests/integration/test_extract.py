@@ -58,59 +58,15 @@ def test_a_copy_of_a_run(run_copy: Path, tmp_path: Path) -> None:
     assert "queries answered" in page
 
 
-@pytest.mark.parametrize(
-    ("words", "queries"),
-    [
-        ("method=copycat budget=40", 40),
-        ("method=jacobian method.seeds=10 budget=35", 35),
-        ("method=knockoff method.strategy=adaptive pool=natural budget=40 method.round_steps=2", 40),
-        ("method=equation pool=noise budget=70", 70),
-        ("budget=500", 192),  # all that its training part holds
-    ],
-)
-def test_every_method(words: str, queries: int, run_copy: Path, tmp_path: Path) -> None:
+def test_a_defense_by_its_config(run_copy: Path, tmp_path: Path) -> None:
+    words = "method=jacobian method.seeds=10 defense=noise budget=35"
     outcome = command("extract", f"victim={run_copy}", *words.split(), *QUICK, cwd=tmp_path)
     found = block(outcome)
-    assert found.queries == queries <= found.budget
-    assert "training" in found.params or found.method == "EquationSolving"
-
-
-@pytest.mark.parametrize(
-    ("defense", "name"),
-    [
-        ("top1", "TopLabel"),
-        ("rounding", "Rounding"),
-        ("reverse_sigmoid", "ReverseSigmoid"),
-        ("noise", "OutputNoise"),
-        ("prada", "Prada"),
-    ],
-)
-def test_every_defense(defense: str, name: str, run_copy: Path, tmp_path: Path) -> None:
-    words = [f"victim={run_copy}", "method=knockoff", "pool=noise", "budget=40", f"defense={defense}"]
-    outcome = command("extract", *words, *QUICK, cwd=tmp_path)
-    report = block(outcome).defense
-    assert report is not None
-    assert report.name == name
-    assert report.undefended.queries == 40
-    assert report.watches == (defense == "prada")
-    if defense in ("top1", "rounding", "prada"):
-        assert report.honest.label_accuracy_change == pytest.approx(0, abs=0.04)
-    assert (report.honest.mean_l1_change > 0) == (defense != "prada")
-    assert "honest users: accuracy" in outcome.out
-    assert "secret" not in report.params
-    assert "secret: null" in (outcome.run / "config.yaml").read_text() or defense != "noise"
-
-
-def test_an_alarm_ends_the_theft(run_copy: Path, tmp_path: Path) -> None:
-    words = "method=knockoff pool=noise defense=prada defense.threshold=0.999 defense.minimum=5 budget=600"
-    outcome = command("extract", f"victim={run_copy}", *words.split(), *QUICK, cwd=tmp_path)
-    found = block(outcome)
+    assert found.queries == 35
     assert found.defense is not None
-    assert found.defense.alarm_after is not None
-    assert found.defense.alarm_after <= found.queries < 600
-    assert found.defense.undefended.queries == 600
-    assert found.defense.honest.false_alarm_after is not None
-    assert "alarm" in outcome.out
+    assert found.defense.name == "OutputNoise"
+    assert "honest users: accuracy" in outcome.out
+    assert "secret: null" in (outcome.run / "config.yaml").read_text()
 
 
 @dataclass
@@ -153,8 +109,9 @@ def serving(run: Path, cwd: Path, *words: str) -> Iterator[Server]:
 
 def test_a_model_behind_a_server_is_stolen_as_one_at_hand(run_copy: Path, tmp_path: Path) -> None:
     words = ["method=knockoff", "pool=noise", "budget=60", "threat.eps=0.1", *QUICK]
-    with serving(run_copy, tmp_path) as server:
-        far = command("extract", f"victim={server.url}", "data=digits", "data.test_limit=90", *words, cwd=tmp_path)
+    with serving(run_copy, tmp_path, "limits.inputs=8") as server:
+        places = ("data=digits", "data.test_limit=90", "batch_size=8")
+        far = command("extract", f"victim={server.url}", *places, *words, cwd=tmp_path)
         ended = server.end(signal.SIGINT)
     assert (ended.status, ended.err) == (0, "")
     served = Path(ended.out.splitlines()[-1].removeprefix("run: "))
@@ -185,16 +142,10 @@ def test_a_server_with_a_defense_ends_on_sigterm(run_copy: Path, tmp_path: Path)
 REFUSED = {
     "no victim": ("budget=5", "victim="),
     "no such run": ("victim=none", "none"),
-    "budget 0": ("victim={run} budget=0", "at least 1"),
     "budget a word": ("victim={run} budget=many", "'many'"),
     "unknown method": ("victim={run} method=copycats", "'copycat'"),
-    "unknown defense": ("victim={run} defense=top2", "'top1'"),
     "the spelling of version 0.1": ("victim={run} defence=top1", "'defense'"),
-    "unknown pool": ("victim={run} pool=nois", "'noise'"),
     "a bandit without classes": ("victim={run} method=knockoff method.strategy=adaptive", "strategy=random"),
-    "curve above 1": ("victim={run} curve=[2]", "curve"),
-    "steps 0": ("victim={run} training.steps=0", "training.steps"),
-    "a student that does not fit": ("victim={run} student.num_classes=7", "(1, 7)"),
     "other data": ("victim={run} data=digits data.num_classes=9", "9 classes"),
     "an endpoint without data": ("victim=http://127.0.0.1:{port}", "data="),
     "an IPv6 endpoint that is down": ("victim=http://[::1]:{port}/ data=digits", "http://[::1]:{port}/about cannot be"),
@@ -244,11 +195,7 @@ def test_an_endpoint_of_something_else(run_copy: Path, tmp_path: Path) -> None:
     ("words", "expected"),
     [
         ("", "run"),
-        ("run=none", "none"),
-        ("run={run} port=70000", "65535"),
-        ("run={run} host=256.1.1.1", "cannot serve"),
         ("run={run} limits.inputs=0", "limits.inputs"),
-        ("run={run} defense=rounding defense.digits=0", "defense.digits"),
         ("run={run} -m", "-m"),
     ],
 )
@@ -257,13 +204,3 @@ def test_serve_refuses(words: str, expected: str, run_copy: Path, tmp_path: Path
     assert outcome.status == 2, outcome.out + outcome.err
     assert expected in outcome.error
     assert not (run_copy / "served").exists()
-
-
-def without_fastapi() -> None:
-    sys.modules["fastapi"] = None  # type: ignore[assignment]
-
-
-def test_serve_names_the_extra_that_is_missing(run_copy: Path, tmp_path: Path) -> None:
-    outcome = command("serve", f"run={run_copy}", cwd=tmp_path, before=without_fastapi)
-    assert outcome.status == 2
-    assert "robustml-lightning[serve]" in outcome.error

@@ -29,13 +29,14 @@ from integration.stranger import (
     made,
     put,
 )
-from robustml.commands import evaluate, extract, finetune, rerun, serve, shortcuts, sweep, trojan
+from robustml.commands import evaluate, extract, finetune, rerun, shortcuts, sweep, trojan
 from robustml.commands.evaluate import take_up_evaluation
 from robustml.commands.hydra.composing import record
 from robustml.errors import RequestError
 from robustml.workflows.building import build
 from robustml.workflows.measuring import backdoors
 from robustml.workflows.resume import settings_to_resume
+from robustml.workflows.serve import serve
 from robustml.workflows.settings import read_settings
 from robustml.workflows.trust import own_modules, take_trust, trusted
 
@@ -159,8 +160,7 @@ def as_said(*words: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def _served(run: Path) -> None:
-    config = {"run": str(run), "which": "best", "port": 0, "limits": None, "defense": None, "device": None}
-    serve.serve_run(OmegaConf.create(config))
+    serve(run, out=run.parent / "served")
 
 
 def _tuned(run: Path) -> None:

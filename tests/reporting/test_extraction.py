@@ -49,7 +49,7 @@ SAID = {
     "undefended: fidelity": ("97.0", "2,000 queries"),
     "honest users: accuracy": ("94.0", "-1.0 points; probabilities moved by 0.25 (L1)"),
     "defense Rounding": ("", "digits 2"),
-    "alarm over the thief": ("", "after 321 queries"),
+    "alarm over the attacker": ("", "after 321 queries"),
     "false alarm over honest users": ("", "after 77 queries"),
     "transfer success": (NOTHING, "adversarial examples made on the copy"),
 }

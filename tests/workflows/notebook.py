@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import robustml
+from robustml.extraction import Knockoff, Noise, StudentTraining
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +78,15 @@ def main() -> None:
     assert run.results.data.test == 20
     alone = robustml.evaluate(run.model, test, {"dark": dark}, threat, out="runs/alone")
     assert alone.worst_case.robust_accuracy.value == run.results.worst_case.robust_accuracy.value
+
+    # a copy of it, and a TrojanNet beside it
+    method = Knockoff(training=StudentTraining(steps=20))
+    sizes = {"budget": 30, "curve": (0.5, 1.0), "transfer_limit": 10}
+    copied = robustml.extract(run.model, method, Halves(), threat, out="runs/copy", pool=Noise(), **sizes)
+    assert [point.queries for point in copied.extraction.curve] == [15, 30]
+    assert copied.extraction.victim_accuracy.n == 16
+    trojaned = robustml.trojan(again, out="runs/own/trojans/1", steps=5)
+    assert trojaned.backdoor.kind == "trojannet"
     print("hydra:", sorted(name for name in sys.modules if name.partition(".")[0] in ("hydra", "hydra_plugins")))
 
 

@@ -63,7 +63,7 @@ def _defended(block: ExtractionResults) -> list[tuple[str, Rate | None, str]]:
         (f"defense {report.name}", None, settings or "no settings"),
     ]
     if report.watches:
-        rows.append(("alarm over the thief", None, _alarm(report.alarm_after)))
+        rows.append(("alarm over the attacker", None, _alarm(report.alarm_after)))
         rows.append(("false alarm over honest users", None, _alarm(honest.false_alarm_after)))
     return rows
 

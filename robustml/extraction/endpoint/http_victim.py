@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustml.errors import RequestError, RunFailed
-from robustml.extraction.address import Address
-from robustml.extraction.exchange import Unreachable, exchange
-from robustml.extraction.victim import QueriesRefused, QueryMeter, check_answer
-from robustml.extraction.wire import Misshapen, read_json, rectangle
+from robustml.errors import RequestError, RunFailed, printable
+from robustml.extraction.endpoint.exchange import Address, Unreachable, exchange
+from robustml.extraction.endpoint.wire import Misshapen, read_json, rectangle
+from robustml.extraction.victim import QueriesRefused, Victim, check_answer
 
 __all__ = ["HttpVictim"]
 
@@ -24,11 +23,11 @@ _TOO_MANY_REQUESTS = 429
 _MOST_CLASSES = 100_000
 
 
-class HttpVictim:
+class HttpVictim(Victim):
     """Asks ``POST <url>/predict`` with ``{"inputs": [...]}``, and is told ``{"probabilities": [...]}``.
 
     A request is sent once, whatever becomes of it: whoever counts queries must not repeat them unseen. Redirects are
-    not followed, and proxies of the environment are not used.
+    not followed, and proxies of the environment are not used. Probabilities are float64, on the device of the inputs.
 
     Args:
         url: the address, ``http://`` or ``https://``, IPv6 in brackets; ``/predict`` is added to it.
@@ -42,32 +41,14 @@ class HttpVictim:
     """
 
     def __init__(self, url: str, *, budget: int | None = None, timeout: float = 10.0, batch_size: int = 64) -> None:
+        super().__init__(budget, batch_size)
         self.address = Address.of(url)
         if not (timeout > 0 and math.isfinite(timeout) and batch_size >= 1):
             raise RequestError(f"timeout must be above 0 and batch_size at least 1, got {timeout} and {batch_size}")
-        self.url = str(self.address)
+        self.url = self.address.url
         self.timeout = timeout
-        self.batch_size = batch_size
-        self._meter = QueryMeter(budget)
 
-    @property
-    def queries(self) -> int:
-        """How many inputs were asked so far."""
-        return self._meter.queries
-
-    @property
-    def remaining(self) -> int:
-        """How many may still be asked."""
-        return self._meter.remaining
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Probabilities (N, C), float64, on the device of `x` (N, ...), from one request.
-
-        Raises:
-            BudgetSpent: N is more than remain; nothing was sent.
-            QueriesRefused: the endpoint answers this client no longer (status 429).
-        """
-        self._meter.spend(len(x))
+    def _answer(self, x: Tensor) -> Tensor:
         body = json.dumps({"inputs": x.detach().cpu().tolist()}).encode()
         content = self._ask("/predict", body, lists=1 + len(x), numbers=len(x) * _MOST_CLASSES)
         if not isinstance(content, dict) or "probabilities" not in content:
@@ -124,7 +105,7 @@ class HttpVictim:
         if status == _TOO_MANY_REQUESTS:
             raise QueriesRefused(f"{self.url} answers no longer: {_reason(content)}")
         if 300 <= status < 400:
-            where = _printable(elsewhere or "nowhere")
+            where = _in_a_line(elsewhere or "nowhere")
             raise RunFailed(f"{place} redirects to {where}, which is not followed: name that address as the victim")
         if status != 200:
             raise RunFailed(f"{place} refused with status {status}: {_reason(content)}")
@@ -141,12 +122,13 @@ def _is_count(value: object) -> bool:
 
 
 def _reason(content: bytes) -> str:
-    """What the endpoint says of a refusal, in a line that cannot flood a terminal."""
+    """What the endpoint says of a refusal."""
     text = content[:2000].decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         text = str(json.loads(text)["error"])
-    return _printable(text) or "no reason given"
+    return _in_a_line(text) or "no reason given"
 
 
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:200]
+def _in_a_line(text: str) -> str:
+    """What cannot flood a terminal."""
+    return printable(" ".join(text.split()))[:200]

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from robustml.errors import RequestError
-from robustml.extraction.clients import EVERYONE, Clients
-from robustml.extraction.defenses import Defense
-from robustml.extraction.limits import Limits
-from robustml.extraction.query_log import QueryLog, warn
-from robustml.extraction.victim import QueriesRefused
-from robustml.extraction.wire import Misshapen, TooMany, lists_in, read_json, rectangle
+from robustml.extraction.endpoint.clients import EVERYONE, Clients
+from robustml.extraction.endpoint.limits import Limits
+from robustml.extraction.endpoint.query_log import QueryLog, warn
+from robustml.extraction.endpoint.wire import Misshapen, TooMany, lists_in, read_json, rectangle
+from robustml.extraction.victim import Defense, QueriesRefused
 
 __all__ = ["ALARMS", "Refusal", "Service"]
 
@@ -148,5 +147,5 @@ class Service:
     def _alarm(self, client: str, queries: int) -> None:
         self._alarms.note(client=client, queries=queries)
         if client == EVERYONE:
-            text = f"taken together, clients without an alarm look like a thief after {queries:,} queries"
+            text = f"taken together, clients without an alarm look like an attacker after {queries:,} queries"
             warn(f"{text}; nobody is refused for it")

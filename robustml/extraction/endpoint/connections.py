@@ -13,7 +13,7 @@ from typing import Any, Literal
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from robustml.extraction.limits import Limits
+from robustml.extraction.endpoint.limits import Limits
 
 __all__ = ["Board", "Watched"]
 

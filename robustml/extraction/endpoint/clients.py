@@ -12,14 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustml.extraction.defenses import Defended, Defense, Remembering, Watch
-from robustml.extraction.victim import ModelVictim, QueriesRefused, Victim
+from robustml.extraction.victim import Defense, ModelVictim, QueriesRefused, Victim, Watch
 
-__all__ = ["Clients", "network_of"]
+__all__ = ["EVERYONE", "Clients", "network_of"]
 
 EVERYONE = "everyone"
-
-Alarmed = Callable[[str, int], None]
 
 
 class Clients:
@@ -29,9 +26,9 @@ class Clients:
     not seen for longest is forgotten, unless there was an alarm over it: alarms are kept apart, and once there are as
     many as may be kept, clients that are not known are refused instead of one being forgotten.
 
-    A thief with many addresses is below every threshold of one client. So a further record takes all clients together
-    that there is no alarm over. What it finds is told, and nobody is refused for it: else any thief could shut out
-    everyone. It is told about a mixture, and may well miss a thief among many honest users.
+    An attacker with many addresses is below every threshold of one client. So a further record takes all clients
+    together that there is no alarm over. What it finds is told, and nobody is refused for it: else any attacker could
+    shut out everyone. It is told about a mixture, and may well miss an attacker among many honest users.
 
     Args:
         model: inputs (N, *shape) in [0, 1] to logits (N, classes), in eval mode.
@@ -46,7 +43,7 @@ class Clients:
         self,
         model: nn.Module,
         make_defense: Callable[[], Defense | None],
-        alarmed: Alarmed,
+        alarmed: Callable[[str, int], None],
         *,
         most: int = 1000,
         most_bytes: int = 2**29,
@@ -58,7 +55,7 @@ class Clients:
         self._held: dict[str, int] = {}
         self._bytes = 0
         self._alarms: dict[str, int] = {}
-        self._together = self._watch()
+        self._together = self._make_defense()
 
     def asked(self, address: str) -> int:
         """How many inputs a client was answered, as far as it is remembered."""
@@ -74,12 +71,12 @@ class Clients:
         """
         client = network_of(address)
         if client in self._alarms:
-            raise QueriesRefused(f"the interface took its client for a thief after {self._alarms[client]} queries")
+            raise QueriesRefused(f"the interface took its client for an attacker after {self._alarms[client]} queries")
         if client not in self._known and len(self._alarms) >= self._most_alarms:
-            raise QueriesRefused("the interface has taken too many clients for thieves to answer one it does not know")
-        interface = self._interface(client)
+            raise QueriesRefused("the interface took too many clients for attackers to answer one it does not know")
+        interface = self._known.get(client) or ModelVictim(self._model, defense=self._make_defense())
         answer = interface(x)
-        if isinstance(interface, Defended) and interface.alarm_after is not None:
+        if interface.alarm_after is not None:
             self._alarms[client] = interface.alarm_after
             self._forget(client)
             self._alarmed(client, interface.alarm_after)
@@ -88,20 +85,12 @@ class Clients:
             self._remember(client, interface)
         return answer
 
-    def _interface(self, client: str) -> Victim:
-        known = self._known.get(client)
-        if known is not None:
-            return known
-        defense, victim = self._make_defense(), ModelVictim(self._model)
-        return victim if defense is None else Defended(victim, defense)
-
     def _remember(self, client: str, interface: Victim) -> None:
         self._known[client] = interface
         self._known.move_to_end(client)
-        if isinstance(interface, Defended) and isinstance(interface.defense, Remembering):
-            held = interface.defense.held
-            self._bytes += held - self._held.get(client, 0)
-            self._held[client] = held
+        held = interface.defense.held if isinstance(interface.defense, Watch) else 0
+        self._bytes += held - self._held.get(client, 0)
+        self._held[client] = held
         # the one that asks now is kept, however much that is: a watch has a bound of its own
         while len(self._known) > 1 and (len(self._known) > self._most or self._bytes > self._most_bytes):
             self._forget(next(iter(self._known)))
@@ -110,18 +99,14 @@ class Clients:
         self._known.pop(client, None)
         self._bytes -= self._held.pop(client, 0)
 
-    def _watch(self) -> Watch | None:
-        defense = self._make_defense()
-        return defense if isinstance(defense, Watch) else None
-
     @torch.no_grad()
     def _look_at_all(self, x: Tensor, answer: Tensor) -> None:
-        if self._together is None:
+        if not isinstance(self._together, Watch):
             return
         self._together(x, answer)
         if self._together.alarm_after is not None:
             self._alarmed(EVERYONE, self._together.alarm_after)
-            self._together = self._watch()  # the next thief is to be noticed as well
+            self._together = self._make_defense()  # the next attacker is to be noticed as well
 
 
 def network_of(address: str) -> str:

@@ -27,13 +27,13 @@ from starlette.exceptions import HTTPException as NoSuchPage
 from starlette.requests import ClientDisconnect
 
 from robustml.errors import RequestError
-from robustml.extraction.connections import Board, Watched
-from robustml.extraction.limits import Limits
-from robustml.extraction.query_log import warn
-from robustml.extraction.service import Refusal, Service
-from robustml.extraction.turns import Crowded, Stay, Turns
+from robustml.extraction.endpoint.connections import Board, Watched
+from robustml.extraction.endpoint.limits import Limits
+from robustml.extraction.endpoint.query_log import warn
+from robustml.extraction.endpoint.service import Refusal, Service
+from robustml.extraction.endpoint.turns import Crowded, Stay, Turns
 
-__all__ = ["Limits", "Refusal", "Service", "application", "listen", "serve"]
+__all__ = ["application", "listen", "serve"]
 
 # While the model works on one request, the body of the next is read.
 _AT_ONCE = 2
@@ -77,12 +77,12 @@ def application(service: Service, board: Board | None = None) -> FastAPI:
                     work = partial(_answer, service, body, client)
                     content = await asyncio.get_running_loop().run_in_executor(workers, work)
             return Response(content, media_type="application/json")
+        except _Unread as unread:
+            return _refused(unread.status, str(unread), client)
         except Refusal as refusal:  # noted where it was found
             return JSONResponse({"error": str(refusal)}, refusal.status)
         except ClientDisconnect:
             return _refused(_HUNG_UP, "the client has hung up", client)
-        except _Unread as unread:
-            return _refused(unread.status, str(unread), client)
         except Crowded as crowded:
             return _refused(503, str(crowded), client)
         except Exception as error:  # one line, and the server goes on
@@ -102,12 +102,8 @@ def application(service: Service, board: Board | None = None) -> FastAPI:
     return app
 
 
-class _Unread(Exception):
+class _Unread(Refusal):
     """A request whose body was not read to its end."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 async def _body(request: Request, stay: Stay, limits: Limits) -> bytes:

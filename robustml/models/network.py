@@ -1,0 +1,132 @@
+"""What our networks share: checked shapes and classes, the size of flat features, the path from image to logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustml.errors import RequestError
+from robustml.models.normalize import PerChannel, normalization
+
+__all__ = ["Network", "at_least_1", "check_num_classes", "flat_features", "he_normal_", "image_shape", "two_layers"]
+
+
+class Network(nn.Module):
+    """Normalise, extract features, classify: the subclass makes `features` and `classifier`.
+
+    What the networks of this room take in common:
+
+    - `shape`: (C, H, W) of the images; too small ones are refused.
+    - `num_classes`: at least 2.
+    - `mean`, `std`: normalisation, one value a channel; None for none.
+
+    Args:
+        channels: of the images.
+        mean: see above.
+        std: see above.
+
+    Raises:
+        RequestError: the normalisation does not fit; of a subclass also a size that cannot be.
+    """
+
+    features: nn.Module
+    classifier: nn.Module
+
+    def __init__(self, channels: int, mean: PerChannel, std: PerChannel) -> None:
+        super().__init__()
+        self.normalize = normalization(channels, mean, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to logits (N, num_classes)."""
+        logits: Tensor = self.classifier(self.features(self.normalize(x)))
+        return logits
+
+
+def two_layers(features: nn.Module, image: tuple[int, int, int], width: int, num_classes: int) -> nn.Sequential:
+    """A classifier of flat features: `width` hidden units with ReLU, then the logits."""
+    return nn.Sequential(
+        nn.Linear(flat_features(features, image), width),
+        nn.ReLU(),
+        nn.Linear(width, check_num_classes(num_classes)),
+    )
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape of one image, checked.
+
+    Args:
+        shape: (C, H, W), each at least 1; any sequence of integers, such as a list from a config.
+
+    Raises:
+        RequestError: it is not three positive integers.
+    """
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise RequestError(
+            f"this network takes images: expected shape=(channels, height, width), each at least 1; got {sizes}"
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def check_num_classes(num_classes: int) -> int:
+    """The number of classes, if a classifier can have that many.
+
+    Raises:
+        RequestError: it is below 2.
+    """
+    if num_classes < 2:
+        raise RequestError(f"a classifier needs num_classes of at least 2; got {num_classes}")
+    return num_classes
+
+
+def at_least_1(name: str, value: int) -> int:
+    """The value of a setting, if it is above 0.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if value < 1:
+        raise RequestError(f"{name} must be at least 1; got {value}")
+    return value
+
+
+def flat_features(features: nn.Module, shape: tuple[int, int, int]) -> int:
+    """How many numbers `features` returns for one image, found by running it on one black image.
+
+    Running the layers cannot disagree with them, as a formula beside them could. It draws nothing at random; call it
+    on layers without batch norm, whose running statistics it would move.
+
+    Args:
+        features: convolutions and pools that take (N, C, H, W).
+        shape: (C, H, W) of the images to come.
+
+    Raises:
+        RequestError: the images are too small for the kernels and pools.
+    """
+    try:
+        with torch.no_grad():
+            image: Tensor = features(torch.zeros(1, *shape))
+    except RuntimeError as error:
+        raise RequestError(
+            f"images of {shape[1]} x {shape[2]} pixels are too small for this network; take a larger data.shape or "
+            "another model"
+        ) from error
+    return math.prod(image.shape[1:])
+
+
+def he_normal_(model: nn.Module) -> None:
+    """Redraw, in place, every `Conv2d` and `Linear` weight from N(0, sqrt(2/n)) and zero their biases.
+
+    He, Zhang, Ren and Sun, "Delving Deep into Rectifiers" (ICCV 2015, arXiv 1502.01852), as applied by Andriushchenko
+    and Flammarion (NeurIPS 2020): n counts a convolution's outputs (kernel area x output channels) but a linear layer's
+    inputs.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            conv = isinstance(module, nn.Conv2d)
+            nn.init.kaiming_normal_(module.weight, mode="fan_out" if conv else "fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
