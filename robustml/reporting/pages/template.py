@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 
 from robustml.files import write_text
-from robustml.reporting import formats
 from robustml.reporting.figures.look import Chart
+from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, plain, seconds_text
 from robustml.reporting.tables.cells import Table, cell_of
 
 __all__ = ["Facts", "Section", "Tile", "render", "write_page"]
@@ -53,7 +53,7 @@ class Facts:
     @property
     def known(self) -> dict[str, str]:
         """The others, as text."""
-        return {name: formats.plain(value) for name, value in self.values.items() if value is not None}
+        return {name: plain(value) for name, value in self.values.items() if value is not None}
 
 
 @cache
@@ -66,8 +66,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    names = ("percent", "plain", "eps_text", "norm_text", "seconds_text", "interval_text")
-    environment.filters |= {name: getattr(formats, name) for name in names}
+    written = (percent, plain, eps_text, norm_text, seconds_text, interval_text)
+    environment.filters |= {function.__name__: function for function in written}
     environment.filters |= {"cell": cell_of, "sentence": lambda text: f"{text[0].upper()}{text[1:]}" if text else ""}
     return environment
 
