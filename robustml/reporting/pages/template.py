@@ -12,8 +12,8 @@ import jinja2
 
 from robustml.files import write_text
 from robustml.reporting.figures.look import Chart
-from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, plain, seconds_text
-from robustml.reporting.tables.cells import Table, cell_of
+from robustml.reporting.formats import interval_text, plain
+from robustml.reporting.tables.cells import Table
 
 __all__ = ["Facts", "Section", "Tile", "render", "write_page"]
 
@@ -66,9 +66,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    written = (percent, plain, eps_text, norm_text, seconds_text, interval_text)
-    environment.filters |= {function.__name__: function for function in written}
-    environment.filters |= {"cell": cell_of, "sentence": lambda text: f"{text[0].upper()}{text[1:]}" if text else ""}
+    environment.filters |= {
+        "plain": plain,
+        "interval_text": interval_text,
+        "sentence": lambda text: f"{text[0].upper()}{text[1:]}" if text else "",
+    }
     return environment
 
 
