@@ -25,8 +25,19 @@ __all__ = [
 class Threat(Protocol):
     """What an attacker may do to one input. `x` and `x_adv` are (N, ...) in `bounds`."""
 
-    eps: float
-    bounds: tuple[float, float]
+    @property
+    def eps(self) -> float:
+        """The budget, in the unit of `distance`."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and largest value that an input may hold."""
+        ...
+
+    def at(self, eps: float) -> Threat:
+        """The same threat with another budget."""
+        ...
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The feasible point nearest to `x_adv`, per example."""
@@ -53,11 +64,14 @@ class Threat(Protocol):
 class Attack(Protocol):
     """An evasion attack: images (N, ...) in [0, 1] and labels (N,) in, adversarial images of the same shape out.
 
+    The threat is given with the call and never stored, so that no figure is measured on another budget than it names.
     It runs the model in the mode it finds it in and leaves modes, `requires_grad`, `.grad`, buffers (in eval mode),
     and the global random state as they were. With a `generator` it draws from that alone.
     """
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Return adversarial examples for `x`, detached."""
         ...
 
@@ -69,7 +83,9 @@ class MinimumNormAttack(Attack, Protocol):
     Called like any attack, it returns what it found where that lies inside the threat, and `x` where it does not.
     """
 
-    def smallest(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def smallest(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """The nearest adversarial example found for each of `x`, in the box but however far; `x` where none was."""
         ...
 
@@ -84,13 +100,16 @@ class LossOutput(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A training method in two halves, so that wrappers (AWP, health checks) can reuse the crafted `x_adv`."""
+    """A training method in two halves, so that wrappers (AWP, health checks) can reuse the crafted `x_adv`.
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    Both are told the threat that is trained against; most methods need it in the first half only.
+    """
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Craft the examples to train on, detached; `x` itself where the method crafts none."""
         ...
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The loss to minimise, differentiable with respect to the parameters."""
         ...
 

@@ -126,8 +126,8 @@ def examine(name: str, raw: bool, pipe: Connection) -> None:
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nothing:  # some attacks print
         os.dup2(nothing.fileno(), 1)
-    attack = Raw(name, threat_of(name), params_of(name)) if raw else TorchAttack(name, threat_of(name), params_of(name))
-    check_attack(attack, on_finding=pipe.send)
+    attack = Raw(name, threat_of(name), params_of(name)) if raw else TorchAttack(name, params_of(name))
+    check_attack(attack, threat_of(name), on_finding=pipe.send)
     if raw:
         try:
             broken = reseeds(name)

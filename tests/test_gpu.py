@@ -39,9 +39,10 @@ def trained(data: DataModule, precision: str, epochs: int = 8) -> RobustClassifi
     pl.seed_everything(0, verbose=False)
     module = RobustClassifier(
         DigitsCNN((1, 8, 8), 10),
-        Adversarial(PGD(THREAT, steps=5)),
+        Adversarial(PGD(steps=5)),
+        THREAT,
         partial(torch.optim.Adam, lr=0.005),
-        validation_attack=PGD(THREAT),
+        validation_attack=PGD(),
     )
     trainer = pl.Trainer(
         accelerator="gpu",
@@ -61,7 +62,7 @@ def trained(data: DataModule, precision: str, epochs: int = 8) -> RobustClassifi
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_trains_and_evaluates_on_the_device(data: DataModule, precision: str) -> None:
     module = trained(data, precision).cuda()
-    attacks = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, early_stop=True), "mifgsm": TorchAttack("MIFGSM", THREAT)}
+    attacks = {"fgsm": FGSM(), "pgd": PGD(early_stop=True), "mifgsm": TorchAttack("MIFGSM")}
     results = evaluate(module.model, data.loader("test", device="cuda"), attacks, THREAT)
     assert results.clean_accuracy.value is not None
     assert results.clean_accuracy.value > 0.85
@@ -70,7 +71,7 @@ def test_trains_and_evaluates_on_the_device(data: DataModule, precision: str) ->
 
 def test_the_device_judges_like_the_cpu(data: DataModule) -> None:
     model = trained(data, "32-true").model
-    attacks = {"pgd": PGD(THREAT, random_start=False)}
+    attacks = {"pgd": PGD(random_start=False)}
     on_cpu = evaluate(model.cpu(), data.loader("test"), attacks, THREAT).verdicts
     on_gpu = evaluate(model.cuda(), data.loader("test", device="cuda"), attacks, THREAT).verdicts
     assert (on_cpu.prediction == on_gpu.prediction).mean() > 0.99
@@ -113,7 +114,7 @@ def test_captured_passes_are_those_of_the_model(data: DataModule) -> None:
             (slope,) = torch.autograd.grad(logits[:, column].sum(), part, retain_graph=True)
             (expected_slope,) = torch.autograd.grad(model(part)[:, column].sum(), part)
             torch.testing.assert_close(slope, expected_slope, atol=1e-4, rtol=1e-4)
-    nearest = FAB(THREAT, steps=5, targets=None)
+    nearest = FAB(steps=5, targets=None)
     torch.testing.assert_close(nearest(captured, x, model(x).argmax(1)), nearest(model, x, model(x).argmax(1)))
 
 
@@ -123,10 +124,10 @@ def test_captured_graphs_change_no_verdict(data: DataModule, precision: str) -> 
     x, y = images(data)
     robust, seconds = [], []
     for graphs in (False, True):
-        attack = AutoAttack(THREAT, precision=precision, graphs=graphs)  # type: ignore[arg-type]
+        attack = AutoAttack(precision=precision, graphs=graphs)  # type: ignore[arg-type]
         torch.cuda.synchronize()
         began = time.perf_counter()
-        x_adv = attack(model, x, y, generator=torch.Generator().manual_seed(0))
+        x_adv = attack(model, x, y, THREAT, generator=torch.Generator().manual_seed(0))
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
         assert THREAT.contains(x_adv, x).all()

@@ -13,13 +13,13 @@ from robustml.attacks.mifgsm import MIFGSM
 from robustml.attacks.msd import MSD
 from robustml.attacks.patch_pgd import PatchPGD
 from robustml.attacks.pgd import PGD
-from robustml.attacks.rescale import at_eps
 from robustml.attacks.sparse_rs import SparseRS
 from robustml.attacks.spatial import SpatialSearch
 from robustml.attacks.square import Square
 from robustml.attacks.torchattacks import TorchAttack, torchattacks_names
 from robustml.attacks.transfer import Transfer
 from robustml.attacks.universal import FixedPerturbation, UniversalPGD, craft_universal
+from robustml.attacks.within import Within
 
 __all__ = [
     "APGD",
@@ -42,7 +42,7 @@ __all__ = [
     "TorchAttack",
     "Transfer",
     "UniversalPGD",
-    "at_eps",
+    "Within",
     "craft_universal",
     "torchattacks_names",
 ]

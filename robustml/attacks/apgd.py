@@ -22,9 +22,11 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.attempts import first_success, targets_of
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
+from robustml.attacks.engine.setup import require_counts, required
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 __all__ = ["APGD"]
 
@@ -34,7 +36,6 @@ class APGD:
     """Auto-PGD under an Lp threat.
 
     Args:
-        threat: what the attacker may do.
         steps: gradient steps an attempt.
         loss: what to climb: ``"ce"``, ``"dlr"`` or ``"margin"``.
         restarts: random starts an example (and target).
@@ -45,10 +46,10 @@ class APGD:
         batch_size: most examples in one forward pass.
 
     Raises:
-        RequestError: a count below 1, an unknown loss, or `shrink_radius` with another norm than L1.
+        RequestError: a count below 1 or an unknown loss; when called: the threat is no Lp ball, or `shrink_radius` with
+            another norm than L1.
     """
 
-    threat: LpBall
     steps: int = 100
     loss: LossName = "ce"
     restarts: int = 1
@@ -62,17 +63,17 @@ class APGD:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""
-        counts = {"steps": self.steps, "restarts": self.restarts, "eot": self.eot, "batch_size": self.batch_size}
-        if self.targets is not None:
-            counts["targets"] = self.targets
-        for name, count in counts.items():
-            if count < 1:
-                raise RequestError(f"APGD needs {name} >= 1, got {count}")
+        require_counts(self, "steps", "restarts", "eot", "batch_size", "targets")
         attack_loss(self.loss)
-        if self.shrink_radius and self.threat.p != 1:
-            raise RequestError(f"shrink_radius is for L1 threats, the threat is L{self.threat.norm}")
 
-    def remarks(self, classes: int) -> list[str]:
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an Lp ball, and one of L1 where the radius is to shrink."""
+        ball = required(LpBall, threat, "APGD needs an Lp threat (inf, 2 or 1)")
+        if self.shrink_radius and ball.p != 1:
+            raise RequestError(f"shrink_radius is for L1 threats, the threat is L{ball.norm}")
+        return ball
+
+    def remarks(self, classes: int, threat: Threat) -> list[str]:
         """What this attack leaves out or does differently on a model with so few classes."""
         remarks = []
         if self.targets is not None and self.targets > classes - 1:
@@ -82,8 +83,11 @@ class APGD:
             remarks.append(f"the {what} is not defined for {classes} classes: the margin was climbed instead")
         return remarks
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,); `x` where none was found."""
+        ball = self.check_threat(threat)
         with crafting(model, x, y) as (x, y):
             draws = Draws.of(x, generator)
             logits = torch.cat([logits_of(model, chunk) for chunk in torch.split(x, self.batch_size)])
@@ -93,7 +97,7 @@ class APGD:
 
             def attempt(index: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
                 target = None if targets is None else targets[index, number // self.restarts]
-                return self._attempt(model, loss, x[index], Goal(y[index], target), draws.take(index))
+                return self._attempt(model, loss, x[index], Goal(y[index], target), ball, draws.take(index))
 
             return first_success(attempt, x, attempts, batch_size=self.batch_size)
 
@@ -101,26 +105,20 @@ class APGD:
         enough = classes >= (3 if self.targets is None else 4)
         return self.loss if self.loss != "dlr" or enough else "margin"
 
-    def _attempt(self, model: nn.Module, loss: str, x: Tensor, goal: Goal, draws: Draws) -> tuple[Tensor, Tensor]:
+    def _attempt(
+        self, model: nn.Module, loss: str, x: Tensor, goal: Goal, ball: LpBall, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
         """One run from one random start: images (N, ...) and which of them fool the model (N,)."""
         if not self.shrink_radius:
-            return _Ascent(self, model, loss, self.threat, self.steps).run(x, goal, self._start(x, draws))
+            return _Ascent(self, model, loss, ball, self.steps).run(x, goal, _start(x, ball, draws))
         part = math.ceil(0.3 * self.steps)
-        wide = dataclasses.replace(self.threat, eps=3 * self.threat.eps)
-        position = wide.project(x + draws.normal(*x.shape[1:]), x)
+        position = ball.at(3 * ball.eps).project(x + draws.normal(*x.shape[1:]), x)
         for factor in (3, 2):
-            threat = dataclasses.replace(self.threat, eps=factor * self.threat.eps)
-            ascent = _Ascent(self, model, loss, threat, part, leave=False, dense_start=False)
-            position, _ = ascent.run(x, goal, threat.project(position, x))
-        ascent = _Ascent(self, model, loss, self.threat, max(1, self.steps - 2 * part), dense_start=False)
-        return ascent.run(x, goal, self.threat.project(position, x))
-
-    def _start(self, x: Tensor, draws: Draws) -> Tensor:
-        uniform = self.threat.p == math.inf
-        direction = 2 * draws.uniform(*x.shape[1:]) - 1 if uniform else draws.normal(*x.shape[1:])
-        if self.threat.p == 1:
-            return self.threat.project(x + direction, x)
-        return (x + self.threat.eps * _unit(direction, self.threat.p)).clamp_(*self.threat.bounds)
+            wide = ball.at(factor * ball.eps)
+            ascent = _Ascent(self, model, loss, wide, part, leave=False, dense_start=False)
+            position, _ = ascent.run(x, goal, wide.project(position, x))
+        ascent = _Ascent(self, model, loss, ball, max(1, self.steps - 2 * part), dense_start=False)
+        return ascent.run(x, goal, ball.project(position, x))
 
 
 @dataclass
@@ -156,7 +154,7 @@ class _Ascent:
     attack: APGD
     model: nn.Module
     loss: str
-    threat: LpBall
+    ball: LpBall
     steps: int
     leave: bool = True
     dense_start: bool = True
@@ -201,11 +199,11 @@ class _Ascent:
             best=start.clone(),
             best_gradient=gradient.clone(),
             best_value=value.clone(),
-            step_size=ones * self.threat.eps * (1 if self.threat.p == 1 else 2),
+            step_size=ones * self.ball.eps * (1 if self.ball.p == 1 else 2),
             increases=torch.zeros_like(value),
             # L1 compares supports at its checkpoints, the other norms losses.
             checked_value=(torch.full_like(value, x[0].numel()) if self.dense_start else changed)
-            if self.threat.p == 1
+            if self.ball.p == 1
             else value.clone(),
             was_halved=torch.ones_like(fools),
             density=density,
@@ -226,10 +224,10 @@ class _Ascent:
         """One step uphill and, after the first, a quarter of the last movement on top."""
         position, previous = state.position, state.previous
         state.previous = position
-        if self.threat.p == 1:
-            state.position = self.threat.project(position + state.step_size * self._sparse_direction(state), state.x)
+        if self.ball.p == 1:
+            state.position = self.ball.project(position + state.step_size * self._sparse_direction(state), state.x)
             return
-        direction = state.gradient.sign() if self.threat.p == math.inf else _unit(state.gradient, 2)
+        direction = state.gradient.sign() if self.ball.p == math.inf else _unit(state.gradient, 2)
         stepped = self._inside(torch.addcmul(position, state.step_size, direction), state.x)
         if momentum:
             stepped = torch.lerp(position, stepped, 0.75).add_(position - previous, alpha=0.25)
@@ -237,13 +235,13 @@ class _Ascent:
         state.position = stepped
 
     def _inside(self, position: Tensor, x: Tensor) -> Tensor:
-        if self.threat.p == math.inf:
-            return self.threat.project(position, x)
+        if self.ball.p == math.inf:
+            return self.ball.project(position, x)
         # As in the paper: onto the sphere, then into the box, which cannot leave the ball since x is in the box.
         delta = position - x
         size = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp_min(1e-12)
-        scale = (self.threat.eps / size).clamp_max(1).view(-1, *[1] * (x.ndim - 1))
-        return torch.addcmul(x, delta, scale).clamp_(*self.threat.bounds)
+        scale = (self.ball.eps / size).clamp_max(1).view(-1, *[1] * (x.ndim - 1))
+        return torch.addcmul(x, delta, scale).clamp_(*self.ball.bounds)
 
     def _sparse_direction(self, state: _State) -> Tensor:
         """The signs of each example's largest gradients, of L1 norm 1."""
@@ -276,7 +274,7 @@ class _Ascent:
 
     def _check(self, state: _State, window: int) -> None:
         """Halve the step of examples that stall, and send them back to their best position."""
-        if self.threat.p == 1:
+        if self.ball.p == 1:
             self._check_support(state)
             return
         stalled = state.increases <= 0.75 * window
@@ -293,7 +291,7 @@ class _Ascent:
         shrinks = (support / state.checked_value < 0.95).view(-1, *[1] * (state.x.ndim - 1))
         state.checked_value = support
         state.density = support / state.x[0].numel() / 1.5
-        longest = self.threat.eps
+        longest = self.ball.eps
         state.step_size = torch.where(shrinks, longest, (state.step_size / 1.5).clamp_min(longest / 10))
         self._return_to_best(state, shrinks)
 
@@ -302,12 +300,20 @@ class _Ascent:
         state.gradient = torch.where(which, state.best_gradient, state.gradient)
 
     def _first_window(self) -> int:
-        return max(int((0.04 if self.threat.p == 1 else 0.22) * self.steps), 1)
+        return max(int((0.04 if self.ball.p == 1 else 0.22) * self.steps), 1)
 
     def _next_window(self, window: int) -> int:
-        if self.threat.p == 1:
+        if self.ball.p == 1:
             return window
         return max(window - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1))
+
+
+def _start(x: Tensor, ball: LpBall, draws: Draws) -> Tensor:
+    uniform = ball.p == math.inf
+    direction = 2 * draws.uniform(*x.shape[1:]) - 1 if uniform else draws.normal(*x.shape[1:])
+    if ball.p == 1:
+        return ball.project(x + direction, x)
+    return (x + ball.eps * _unit(direction, ball.p)).clamp_(*ball.bounds)
 
 
 def _unit(direction: Tensor, p: float) -> Tensor:

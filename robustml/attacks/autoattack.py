@@ -23,11 +23,12 @@ from robustml.attacks.engine.captured import Captured, cuda_graphs
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.low_precision import HalfPrecision, search_in_half_precision
 from robustml.attacks.engine.processes import attack_in_processes, available_processes
+from robustml.attacks.engine.setup import required
 from robustml.attacks.fab import FAB
 from robustml.attacks.square import Square
 from robustml.errors import RequestError, nearest
 from robustml.threats import LpBall
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["AutoAttack"]
 
@@ -40,7 +41,6 @@ class AutoAttack:
     """The ensemble of Croce & Hein.
 
     Args:
-        threat: what the attacker may do.
         version: ``"standard"``, ``"plus"`` or ``"rand"``.
         batch_size: most examples in one forward pass.
         processes: over how many processes to spread the examples on a CPU; None takes one a thread. Images and verdicts
@@ -55,7 +55,6 @@ class AutoAttack:
         RequestError: another version, precision or member, or `graphs` where they cannot be; later: `graphs` off CUDA.
     """
 
-    threat: LpBall
     version: Version = "standard"
     batch_size: int = 250
     processes: int | None = None
@@ -89,39 +88,50 @@ class AutoAttack:
         """Whether no gradient is asked for."""
         return all(getattr(member, "black_box", False) for member in self._chosen().values())
 
-    def members(self) -> Mapping[str, Attack]:
-        """The attacks that this version runs, by their usual names and in their order."""
-        threat, size, one_norm = self.threat, self.batch_size, self.threat.p == 1
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an Lp ball."""
+        return required(LpBall, threat, "AutoAttack needs an Lp threat (inf, 2 or 1)")
+
+    def members(self, *, one_norm: bool = False) -> Mapping[str, Attack]:
+        """The attacks that this version runs, by their usual names and in their order.
+
+        Args:
+            one_norm: whether the threat is of L1, for which the standard version has other settings.
+        """
+        size = self.batch_size
         restarts = 5 if self.version == "plus" or (one_norm and self.version == "standard") else 1
         # Only the standard version was tuned for L1; the others treat it as they treat the other norms.
         shrink = one_norm and self.version == "standard"
         eot = 20 if self.version == "rand" else 1
-        ce = APGD(threat, loss="ce", restarts=restarts, eot=eot, shrink_radius=shrink, batch_size=size)
-        dlr = APGD(threat, loss="dlr", restarts=restarts, eot=eot, batch_size=size)
-        targeted = APGD(threat, loss="dlr", targets=5 if shrink else 9, shrink_radius=shrink, batch_size=size)
-        square = Square(threat, batch_size=size)
-        fab_t = FAB(threat, targets=9, batch_size=size)
+        ce = APGD(loss="ce", restarts=restarts, eot=eot, shrink_radius=shrink, batch_size=size)
+        dlr = APGD(loss="dlr", restarts=restarts, eot=eot, batch_size=size)
+        targeted = APGD(loss="dlr", targets=5 if shrink else 9, shrink_radius=shrink, batch_size=size)
+        square = Square(batch_size=size)
+        fab_t = FAB(targets=9, batch_size=size)
         if self.version == "rand":
             return {"apgd-ce": ce, "apgd-dlr": dlr}
         if self.version == "standard":
             return {"apgd-ce": ce, "apgd-t": targeted, "fab-t": fab_t, "square": square}
-        fab = FAB(threat, targets=None, restarts=5, batch_size=size)
+        fab = FAB(targets=None, restarts=5, batch_size=size)
         return {"apgd-ce": ce, "apgd-dlr": dlr, "fab": fab, "square": square, "apgd-t": targeted, "fab-t": fab_t}
 
-    def _chosen(self) -> Mapping[str, Attack]:
-        return {name: member for name, member in self.members().items() if self.only in (None, name)}
+    def _chosen(self, *, one_norm: bool = False) -> Mapping[str, Attack]:
+        return {name: member for name, member in self.members(one_norm=one_norm).items() if self.only in (None, name)}
 
-    def remarks(self, classes: int) -> list[str]:
+    def remarks(self, classes: int, threat: Threat) -> list[str]:
         """What is left out or done differently on a model with so few classes."""
         return [
             f"{name}: {remark}"
-            for name, member in self._chosen().items()
+            for name, member in self._chosen(one_norm=self.check_threat(threat).p == 1).items()
             if isinstance(member, APGD | FAB)
-            for remark in member.remarks(classes)
+            for remark in member.remarks(classes, threat)
         ]
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,); `x` where none was found."""
+        ball = self.check_threat(threat)
         capture = cuda_graphs(x.device) if self.graphs else None
         device = None if generator is None else generator.device
         seed = int(torch.randint(0, 2**62, (1,), generator=generator, device=device))
@@ -133,28 +143,34 @@ class AutoAttack:
                 model, half = (Captured(each, self.batch_size, capture) for each in (model, half))
             run = partial(self._run, half=half)
             if processes > 1 and len(x) > 1:
-                return attack_in_processes(run, model, x, y, generator=own, processes=min(processes, len(x)))
-            return run(model, x, y, generator=own)
+                return attack_in_processes(run, model, x, y, ball, generator=own, processes=min(processes, len(x)))
+            return run(model, x, y, ball, generator=own)
 
     def _run(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, half: nn.Module, generator: Generator | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        half: nn.Module,
+        generator: Generator | None = None,
     ) -> Tensor:
         result = x.clone()
         left = torch.cat([logits_of(model, part).argmax(dim=1) for part in torch.split(x, self.batch_size)]) == y
-        chosen = self._chosen()
-        for name, member in self.members().items():
+        for name, member in self.members(one_norm=getattr(threat, "p", None) == 1).items():
             # Drawn for each member whether it has work or not, so that nobody's numbers depend on the other examples.
             seed = int(torch.randint(0, 2**62, (1,), generator=generator))
-            if name not in chosen:
+            if self.only not in (None, name):
                 continue
             index = left.nonzero().squeeze(1)
             if not len(index):
                 break
             if self.precision == "float32" or isinstance(member, FAB):
-                found = member(model, x[index], y[index], generator=Generator().manual_seed(seed))
+                found = member(model, x[index], y[index], threat, generator=Generator().manual_seed(seed))
             else:
                 found = search_in_half_precision(
-                    member, model, x[index], y[index], seed=seed, batch_size=self.batch_size, half=half
+                    member, model, x[index], y[index], threat, seed=seed, batch_size=self.batch_size, half=half
                 )
             result[index] = found
             labels = [logits_of(model, part).argmax(dim=1) for part in torch.split(found, self.batch_size)]

@@ -16,8 +16,10 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.attacks.engine.losses import Goal, cross_entropy
+from robustml.attacks.engine.setup import require_counts
 from robustml.errors import RequestError
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 __all__ = ["DDN"]
 
@@ -27,16 +29,14 @@ class DDN:
     """The untargeted L2 attack, from the original.
 
     Args:
-        threat: an L2 ball: the box; `eps` only decides what `__call__` gives back.
         steps: forward and input-gradient passes; the first looks at the original.
         first_eps: the radius at the first step, in the units of the images.
         eps_step: by which share the radius shrinks after a success and grows after a failure (gamma in the paper).
 
     Raises:
-        RequestError: a threat that is no L2 ball, or settings out of range.
+        RequestError: settings out of range; when called: a threat that is no L2 ball.
     """
 
-    threat: LpBall
     steps: int = 100
     first_eps: float = 1.0
     eps_step: float = 0.05
@@ -46,33 +46,41 @@ class DDN:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        norm = getattr(self.threat, "norm", type(self.threat).__name__)
-        if not isinstance(self.threat, LpBall) or self.threat.p != 2.0:
-            raise RequestError(f"DDN is an L2 attack, the threat is L{norm}; use FMN for the other norms")
-        if self.steps < 1:
-            raise RequestError(f"DDN needs steps >= 1, got {self.steps}")
+        require_counts(self, "steps")
         if not self.first_eps > 0:
             raise RequestError(f"DDN needs first_eps > 0, got {self.first_eps}")
         if not 0 < self.eps_step < 1:
             raise RequestError(f"DDN needs eps_step between 0 and 1, got {self.eps_step}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an L2 ball; its `eps` only decides what `__call__` gives back."""
+        if not isinstance(threat, LpBall) or threat.p != 2.0:
+            norm = getattr(threat, "norm", type(threat).__name__)
+            raise RequestError(f"DDN is an L2 attack, the threat is L{norm}; use FMN for the other norms")
+        return threat
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """What `smallest` finds for `x` (N, ...) with labels `y` (N,) where that lies in the threat, elsewhere `x`."""
-        x_adv = self.smallest(model, x, y, generator=generator)
-        inside = self.threat.contains(x_adv, x)
+        x_adv = self.smallest(model, x, y, threat, generator=generator)
+        inside = threat.contains(x_adv, x)
         return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, x.detach())
 
-    def smallest(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def smallest(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """The nearest adversarial example found for each of `x`, in the box but however far; `x` where none was."""
+        ball = self.check_threat(threat)
         with crafting(model, x, y) as (x, y):
             goal, origin = Goal(y), x.flatten(1)
-            low, high = self.threat.bounds
+            low, high = ball.bounds
             x_adv, best = origin, origin
             best_norm = torch.full_like(origin[:, 0], torch.inf)
             eps = torch.full_like(best_norm, self.first_eps)
             for step in range(self.steps):
                 gradient, logits = input_gradient(model, x_adv.view_as(x), lambda logits: cross_entropy(logits, goal))
-                norm = self.threat.distance(x_adv, origin)
+                norm = ball.distance(x_adv, origin)
                 reached = goal.reached(logits)
                 better = reached & (norm < best_norm)
                 best_norm = torch.where(better, norm, best_norm)
@@ -80,7 +88,7 @@ class DDN:
                 eps = eps * torch.where(reached, 1 - self.eps_step, 1 + self.eps_step)
                 # From 1 to 0.01 along a cosine, as in the paper.
                 step_size = 0.01 + 0.99 * (1 + math.cos(math.pi * step / self.steps)) / 2
-                delta = self.threat.ascend(x_adv, gradient.flatten(1), step_size) - origin
+                delta = ball.ascend(x_adv, gradient.flatten(1), step_size) - origin
                 length = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
                 delta = delta * (eps.unsqueeze(1) / length.clamp_min(torch.finfo(length.dtype).tiny))
                 x_adv = (origin + delta).clamp_(low, high)

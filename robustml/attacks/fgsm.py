@@ -24,15 +24,15 @@ class FGSM:
     """The fast gradient sign method.
 
     Args:
-        threat: what the attacker may do.
         loss: what to climb: ``"ce"``, ``"margin"`` or ``"dlr"``.
     """
 
-    threat: Threat
     loss: LossName = "ce"
     steps: ClassVar[int] = 1
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,); nothing is random here."""
         with crafting(model, x, y) as (x, y):
-            return climb(model, x, Goal(y), x, threat=self.threat, loss=self.loss, steps=1, step_size=self.threat.eps)
+            return climb(model, x, Goal(y), x, threat=threat, loss=self.loss, steps=1, step_size=threat.eps)

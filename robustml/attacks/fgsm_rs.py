@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.climb import climb
 from robustml.attacks.engine.gradient import crafting
 from robustml.attacks.engine.losses import Goal, LossName
-from robustml.attacks.pgd import resolve_step_size
+from robustml.attacks.engine.setup import step_length
 from robustml.types import Threat
 
 __all__ = ["FGSMRS"]
@@ -26,23 +26,23 @@ class FGSMRS:
     """FGSM from a random start.
 
     Args:
-        threat: what the attacker may do.
         step_size: length of the one step, in the unit of eps; or
         relative_step_size: the same as a multiple of eps; 1.25 if neither is given.
         clip_start: clip the start to the image box before the gradient is taken.
         loss: what to climb: ``"ce"``, ``"margin"`` or ``"dlr"``.
     """
 
-    threat: Threat
     step_size: float | None = None
     relative_step_size: float | None = None
     clip_start: bool = False
     loss: LossName = "ce"
     steps: ClassVar[int] = 1
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,)."""
-        step_size = resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=1.25)
+        step_size = step_length(threat.eps, self.step_size, self.relative_step_size, default=1.25)
         with crafting(model, x, y) as (x, y):
-            start = self.threat.sample(x, generator, boxed=self.clip_start)
-            return climb(model, x, Goal(y), start, threat=self.threat, loss=self.loss, steps=1, step_size=step_size)
+            start = threat.sample(x, generator, boxed=self.clip_start)
+            return climb(model, x, Goal(y), start, threat=threat, loss=self.loss, steps=1, step_size=step_size)

@@ -22,9 +22,10 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.attacks.engine.losses import Goal, margin
-from robustml.attacks.pgd import Target, choose_target
+from robustml.attacks.engine.setup import Target, choose_target, require_counts, required
 from robustml.errors import RequestError
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 __all__ = ["FMN"]
 
@@ -37,17 +38,15 @@ class FMN:
     """The fast minimum-norm attack, from the original; nothing is random but a random target.
 
     Args:
-        threat: the norm and the box; `eps` only decides what `__call__` gives back.
         steps: forward and input-gradient passes; the first looks at the start.
         relative_step_size: length of the first step as a multiple of the radius; decays to zero along a cosine.
         eps_step: by which share a ball first shrinks or grows (gamma in the paper); decays likewise.
         target: as for PGD: None to be taken for any wrong class.
 
     Raises:
-        RequestError: another threat than an `LpBall`, or settings out of range.
+        RequestError: settings out of range; when called: another threat than an `LpBall`.
     """
 
-    threat: LpBall
     steps: int = 100
     relative_step_size: float = 0.5
     eps_step: float = 0.05
@@ -58,23 +57,33 @@ class FMN:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if not isinstance(self.threat, LpBall):
-            raise RequestError(f"FMN needs an Lp threat (inf, 2 or 1), got {type(self.threat).__name__}")
-        if self.steps < 1:
-            raise RequestError(f"FMN needs steps >= 1, got {self.steps}")
+        require_counts(self, "steps")
         if not self.relative_step_size > 0:
             raise RequestError(f"FMN needs relative_step_size > 0, got {self.relative_step_size}")
         if not 0 < self.eps_step < 1:
             raise RequestError(f"FMN needs eps_step between 0 and 1, got {self.eps_step}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an Lp ball: the norm and the box; `eps` only decides what `__call__` gives back."""
+        return required(LpBall, threat, "FMN needs an Lp threat (inf, 2 or 1)")
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """What `smallest` finds for `x` (N, ...) with labels `y` (N,) where that lies in the threat, elsewhere `x`."""
-        x_adv = self.smallest(model, x, y, generator=generator)
-        inside = self.threat.contains(x_adv, x)
+        x_adv = self.smallest(model, x, y, threat, generator=generator)
+        inside = threat.contains(x_adv, x)
         return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, x.detach())
 
     def smallest(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None, start: Tensor | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        generator: Generator | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """The nearest adversarial example found for each of `x`, in the box but however far; `x` where none was.
 
@@ -82,62 +91,66 @@ class FMN:
             model: in the mode it shall be attacked in.
             x: (N, ...), the originals, in the box.
             y: (N,), their labels.
+            threat: the norm and the box.
             generator: where a random target is drawn from.
             start: (N, ...), images in the box to begin at, best adversarial ones, which are then shrunk; the originals
                 by default.
         """
+        ball = self.check_threat(threat)
         with crafting(model, x, y, x if start is None else start) as (x, y, start):
             goal = Goal(y, choose_target(self.target, model, x, y, generator))
-            x_adv = self._search(model, x, goal, start)
+            x_adv = self._search(model, x, goal, start, ball)
             if goal.target is None:
                 return x_adv
             return torch.where((goal.target == y).view(-1, *[1] * (x.ndim - 1)), x, x_adv)
 
-    def _search(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor) -> Tensor:
+    def _search(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor, ball: LpBall) -> Tensor:
         """The nearest iterates (N, ...) that reach the goal; copies of `x` where none did."""
         origin, x_adv = x.flatten(1), start.flatten(1)
-        low, high = self.threat.bounds
+        low, high = ball.bounds
         best = origin
         eps = best_norm = torch.full_like(origin[:, 0], torch.inf)
-        widest = torch.linalg.vector_norm(torch.full_like(origin[0], high - low), ord=self.threat.p)
+        widest = torch.linalg.vector_norm(torch.full_like(origin[0], high - low), ord=ball.p)
         for step in range(self.steps):
             decay = (1 + math.cos(math.pi * step / self.steps)) / 2
             gradient, logits = input_gradient(model, x_adv.view_as(x), lambda logits: margin(logits, goal))
             gradient = gradient.flatten(1)
-            norm = torch.linalg.vector_norm(x_adv - origin, ord=self.threat.p, dim=1)
+            norm = torch.linalg.vector_norm(x_adv - origin, ord=ball.p, dim=1)
             reached = goal.reached(logits)
             better = reached & (norm < best_norm)
             best = torch.where(better.unsqueeze(1), x_adv, best)
             best_norm = torch.where(better, norm, best_norm)
-            slope = torch.linalg.vector_norm(gradient, ord=_DUAL[self.threat.p], dim=1)
+            slope = torch.linalg.vector_norm(gradient, ord=_DUAL[ball.p], dim=1)
             to_boundary = margin(logits, goal).abs().to(norm) / slope.clamp_min(torch.finfo(slope.dtype).tiny)
             grown = torch.where(best_norm.isinf(), norm + to_boundary, eps) * (1 + self.eps_step * decay)
             shrunk = torch.minimum(eps, best_norm) * (1 - self.eps_step * decay)
             # No longer than the box is wide: a vanishing gradient makes the estimate infinite.
             eps = torch.where(reached, shrunk, grown).minimum(widest)
-            moved = x_adv + self._direction(gradient) * (self.relative_step_size * decay * eps).unsqueeze(1)
-            x_adv = self._into_ball(moved, origin, eps.unsqueeze(1))
+            moved = x_adv + _direction(gradient, ball.p) * (self.relative_step_size * decay * eps).unsqueeze(1)
+            x_adv = _into_ball(moved, origin, eps.unsqueeze(1), ball)
         return best.view_as(x)
 
-    def _direction(self, gradient: Tensor) -> Tensor:
-        if self.threat.p == math.inf:
-            return gradient.sign()
-        return _EUCLIDEAN.ascend(torch.zeros_like(gradient), gradient, 1.0)
 
-    def _into_ball(self, moved: Tensor, origin: Tensor, eps: Tensor) -> Tensor:
-        """Points (N, D) brought into the box and the balls of radii (N, 1) around `origin` (N, D)."""
-        low, high = self.threat.bounds
-        # In the box first: shrinking towards the origin, which is in the box, cannot leave it again.
-        delta = moved.clamp(low, high) - origin
-        if self.threat.p == math.inf:
-            delta = delta.clamp(-eps, eps)
-        elif self.threat.p == 2.0:
-            norm = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
-            delta = delta * (eps / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1)
-        else:
-            delta = _shrink_l1(moved - origin, delta.abs(), eps)
-        # Adding may round past the edge of the box.
-        return (origin + delta).clamp_(low, high)
+def _direction(gradient: Tensor, p: float) -> Tensor:
+    if p == math.inf:
+        return gradient.sign()
+    return _EUCLIDEAN.ascend(torch.zeros_like(gradient), gradient, 1.0)
+
+
+def _into_ball(moved: Tensor, origin: Tensor, eps: Tensor, ball: LpBall) -> Tensor:
+    """Points (N, D) brought into the box and the balls of radii (N, 1) around `origin` (N, D)."""
+    low, high = ball.bounds
+    # In the box first: shrinking towards the origin, which is in the box, cannot leave it again.
+    delta = moved.clamp(low, high) - origin
+    if ball.p == math.inf:
+        delta = delta.clamp(-eps, eps)
+    elif ball.p == 2.0:
+        norm = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
+        delta = delta * (eps / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1)
+    else:
+        delta = _shrink_l1(moved - origin, delta.abs(), eps)
+    # Adding may round past the edge of the box.
+    return (origin + delta).clamp_(low, high)
 
 
 def _shrink_l1(delta: Tensor, room: Tensor, eps: Tensor) -> Tensor:

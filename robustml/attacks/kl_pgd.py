@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
-from robustml.attacks.pgd import noisy_start, resolve_step_size
+from robustml.attacks.engine.setup import noisy_start, require_counts, step_length
 from robustml.errors import RequestError
 from robustml.types import Threat
 
@@ -27,7 +27,6 @@ class KLPGD:
     """Projected gradient ascent on KL(f(x) || f(x_adv)). It does not look at labels.
 
     Args:
-        threat: what the attacker may do.
         steps: gradient steps.
         step_size: length of a step, in the unit of eps; or
         relative_step_size: the same as a multiple of eps. 2.5 / steps if neither is given: for 10 steps within 8/255
@@ -38,7 +37,6 @@ class KLPGD:
         RequestError: fewer than 1 step, noise that is not positive, or both kinds of step size.
     """
 
-    threat: Threat
     steps: int = 10
     step_size: float | None = None
     relative_step_size: float | None = None
@@ -46,19 +44,18 @@ class KLPGD:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if self.steps < 1:
-            raise RequestError(f"KLPGD needs steps >= 1, got {self.steps}")
+        require_counts(self, "steps")
         if not self.start_noise > 0:
             raise RequestError(
                 f"KLPGD needs start_noise > 0, got {self.start_noise}: at the original the divergence has no gradient"
             )
-        resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=1.0)
+        step_length(1.0, self.step_size, self.relative_step_size, default=1.0)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...); `y` is ignored."""
-        step_size = resolve_step_size(
-            self.threat.eps, self.step_size, self.relative_step_size, default=2.5 / self.steps
-        )
+        step_size = step_length(threat.eps, self.step_size, self.relative_step_size, default=2.5 / self.steps)
         with crafting(model, x) as (x,):
             clean = logits_of(model, x).log_softmax(1)
 
@@ -68,5 +65,5 @@ class KLPGD:
             x_adv = noisy_start(x, self.start_noise, generator)
             for _ in range(self.steps):
                 gradient, _ = input_gradient(model, x_adv, divergence)
-                x_adv = self.threat.project(self.threat.ascend(x_adv, gradient, step_size), x)
+                x_adv = threat.project(threat.ascend(x_adv, gradient, step_size), x)
         return x_adv

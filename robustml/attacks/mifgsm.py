@@ -13,8 +13,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.climb import climb
 from robustml.attacks.engine.gradient import crafting
 from robustml.attacks.engine.losses import Goal, LossName
-from robustml.attacks.pgd import resolve_step_size
-from robustml.errors import RequestError
+from robustml.attacks.engine.setup import require_counts, step_length
 from robustml.types import Threat
 
 __all__ = ["MIFGSM"]
@@ -25,7 +24,6 @@ class MIFGSM:
     """The momentum iterative fast gradient sign method, from the original.
 
     Args:
-        threat: what the attacker may do.
         steps: gradient steps.
         step_size: length of a step, in the unit of eps; or
         relative_step_size: the same as a multiple of eps; 1 / steps if neither is given, as in the paper.
@@ -34,7 +32,6 @@ class MIFGSM:
         early_stop: fooled examples leave the batch; for evaluation.
     """
 
-    threat: Threat
     steps: int = 10
     step_size: float | None = None
     relative_step_size: float | None = None
@@ -44,10 +41,11 @@ class MIFGSM:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if self.steps < 1:
-            raise RequestError(f"MIFGSM needs steps >= 1, got {self.steps}")
+        require_counts(self, "steps")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,); nothing is random here."""
         default = 1.0 / self.steps
         with crafting(model, x, y) as (x, y):
@@ -56,10 +54,10 @@ class MIFGSM:
                 x,
                 Goal(y),
                 x,
-                threat=self.threat,
+                threat=threat,
                 loss=self.loss,
                 steps=self.steps,
-                step_size=resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=default),
+                step_size=step_length(threat.eps, self.step_size, self.relative_step_size, default=default),
                 decay=self.decay,
                 early_stop=self.early_stop,
             )

@@ -17,8 +17,10 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
+from robustml.attacks.engine.setup import require_counts, required
 from robustml.errors import RequestError
 from robustml.threats import Union
+from robustml.types import Threat
 
 __all__ = ["MSD"]
 
@@ -28,39 +30,38 @@ class MSD:
     """Multi steepest descent in a union of balls. A step costs an input gradient and a forward pass for each ball.
 
     Args:
-        threat: the balls.
         steps: gradient steps.
         step_sizes: length of a step in each ball, in the unit of its own radius; 2.5 / steps of the radius if None.
         loss: what to climb: ``"ce"``, ``"margin"`` or ``"dlr"``.
 
     Raises:
-        RequestError: another kind of threat, fewer than 1 step, or step sizes that are not one for each ball.
+        RequestError: fewer than 1 step; when called: another threat, or step sizes that are not one for each ball.
     """
 
-    threat: Union
     steps: int = 10
     step_sizes: Sequence[float] | None = None
     loss: LossName = "ce"
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if not isinstance(self.threat, Union):
-            raise RequestError(f"MSD attacks a union of balls, got {self.threat!r}; for one norm choose attack=pgd")
-        if self.steps < 1:
-            raise RequestError(f"MSD needs steps >= 1, got {self.steps}")
+        require_counts(self, "steps")
         attack_loss(self.loss)
-        if self.step_sizes is None:
-            return
-        sizes = tuple(self.step_sizes)
-        if len(sizes) != len(self.threat.threats) or not all(size > 0 for size in sizes):
-            raise RequestError(
-                f"MSD needs step_sizes > 0, one for each of {len(self.threat.threats)} balls; got {sizes}"
-            )
-        object.__setattr__(self, "step_sizes", sizes)
+        if self.step_sizes is not None:
+            object.__setattr__(self, "step_sizes", tuple(self.step_sizes))
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> Union:
+        """The threat, if it is a union of as many balls as there are step sizes."""
+        union = required(Union, threat, "MSD attacks a union of balls: for one norm choose attack=pgd")
+        sizes, count = self.step_sizes, len(union.threats)
+        if sizes is not None and (len(sizes) != count or not all(size > 0 for size in sizes)):
+            raise RequestError(f"MSD needs step_sizes > 0, one for each of {count} balls; got {sizes}")
+        return union
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,); nothing is drawn."""
-        balls = self.threat.balls
+        balls = self.check_threat(threat).balls
         sizes = self.step_sizes or [2.5 / self.steps * ball.eps for ball in balls]
         climbed = attack_loss(self.loss)
         with crafting(model, x, y) as (x, y):

@@ -15,9 +15,11 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
+from robustml.attacks.engine.setup import require_counts, required
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import Patch
+from robustml.types import Threat
 
 __all__ = ["PatchPGD"]
 
@@ -27,7 +29,6 @@ class PatchPGD:
     """Projected gradient ascent inside a square, at the place where it works best.
 
     Args:
-        threat: the size of the patch, and its place if that is fixed.
         steps: gradient steps at each place.
         step_size: length of a step as a share of the box; 2.5 / steps if None.
         locations: places to try for each example; None tries every one. On MNIST, many places and few steps were seen
@@ -36,10 +37,9 @@ class PatchPGD:
         early_stop: examples that are fooled at one place try no other. For evaluation.
 
     Raises:
-        RequestError: the threat is no patch; fewer than 1 step or place; a step that is not positive.
+        RequestError: fewer than 1 step or place; a step that is not positive; when called: the threat is no patch.
     """
 
-    threat: Patch
     steps: int = 10
     step_size: float | None = None
     locations: int | None = 50
@@ -48,28 +48,32 @@ class PatchPGD:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if not isinstance(self.threat, Patch):
-            raise RequestError(f"a patch attack needs threat=patch, got {type(self.threat).__name__}")
-        if self.steps < 1 or (self.locations is not None and self.locations < 1):
-            raise RequestError(
-                f"PatchPGD needs steps and locations >= 1, got steps={self.steps}, locations={self.locations}"
-            )
+        require_counts(self, "steps", "locations")
         if self.step_size is not None and not self.step_size > 0:
             raise RequestError(f"step_size must be > 0, got {self.step_size}")
         attack_loss(self.loss)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> Patch:
+        """The threat, if it is a patch: its size, and its place if that is fixed."""
+        return required(Patch, threat, "a patch attack needs threat=patch")
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, C, H, W) for `x` (N, C, H, W) with labels `y` (N,)."""
+        patch = self.check_threat(threat)
         with crafting(model, x, y) as (x, y):
-            corners = self.threat.corners(x)
+            corners = patch.corners(x)
             draws, goal = Draws.of(x, generator), Goal(y)
             order = draws.uniform(len(corners)).argsort(dim=1)[:, : self.locations]
             best = x.clone()
             best_score = torch.full((len(x),), -torch.inf, device=x.device)
             active = torch.arange(len(x), device=x.device)
             for place in order.T:
-                square = self.threat.square(corners[place[active]], x[active])
-                x_adv, score = self._climb(model, x[active], goal.take(active), square, draws.take(active))
+                square = patch.square(corners[place[active]], x[active])
+                x_adv, score = self._climb(
+                    model, x[active], goal.take(active), square, draws.take(active), patch.bounds
+                )
                 better = score > best_score[active]
                 best[active[better]], best_score[active[better]] = x_adv[better], score[better]
                 if self.early_stop:
@@ -78,10 +82,12 @@ class PatchPGD:
                         break
             return best
 
-    def _climb(self, model: nn.Module, x: Tensor, goal: Goal, square: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    def _climb(
+        self, model: nn.Module, x: Tensor, goal: Goal, square: Tensor, draws: Draws, bounds: tuple[float, float]
+    ) -> tuple[Tensor, Tensor]:
         """The best iterate in one `square` (N, 1, H, W) from a random patch, and its score (N,), infinite if fooled."""
         loss = attack_loss(self.loss)
-        low, high = self.threat.bounds
+        low, high = bounds
         step_size = (high - low) * (2.5 / self.steps if self.step_size is None else self.step_size)
         x_adv = torch.where(square, draws.uniform(*x.shape[1:]).to(x.dtype).mul_(high - low).add_(low), x)
         best, best_score = x_adv, torch.full((len(x),), -torch.inf, device=x.device)

@@ -8,7 +8,6 @@ norm of the threat, three losses, and in evaluation (`early_stop=True`) an examp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,13 +15,11 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.climb import climb
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
-from robustml.draws import Draws
+from robustml.attacks.engine.setup import Target, choose_target, noisy_start, require_counts, step_length
 from robustml.errors import RequestError
 from robustml.types import Threat
 
-__all__ = ["PGD", "Target", "choose_target", "noisy_start", "resolve_step_size"]
-
-Target = Literal["least_likely", "runner_up", "random"] | int | None
+__all__ = ["PGD"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,6 @@ class PGD:
     """Projected gradient descent on the negative loss, from one or several starts.
 
     Args:
-        threat: what the attacker may do.
         steps: gradient steps per start.
         step_size: length of a step, in the unit of eps; or
         relative_step_size: the same as a multiple of eps. 2.5 / steps if neither is given, as Madry et al. advise.
@@ -50,7 +46,6 @@ class PGD:
         RequestError: fewer than 1 step or restart, both kinds of step size, or noise at a start that is not random.
     """
 
-    threat: Threat
     steps: int = 10
     step_size: float | None = None
     relative_step_size: float | None = None
@@ -64,59 +59,60 @@ class PGD:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if self.steps < 1 or self.restarts < 1:
-            raise RequestError(f"PGD needs steps and restarts >= 1, got steps={self.steps}, restarts={self.restarts}")
+        require_counts(self, "steps", "restarts")
         if self.start_noise is not None and not (self.start_noise > 0 and self.random_start):
             raise RequestError(
                 f"PGD's start_noise must be > 0 and needs random_start=true, got start_noise={self.start_noise} and "
                 f"random_start={self.random_start}"
             )
         attack_loss(self.loss)
-        resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=1.0)
+        step_length(1.0, self.step_size, self.relative_step_size, default=1.0)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,)."""
         with crafting(model, x, y) as (x, y):
             goal = Goal(y, choose_target(self.target, model, x, y, generator))
             if self.restarts == 1:
-                x_adv = self._climb(model, x, goal, self._start(x, generator))
+                x_adv = self._climb(model, x, goal, self._start(x, threat, generator), threat)
             else:
-                x_adv = self._best_of_restarts(model, x, goal, generator)
+                x_adv = self._best_of_restarts(model, x, goal, threat, generator)
             if goal.target is None:
                 return x_adv
             return torch.where((goal.target == y).view(-1, *[1] * (x.ndim - 1)), x, x_adv)
 
-    def _start(self, x: Tensor, generator: Generator | None) -> Tensor:
+    def _start(self, x: Tensor, threat: Threat, generator: Generator | None) -> Tensor:
         if not self.random_start:
             return x
         if self.start_noise is None:
-            return self.threat.sample(x, generator, boxed=self.clip_start)
+            return threat.sample(x, generator, boxed=self.clip_start)
         start = noisy_start(x, self.start_noise, generator)
-        return self.threat.project(start, x) if self.clip_start else start
+        return threat.project(start, x) if self.clip_start else start
 
-    def _climb(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor) -> Tensor:
+    def _climb(self, model: nn.Module, x: Tensor, goal: Goal, start: Tensor, threat: Threat) -> Tensor:
         return climb(
             model,
             x,
             goal,
             start,
-            threat=self.threat,
+            threat=threat,
             loss=self.loss,
             steps=self.steps,
-            step_size=resolve_step_size(
-                self.threat.eps, self.step_size, self.relative_step_size, default=2.5 / self.steps
-            ),
+            step_size=step_length(threat.eps, self.step_size, self.relative_step_size, default=2.5 / self.steps),
             early_stop=self.early_stop,
         )
 
-    def _best_of_restarts(self, model: nn.Module, x: Tensor, goal: Goal, generator: Generator | None) -> Tensor:
+    def _best_of_restarts(
+        self, model: nn.Module, x: Tensor, goal: Goal, threat: Threat, generator: Generator | None
+    ) -> Tensor:
         best = x.clone()
         best_score = torch.full((len(x),), -torch.inf, device=x.device)
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.restarts):
             # Drawn for the whole batch, so that the start of an example does not depend on who has left.
-            start = self._start(x, generator)[active]
-            x_adv = self._climb(model, x[active], goal.take(active), start)
+            start = self._start(x, threat, generator)[active]
+            x_adv = self._climb(model, x[active], goal.take(active), start, threat)
             reached, score = self._judge(model, x_adv, goal.take(active))
             better = score > best_score[active]
             best[active[better]], best_score[active[better]] = x_adv[better], score[better]
@@ -133,52 +129,3 @@ class PGD:
             score = attack_loss(self.loss)(logits, goal).float()
         reached = goal.reached(logits)
         return reached, score.where(~reached, torch.inf)
-
-
-def noisy_start(x: Tensor, deviation: float, generator: Generator | None) -> Tensor:
-    """`x` (N, ...) and Gaussian noise around it, not projected; with a `generator`, an example's noise is its own."""
-    noise = torch.randn_like(x) if generator is None else Draws.of(x, generator).normal(*x.shape[1:]).to(x)
-    return torch.add(x, noise, alpha=deviation)
-
-
-def resolve_step_size(eps: float, step_size: float | None, relative: float | None, *, default: float) -> float:
-    """The length of a step, from whichever of the two was given, or `default` times eps.
-
-    Raises:
-        RequestError: both were given, or one that is not positive.
-    """
-    if step_size is not None and relative is not None:
-        raise RequestError(f"give step_size or relative_step_size, not both (got {step_size} and {relative})")
-    if step_size is not None and not step_size > 0:
-        raise RequestError(f"step_size must be > 0, got {step_size}")
-    if relative is not None and not relative > 0:
-        raise RequestError(f"relative_step_size must be > 0, got {relative}")
-    if step_size is not None:
-        return step_size
-    return eps * (default if relative is None else relative)
-
-
-def choose_target(target: Target, model: nn.Module, x: Tensor, y: Tensor, generator: Generator | None) -> Tensor | None:
-    """The class (N,) that each example shall be taken for, never its own label unless a fixed class says so.
-
-    Raises:
-        RequestError: a class that the model does not have, or an unknown word.
-    """
-    if target is None:
-        return None
-    with torch.no_grad():
-        logits = logits_of(model, x)
-    classes = logits.shape[1]
-    if isinstance(target, int):
-        if not 0 <= target < classes:
-            raise RequestError(f"target={target} is not a class of the model (0 to {classes - 1})")
-        return torch.full_like(y, target)
-    if target == "random":
-        offset = 1 + (Draws.of(x, generator).uniform(1).squeeze(1) * (classes - 1)).long()
-        return (y + offset) % classes
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
-    if target == "least_likely":
-        return logits.masked_fill(own, torch.inf).argmin(dim=1)
-    if target == "runner_up":
-        return logits.masked_fill(own, -torch.inf).argmax(dim=1)
-    raise RequestError(f"target={target!r} is unknown; expected a class index, least_likely, runner_up or random")

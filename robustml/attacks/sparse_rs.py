@@ -15,10 +15,12 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
+from robustml.attacks.engine.setup import required
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import SparseBall
 from robustml.threats.sparse import by_pixel, where_pixel
+from robustml.types import Threat
 
 __all__ = ["SparseRS"]
 
@@ -34,16 +36,14 @@ class SparseRS:
     leave the batch.
 
     Args:
-        threat: how many pixels may change.
         queries: forward passes for each example at most.
         alpha: the share of the chosen pixels that a query exchanges, before the schedule shrinks it.
         loss: what to climb: ``"margin"``, ``"ce"`` or ``"dlr"``.
 
     Raises:
-        RequestError: the threat counts no pixels, fewer than 1 query, or alpha is not in (0, 1].
+        RequestError: fewer than 1 query, or alpha is not in (0, 1]; when called: the threat counts no pixels.
     """
 
-    threat: SparseBall
     queries: int = 1000
     alpha: float = 0.3
     loss: LossName = "margin"
@@ -51,21 +51,25 @@ class SparseRS:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        if not isinstance(self.threat, SparseBall):
-            raise RequestError(f"Sparse-RS needs threat=sparse, a number of pixels; got {type(self.threat).__name__}")
         if self.queries < 1 or not 0 < self.alpha <= 1:
             raise RequestError(
                 f"Sparse-RS needs queries >= 1 and alpha in (0, 1], got queries={self.queries}, alpha={self.alpha}"
             )
         attack_loss(self.loss)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> SparseBall:
+        """The threat, if it counts pixels."""
+        return required(SparseBall, threat, "Sparse-RS needs threat=sparse, a number of pixels")
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,)."""
-        loss = attack_loss(self.loss)
+        ball, loss = self.check_threat(threat), attack_loss(self.loss)
         with crafting(model, x, y) as (x, y):
             result, n = x.clone(), len(x)
             _, channels, pixels = by_pixel(x).shape
-            count = min(int(self.threat.eps), pixels)
+            count = min(int(ball.eps), pixels)
             if count == 0 or n == 0:
                 return result
             draws = Draws.of(x, generator)
@@ -76,7 +80,7 @@ class SparseRS:
             for query in range(self.queries):
                 numbers = draws.uniform(2 + channels, pixels)
                 exchanged = count if query == 0 else self._exchanged(query, count)
-                chosen_now, colours_now = self._exchange(chosen, colours, numbers, exchanged)
+                chosen_now, colours_now = _exchange(chosen, colours, numbers, exchanged, ball.bounds)
                 x_adv = torch.where(where_pixel(chosen_now, x), colours_now, x)
                 logits = logits_of(model, x_adv)
                 score = loss(logits, goal).float()
@@ -99,20 +103,24 @@ class SparseRS:
         divisor = next(divisor for start, divisor in reversed(_SCHEDULE) if place >= start)
         return max(1, int(self.alpha / divisor * count))
 
-    def _exchange(self, chosen: Tensor, colours: Tensor, numbers: Tensor, exchanged: int) -> tuple[Tensor, Tensor]:
-        """Other pixels (N, P) in place of some of the `chosen`, and the colours (N, ...) with theirs drawn.
 
-        Args:
-            chosen: bool (N, P); at first none.
-            colours: (N, ...), what the chosen pixels are set to.
-            numbers: (N, 2 + C, P) uniform in [0, 1): who leaves, who comes, and in which colour.
-            exchanged: how many leave, where there are any, and come.
-        """
-        kept = chosen & ~_leading(numbers[:, 0].masked_fill(~chosen, -1), exchanged)
-        new = _leading(numbers[:, 1].masked_fill(kept, -1), exchanged)
-        low, high = self.threat.bounds
-        corner = torch.where(numbers[:, 2:] < 0.5, low, high).to(colours.dtype).view_as(colours)
-        return kept | new, torch.where(where_pixel(new, colours), corner, colours)
+def _exchange(
+    chosen: Tensor, colours: Tensor, numbers: Tensor, exchanged: int, bounds: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Other pixels (N, P) in place of some of the `chosen`, and the colours (N, ...) with theirs drawn.
+
+    Args:
+        chosen: bool (N, P); at first none.
+        colours: (N, ...), what the chosen pixels are set to.
+        numbers: (N, 2 + C, P) uniform in [0, 1): who leaves, who comes, and in which colour.
+        exchanged: how many leave, where there are any, and come.
+        bounds: the corners of the colour cube.
+    """
+    kept = chosen & ~_leading(numbers[:, 0].masked_fill(~chosen, -1), exchanged)
+    new = _leading(numbers[:, 1].masked_fill(kept, -1), exchanged)
+    low, high = bounds
+    corner = torch.where(numbers[:, 2:] < 0.5, low, high).to(colours.dtype).view_as(colours)
+    return kept | new, torch.where(where_pixel(new, colours), corner, colours)
 
 
 def _leading(score: Tensor, count: int) -> Tensor:

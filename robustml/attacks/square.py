@@ -23,9 +23,11 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, margin
+from robustml.attacks.engine.setup import require_counts, required
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 __all__ = ["Square"]
 
@@ -38,7 +40,6 @@ class Square:
     """The Square attack under an Lp threat.
 
     Args:
-        threat: what the attacker may do.
         queries: most proposals an example, after the random start.
         share: the share of the picture that the first squares cover.
         batch_size: most examples in one forward pass.
@@ -47,7 +48,6 @@ class Square:
         RequestError: fewer than 1 query, or a share outside (0, 1].
     """
 
-    threat: LpBall
     queries: int = 5000
     share: float = 0.8
     batch_size: int = 250
@@ -58,19 +58,25 @@ class Square:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of an evaluation."""
-        if self.queries < 1 or self.batch_size < 1:
-            raise RequestError(f"Square needs queries and batch_size >= 1, got {self.queries} and {self.batch_size}")
+        require_counts(self, "queries", "batch_size")
         if not 0 < self.share <= 1:
             raise RequestError(f"Square needs a share in (0, 1], got {self.share}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an Lp ball."""
+        return required(LpBall, threat, "Square needs an Lp threat (inf, 2 or 1)")
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,); `x` where none was found."""
+        ball = self.check_threat(threat)
         with crafting(model, x, y) as (x, y):
             draws = Draws.of(x, generator)
             chunks = torch.split(torch.arange(len(x), device=x.device), self.batch_size)
-            return torch.cat([self._search(model, x[chunk], y[chunk], draws.take(chunk)) for chunk in chunks])
+            return torch.cat([self._search(model, x[chunk], y[chunk], ball, draws.take(chunk)) for chunk in chunks])
 
-    def _search(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+    def _search(self, model: nn.Module, x: Tensor, y: Tensor, ball: LpBall, draws: Draws) -> Tensor:
         result, shape = x.clone(), x.shape[1:]
         pictures = x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)
         picture = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
@@ -78,9 +84,7 @@ class Square:
         def lead_of(images: Tensor, labels: Tensor) -> Tensor:
             return margin(logits_of(model, images.view(-1, *shape)), Goal(labels))
 
-        painter: _Painter = (
-            _Signs(self.threat, pictures) if self.threat.p == math.inf else _Bumps(self.threat, pictures)
-        )
+        painter: _Painter = (_Signs if ball.p == math.inf else _Bumps)(ball, pictures)
         best = painter.start(draws)
         lead = lead_of(best, y)
         # All the numbers that a search needs: where each square lies, and what is painted in each channel.
@@ -95,7 +99,9 @@ class Square:
                 painter = painter.take(kept)
             if not len(row) or query == self.queries:
                 break
-            asked, candidate = painter.paint(best, self._window(query, picture), numbers[:, query])
+            asked, candidate = painter.paint(
+                best, self._window(query, picture, 1 if ball.p == math.inf else 3), numbers[:, query]
+            )
             if not len(asked):
                 continue
             new_lead = lead_of(candidate, y[asked])
@@ -103,11 +109,10 @@ class Square:
             best[asked[better]], lead[asked[better]] = candidate[better], new_lead[better]
         return result
 
-    def _window(self, query: int, picture: tuple[int, int, int]) -> tuple[int, int]:
-        """Height and width of the square of this query."""
+    def _window(self, query: int, picture: tuple[int, int, int], smallest: int) -> tuple[int, int]:
+        """Height and width of the square of this query, `smallest` at least."""
         _, height, width = picture
         area = self.share / 2 ** sum(query > limit for limit in _HALVINGS) * height * width
-        smallest = 1 if self.threat.p == math.inf else 3
         side = max(round(math.sqrt(area)), smallest)
         if smallest > 1:
             side += 1 - side % 2  # the paper's L2 pattern has two halves and a middle line

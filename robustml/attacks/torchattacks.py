@@ -27,9 +27,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.attacks.engine.setup import required
 from robustml.errors import RequestError, nearest
 from robustml.modes import evaluating, frozen
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 __all__ = ["TorchAttack", "torchattacks_names"]
 
@@ -57,18 +59,16 @@ class TorchAttack:
 
     Args:
         name: its class name, for example ``"CW"``.
-        threat: what the attacker may do.
         params: its own arguments, for example ``{"c": 1, "steps": 100}``. Those that it takes and that are missing
             here follow from the threat and the model: eps, norm, n_classes, seed, and alpha (2.5 eps / steps, or 1.25
             eps for a single step).
 
     Raises:
-        RequestError: no such attack or argument, or an attack of another norm or budget than the threat's. Later: the
-            package refuses its arguments or the images.
+        RequestError: no such attack or argument. When called: the attack is of another norm or budget than the
+            threat's, or the package refuses its arguments or the images.
     """
 
     name: str
-    threat: LpBall
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,22 +80,30 @@ class TorchAttack:
         for key in self.params:
             if key not in accepted:
                 raise RequestError(f"torchattacks.{self.name} takes no argument {key!r}; {nearest(key, accepted)}")
+
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an Lp ball of the attack's norm, and of its eps where that was given."""
+        ball = required(LpBall, threat, f"torchattacks.{self.name} needs an Lp threat (inf, 2 or 1)")
         for key in self.params:
-            own = f"L{self.threat.norm}" if key == "norm" else self.threat.eps
+            own = f"L{ball.norm}" if key == "norm" else ball.eps
             if key in (*_EPS_NAMES, "norm") and self.params[key] != own:
                 raise RequestError(
                     f"torchattacks.{self.name} was given {key}={self.params[key]}, the threat has {own}: leave it "
                     "out, it follows from the threat"
                 )
         fixed = "2" if self.name.endswith("L2") else "inf"
-        if self._knows_eps() and "norm" not in accepted and self.threat.norm != fixed:
+        if self._knows_eps() and "norm" not in self._accepted() and ball.norm != fixed:
             # Inside the ball of another norm it would pass for a weak attack, and the model for a robust one.
-            raise RequestError(f"torchattacks.{self.name} is an L{fixed} attack, the threat is L{self.threat.norm}")
+            raise RequestError(f"torchattacks.{self.name} is an L{fixed} attack, the threat is L{ball.norm}")
+        return ball
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,)."""
         import torchattacks
 
+        ball = self.check_threat(threat)
         device = None if generator is None else generator.device
         seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=device))
         with frozen(model), _as_found(model, x.device, seed), torch.inference_mode(False), torch.enable_grad():
@@ -103,7 +111,7 @@ class TorchAttack:
             clean = x.clone() if x.is_inference() else x.detach()
             images = clean if x.ndim == 4 else clean.reshape(len(x), 1, 1, -1)
             try:
-                attack = getattr(torchattacks, self.name)(victim, **self._arguments(model, x, seed))
+                attack = getattr(torchattacks, self.name)(victim, **self._arguments(model, x, ball, seed))
                 attack.set_device(x.device)
                 # The caller chooses the mode; torchattacks would switch a training model to eval, and back all of it.
                 attack._change_model_mode = attack._recover_model_mode = lambda given_training: None
@@ -117,7 +125,7 @@ class TorchAttack:
                 ) from error
         if self._knows_eps():
             return x_adv
-        inside = self.threat.contains(x_adv, x)
+        inside = ball.contains(x_adv, x)
         return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), x_adv, clean)
 
     @property
@@ -139,9 +147,9 @@ class TorchAttack:
     def _knows_eps(self) -> bool:
         return any(key in self._accepted() for key in _EPS_NAMES)
 
-    def _arguments(self, model: nn.Module, x: Tensor, seed: int) -> dict[str, Any]:
-        accepted, eps = self._accepted(), self.threat.eps
-        known: dict[str, Any] = {"norm": f"L{self.threat.norm}", "seed": seed}
+    def _arguments(self, model: nn.Module, x: Tensor, ball: LpBall, seed: int) -> dict[str, Any]:
+        accepted, eps = self._accepted(), ball.eps
+        known: dict[str, Any] = {"norm": f"L{ball.norm}", "seed": seed}
         if "n_classes" in accepted and "n_classes" not in self.params:
             with evaluating(model), torch.no_grad():
                 known["n_classes"] = logits_of(model, x[:1]).shape[1]

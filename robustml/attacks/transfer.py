@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from robustml.calling import run_attack
 from robustml.modes import evaluating
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["Transfer"]
 
@@ -36,19 +37,16 @@ class Transfer:
     black_box: ClassVar[bool] = True
 
     @property
-    def threat(self) -> Any:
-        """What the inner attack may do."""
-        return getattr(self.attack, "threat", None)
-
-    @property
     def gives_up(self) -> bool:
         """Whether what the inner attack does not turn comes back as it was."""
         return bool(getattr(self.attack, "gives_up", False))
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Any:
         """What the attack makes of `x` (N, ...) with labels `y` (N,) on the surrogate; `model` is never called."""
         with evaluating(self.surrogate), _moved(self.surrogate, x.device):
-            return self.attack(self.surrogate, x, y, generator=generator)
+            return run_attack(self.attack, self.surrogate, x, y, threat, generator)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.attacks.engine.losses import Goal, cross_entropy
-from robustml.attacks.pgd import resolve_step_size
+from robustml.attacks.engine.setup import require_counts, required, step_length
 from robustml.errors import RequestError
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 __all__ = ["FixedPerturbation", "UniversalPGD", "craft_universal"]
 
@@ -50,8 +51,9 @@ def craft_universal(
     """
     if epochs < 1:
         raise RequestError(f"a universal perturbation needs epochs >= 1, got {epochs}")
-    _check(threat, cap)
-    step_size = resolve_step_size(threat.eps, step_size, relative_step_size, default=0.1)
+    _check_cap(cap)
+    _ball_of(threat)
+    step_size = step_length(threat.eps, step_size, relative_step_size, default=0.1)
     delta = None
     for _ in range(epochs):
         for x, y in batches:
@@ -70,17 +72,15 @@ class UniversalPGD:
     crafted on, use `craft_universal` on others, then `FixedPerturbation`.
 
     Args:
-        threat: the ball of the perturbation, and the box of the images.
         steps: gradient steps, each on the whole batch.
         step_size: length of a step, in the unit of eps; or
         relative_step_size: the same as a multiple of eps; 2.5 / steps if neither is given.
         cap: images whose loss exceeds it push no further (beta in the paper).
 
     Raises:
-        RequestError: the threat is no Lp ball, or the settings are out of range.
+        RequestError: the settings are out of range; when called: the threat is no Lp ball.
     """
 
-    threat: LpBall
     steps: int = 40
     step_size: float | None = None
     relative_step_size: float | None = None
@@ -88,50 +88,57 @@ class UniversalPGD:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the middle of a run."""
-        _check(self.threat, self.cap)
-        if self.steps < 1:
-            raise RequestError(f"UniversalPGD needs steps >= 1, got {self.steps}")
-        resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=1.0)
+        _check_cap(self.cap)
+        require_counts(self, "steps")
+        step_length(1.0, self.step_size, self.relative_step_size, default=1.0)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def check_threat(self, threat: Threat) -> LpBall:
+        """The threat, if it is an Lp ball: that of the perturbation, and the box of the images."""
+        return _ball_of(threat)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) with labels `y` (N,); nothing is random here."""
-        default = 2.5 / self.steps
-        step_size = resolve_step_size(self.threat.eps, self.step_size, self.relative_step_size, default=default)
+        ball = _ball_of(threat)
+        step_size = step_length(ball.eps, self.step_size, self.relative_step_size, default=2.5 / self.steps)
         with crafting(model, x, y) as (x, y):
             delta = torch.zeros_like(x[:1])
             for _ in range(self.steps):
-                delta = _step(model, x, y, delta, self.threat, step_size, self.cap)
-            return self.threat.project(x + delta, x)
+                delta = _step(model, x, y, delta, ball, step_size, self.cap)
+            return ball.project(x + delta, x)
 
 
 @dataclass(frozen=True, eq=False)
 class FixedPerturbation:
-    """Adds one perturbation to every image, whatever the model.
+    """Adds one perturbation to every image, whatever the model; the sum is projected onto the threat.
 
     Args:
         delta: (1, ...) or (...), in the shape of an image.
-        threat: what the attacker may do; the sum is projected onto it.
 
     Raises:
-        RequestError: later: the perturbation has another shape than the images.
+        RequestError: when called: the perturbation has another shape than the images.
     """
 
     delta: Tensor
-    threat: LpBall
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
         """`x` (N, ...) plus the perturbation; neither model nor labels are looked at."""
         with crafting(model, x) as (x,):
             if self.delta.shape not in (x.shape[1:], x[:1].shape):
                 raise RequestError(
                     f"the perturbation has shape {tuple(self.delta.shape)}, the images {tuple(x.shape[1:])}"
                 )
-            return self.threat.project(x + self.delta.to(x).view_as(x[:1]), x)
+            return threat.project(x + self.delta.to(x).view_as(x[:1]), x)
 
 
-def _check(threat: LpBall, cap: float) -> None:
-    if not isinstance(threat, LpBall):
-        raise RequestError(f"a universal perturbation needs an Lp threat, got {type(threat).__name__}")
+def _ball_of(threat: Threat) -> LpBall:
+    return required(LpBall, threat, "a universal perturbation needs an Lp threat")
+
+
+def _check_cap(cap: float) -> None:
     if not cap > 0:
         raise RequestError(f"cap, the largest loss that still pushes, must be > 0; got {cap}")
 

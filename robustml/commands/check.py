@@ -23,6 +23,7 @@ def check(config: DictConfig) -> None:
     Raises:
         RunFailed: it breaks a property.
     """
+    from robustml.calling import refuse_misfit
     from robustml.commands.hydra.composing import plain
     from robustml.evaluation.conformance import check_attack
     from robustml.workflows.building import build, plain_target
@@ -32,9 +33,10 @@ def check(config: DictConfig) -> None:
     if not callable(attack):
         raise RequestError(f"attack must be callable, got a {type(attack).__name__}")
     threat = build(settings["threat"])
+    refuse_misfit(attack, threat)
     name = settings["attack"].get("name") or plain_target(settings["attack"])
     print(f"checking {name}, threat {threat}", flush=True)
-    findings = check_attack(attack, getattr(attack, "threat", threat), on_finding=_say)
+    findings = check_attack(attack, threat, on_finding=_say)
     bad = [finding.name for finding in findings if finding.bad]
     if bad:
         raise RunFailed(f"{name} breaks {len(bad)} of {len(findings)} properties: {', '.join(bad)}")
@@ -58,7 +60,7 @@ def _take_up_class() -> None:
         return
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(group="attack", name="own", node={"_target_": target, "threat": "${threat}"})
+    ConfigStore.instance().store(group="attack", name="own", node={"_target_": target})
     sys.argv = [sys.argv[0], "attack=own", *("++" + w if w.startswith("attack.") else w for w in sys.argv[1:])]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from robustml.calling import run_attack
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.sanity.guard import Guard, RandomState
 from robustml.results import Flag
@@ -72,7 +73,7 @@ class Crafting:
         random = RandomState(self._device)
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                returned = attack(model, x.clone(), y.clone(), generator=generator)
+                returned = run_attack(attack, model, x.clone(), y.clone(), threat, generator)
         except (RequestError, RunFailed):
             raise
         except torch.OutOfMemoryError as error:

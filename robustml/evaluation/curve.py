@@ -24,8 +24,9 @@ import torch
 from pydantic import AllowInfNan, Field
 from torch import Generator, Tensor, distributed, nn
 
-from robustml.attacks import FMN, at_eps
+from robustml.attacks import FMN
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import has_own_budget, refuse_misfit
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.crafting import Crafting
@@ -70,6 +71,7 @@ def accuracy_curve(
     loader: Loader,
     name: str,
     attack: Attack,
+    threat: Threat,
     eps_values: Sequence[float],
     *,
     seed: int = 0,
@@ -82,31 +84,35 @@ def accuracy_curve(
         model: as for `evaluate`.
         loader: as for `evaluate`; walked through twice.
         name: the attack's name.
-        attack: rescaled by `robustml.attacks.at_eps`; gains most where it lets fooled images leave (`early_stop`).
+        attack: takes its threat with the call; gains most where it lets fooled images leave (`early_stop`).
+        threat: what the attacker may do; its own eps is not looked at.
         eps_values: radii in the units of the images; duplicates are dropped.
         seed: of random attacks, whose generator is made of it and the name, as in `evaluate`.
 
     Raises:
-        RequestError: no eps at all, or what `evaluate` raises.
+        RequestError: no eps at all, an attack that carries a budget of its own, or what `evaluate` raises.
         RunFailed: the attack returned images outside its threat model, or not finite.
     """
     radii = sorted({float(eps) for eps in eps_values})
     if not radii:
         raise RequestError("an accuracy-against-eps curve needs at least one eps, got none")
-    rungs = [at_eps(attack, eps) for eps in radii]
+    if has_own_budget(attack):
+        raise RequestError(f"{name} carries its own budget and cannot be run at another eps: let it take `threat`")
+    rungs = [threat.at(eps) for eps in radii]
+    refuse_misfit(attack, rungs[-1])
     model = as_module(model)
     rank, world_size = 0, 1
     if distributed.is_available() and distributed.is_initialized():
         rank, world_size = distributed.get_rank(), distributed.get_world_size()
     batches = Batches(loader, device_of(model), rank, world_size)
-    clean = evaluate(model, batches, {}, _threat_of(rungs[-1]), seed=seed, examples=0).verdicts
-    rungs = [rung for rung, eps in zip(rungs, radii, strict=True) if eps > 0]
-    fooled_at, missed, flags = _smallest_rungs(model, batches, name, rungs, clean.correct, seed)
+    clean = evaluate(model, batches, {}, rungs[-1], seed=seed, examples=0).verdicts
+    rungs = [rung for rung in rungs if rung.eps > 0]
+    fooled_at, missed, flags = _smallest_rungs(model, batches, name, attack, rungs, clean.correct, seed)
     # At eps = 0 the images that nobody attacks count; those that are wrong to begin with are fooled at every eps.
     skipped = len(radii) - len(rungs)
     robust = [clean.correct & (fooled_at > number - skipped) for number in range(len(radii))]
     smallest = np.where(clean.correct, np.array([*radii, np.inf])[fooled_at + skipped], -1.0)
-    searched = bool(rungs) and isinstance(_threat_of(rungs[-1]), LpBall)
+    searched = bool(rungs) and isinstance(rungs[-1], LpBall)
     return CurveResults(
         attack=name,
         attacks=[name, SEARCH] if searched else [name],
@@ -118,7 +124,13 @@ def accuracy_curve(
 
 
 def _smallest_rungs(
-    model: nn.Module, batches: Batches, name: str, rungs: Sequence[Attack], correct: Bools, seed: int
+    model: nn.Module,
+    batches: Batches,
+    name: str,
+    attack: Attack,
+    rungs: Sequence[Threat],
+    correct: Bools,
+    seed: int,
 ) -> tuple[Integers, int, list[Flag]]:
     """For every image the number of the smallest eps that fools it, `len(rungs)` if none; how many were missed; flags.
 
@@ -140,7 +152,7 @@ def _smallest_rungs(
                 fooled_at, missed = torch.full((len(y),), len(rungs)), 0
                 if attacked.any():
                     generator = attack_generator(seed, name, device)
-                    craft = partial(crafting, name)
+                    craft = partial(crafting, name, attack)
                     climb = _Descent(judged, x[attacked], y[attacked], craft, rungs, generator)
                     missed = climb.run(look_again=batch.number == 0)
                     fooled_at[attacked.cpu()] = climb.fooled_at.cpu()
@@ -166,8 +178,8 @@ class _Descent:
         model: in eval mode.
         x: (N, ...), images that it gets right.
         y: (N,), their labels.
-        craft: runs one of the attacks, checks what it returns, and undoes what it did to the model.
-        rungs: the attack at each eps, smallest first.
+        craft: runs the attack, checks what it returns, and undoes what it did to the model.
+        rungs: the threat at each eps, smallest first.
         generator: what a random attack draws from, call after call.
     """
 
@@ -177,12 +189,12 @@ class _Descent:
         x: Tensor,
         y: Tensor,
         craft: Callable[..., Tensor],
-        rungs: Sequence[Attack],
+        rungs: Sequence[Threat],
         generator: Generator,
     ) -> None:
         self.model, self.x, self.y = model, x, y
         self.craft, self.rungs, self.generator = craft, rungs, generator
-        self.eps = torch.tensor([_threat_of(rung).eps for rung in rungs], dtype=torch.float64, device=x.device)
+        self.eps = torch.tensor([rung.eps for rung in rungs], dtype=torch.float64, device=x.device)
         self.fooled_at = torch.full_like(y, len(rungs))
 
     def run(self, *, look_again: bool) -> int:
@@ -196,11 +208,11 @@ class _Descent:
         everything = torch.arange(len(self.y), device=self.y.device)
         found = self._attack(top, everything)
         survived = self.fooled_at > top
-        threat = _threat_of(self.rungs[top])
+        threat = self.rungs[top]
         if isinstance(threat, LpBall):
             start = torch.where(survived.view(-1, *[1] * (self.x.ndim - 1)), self.x, found)
-            search = FMN(threat, steps=_SEARCH_STEPS, eps_step=_SEARCH_EPS_STEP)
-            nearest = search.smallest(self.model, self.x, self.y, start=start)
+            search = FMN(steps=_SEARCH_STEPS, eps_step=_SEARCH_EPS_STEP)
+            nearest = search.smallest(self.model, self.x, self.y, threat, start=start)
             self._judge(everything, nearest, threat)
         elif look_again and middle >= 0 and survived.any():
             self._attack(middle, everything[survived][:_SECOND_LOOK])
@@ -213,9 +225,8 @@ class _Descent:
 
     def _attack(self, rung: int, index: Tensor) -> Tensor:
         """Run the attack of one eps on the images at `index` (M,), and judge what it returns."""
-        attack = self.rungs[rung]
-        threat, x = _threat_of(attack), self.x[index]
-        x_adv = self.craft(attack, self.model, x, self.y[index], threat, self.generator)
+        threat, x = self.rungs[rung], self.x[index]
+        x_adv = self.craft(self.model, x, self.y[index], threat, self.generator)
         fooled = self._judge(index, x_adv, threat)
         self.fooled_at[index] = torch.where(fooled, self.fooled_at[index].clamp_max(rung), self.fooled_at[index])
         return x_adv
@@ -229,20 +240,15 @@ class _Descent:
         return fooled
 
 
-def _look_at_misses(name: str, rungs: Sequence[Attack], missed: int) -> list[Flag]:
+def _look_at_misses(name: str, rungs: Sequence[Threat], missed: int) -> list[Flag]:
     """A flag where the attack misses more at the largest eps than chance explains."""
     # A larger ball holds all that a smaller one does, so there is nothing to weigh the misses against: a sign test at
     # three standard deviations, as between one step and many.
     if not missed > 3 * np.sqrt(missed):
         return []
-    large, small = _threat_of(rungs[-1]).eps, _threat_of(rungs[(len(rungs) - 2) // 2]).eps
+    large, small = rungs[-1].eps, rungs[(len(rungs) - 2) // 2].eps
     message = (
         f"{name} does not fool {missed} images at eps={large:.4g} that are fooled at eps={small:.4g}: a stronger "
         "attacker cannot do worse, so the attack is failing (masked gradients, or too few steps)"
     )
     return [Flag(name="curve_not_monotone", message=message, attack=name)]
-
-
-def _threat_of(attack: Attack) -> Threat:
-    threat: Threat = attack.threat  # type: ignore[attr-defined]
-    return threat

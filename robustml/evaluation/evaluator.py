@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import refuse_misfit
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batch, Batches, Loader, device_of
 from robustml.evaluation.clean import Clean, clean_pass
@@ -28,7 +29,7 @@ from robustml.evaluation.examples import pick_examples
 from robustml.evaluation.parameters import attack_generator, attack_parameters
 from robustml.evaluation.progress import Progress
 from robustml.evaluation.results import RobustnessResults
-from robustml.evaluation.sanity.budget import look_at_budget, refuse_smaller_budget
+from robustml.evaluation.sanity.budget import look_at_budget
 from robustml.evaluation.sanity.model import look_at_limits, look_at_model
 from robustml.evaluation.sanity.predictions import look_at_predictions
 from robustml.evaluation.sanity.rivals import look_at_attacks
@@ -78,7 +79,8 @@ def evaluate(
             same images in the same order.
         attacks: name to attack, in the order in which they run. May be empty. What one leaves behind in the model, or
             in the global random state, is undone after each batch, and flagged.
-        threat: what the attacker may do; every attack must respect it, and use it.
+        threat: what the attacker may do. Every attack is called with it; one that takes none, and carries a budget of
+            its own, must respect it, and is flagged where it does not use it.
         class_names: for the per-class figures; "0", "1", ... by default.
         seed: random attacks draw from generators made of it and the attack's name. The numbers belong to the example
             (`robustml.draws`), so that batches of any size give the same verdicts.
@@ -95,7 +97,7 @@ def evaluate(
 
     Raises:
         RequestError: images outside [0, 1], labels outside the model's classes, an empty loader, one that shows other
-            images in a later pass, non-finite or malformed logits, an attack that was built for a smaller budget, or a
+            images in a later pass, non-finite or malformed logits, an attack that is for another kind of threat, or a
             `progress` file of another evaluation.
         RunFailed: an attack failed, or returned images outside the threat model, or not finite, or on which the
             model's logits are not finite.
@@ -104,7 +106,9 @@ def evaluate(
     model = as_module(model)
     device = torch.device(device) if device is not None else device_of(model)
     rank, world_size = _rank_and_world_size()
-    flags = [flag for name, attack in attacks.items() for flag in refuse_smaller_budget(name, attack, threat)]
+    flags: list[Flag] = []
+    for attack in attacks.values():
+        refuse_misfit(attack, threat)
     batches = loader if isinstance(loader, Batches) else Batches(loader, device, rank, world_size)
     with torch.inference_mode(False), evaluating(model), frozen(model):
         crafting = Crafting(model, device)
@@ -144,7 +148,7 @@ def evaluate(
                         # Nobody has attacked these yet: what withstood the attacks so far counts as robust.
                         left = verdicts.worst_case if cascade else verdicts.correct
                         done = AttackVerdicts(left, np.zeros(len(left)), left.copy(), pending=int(left.sum()))
-                    verdicts.attacks[name] = dataclasses.replace(done, params=attack_parameters(attack))
+                    verdicts.attacks[name] = dataclasses.replace(done, params=attack_parameters(attack, threat.eps))
             flags += crafting.flags.values()
             parts, flags, shown = _gather(clean.parts, flags, shown, world_size)
             if not parts:
@@ -189,7 +193,7 @@ def _first_looks(
         Flag(name="reduced_attack", message=f"{name}: {remark}", attack=name)
         for name, attack in attacks.items()
         if callable(remarks := getattr(attack, "remarks", None))
-        for remark in remarks(clean.classes)
+        for remark in remarks(clean.classes, threat)
     ]
     if check_limits and attacks:
         flags += look_at_limits(clean.model, x, y, threat, attack_generator(seed, "limits", device))
@@ -281,7 +285,7 @@ def _open(
         "model": weights.hexdigest(),
         "data": data.hexdigest(),
         "threat": str(threat),
-        "attacks": {name: str(attack_parameters(attack)) for name, attack in attacks.items()},
+        "attacks": {name: str(attack_parameters(attack, threat.eps)) for name, attack in attacks.items()},
         "seed": seed,
         "cascade": cascade,
     }

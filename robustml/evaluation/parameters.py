@@ -22,27 +22,26 @@ def attack_generator(seed: int, attack: str, device: torch.device) -> Generator:
     return Generator(device=device).manual_seed(int(state))
 
 
-def attack_parameters(attack: Attack) -> dict[str, Any]:
-    """The settings of an attack as plain values, for results.json; the threat is recorded beside them."""
+def attack_parameters(attack: Attack, eps: float) -> dict[str, Any]:
+    """The settings of an attack as plain values, for results.json, with the eps that it was called with."""
     if not dataclasses.is_dataclass(attack):
         return {"attack": getattr(attack, "__name__", type(attack).__name__)}
     values = {field.name: getattr(attack, field.name) for field in dataclasses.fields(attack)}
-    values.pop("threat", None)
-    plain = {key: _plain(value) for key, value in values.items()}
-    eps = getattr(getattr(attack, "threat", None), "eps", None)
+    eps = getattr(values.pop("threat", None), "eps", eps)
+    plain = {key: _plain(value, eps) for key, value in values.items()}
     return {"attack": type(attack).__name__, "eps": eps} | plain
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, eps: float) -> Any:
     """A setting in a form that JSON can hold: the settings of an inner attack, the class of a surrogate model."""
     if isinstance(value, Tensor):
         return f"tensor of shape {tuple(value.shape)}"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return attack_parameters(cast(Attack, value))
+        return attack_parameters(cast(Attack, value), eps)
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _plain(inner, eps) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
+        return type(value)(_plain(inner, eps) for inner in value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, str | int) else type(value).__name__

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import run_attack
 from robustml.extraction.method import Extraction, MakeStudent, Transcript
 from robustml.modes import evaluating
 from robustml.results import ExtractionPoint, HonestUse, Rate, rate
@@ -109,7 +110,7 @@ def transfer_success(
     fooled = 0
     with evaluating(copy):
         for part, label in zip(torch.split(x, _BATCH), torch.split(y, _BATCH), strict=True):
-            x_adv = attack(copy, part, label, generator=generator)
+            x_adv = run_attack(attack, copy, part, label, threat, generator)
             fooled += int((victim(x_adv).argmax(dim=1) != label).sum())
     return rate(fooled, len(x))
 

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.modes import AttackMode, attacking
-from robustml.objectives.labels import accuracy, classes_of
-from robustml.types import Attack, LossOutput
+from robustml.modes import AttackMode
+from robustml.objectives.crafting import craft
+from robustml.objectives.labels import accuracy
+from robustml.types import Attack, LossOutput, Threat
 
 __all__ = ["Adversarial"]
 
@@ -49,14 +50,13 @@ class Adversarial:
         if not 0 <= self.share <= 1:
             raise RequestError(f"share of adversarial samples must be in [0, 1], got {self.share}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C)."""
         if self.share == 0:
             return x
-        with attacking(model, self.attack_mode):
-            return self.attack(model, x, classes_of(y))
+        return craft(self.attack, model, x, y, threat, self.attack_mode)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The weighted cross-entropy on `x` and `x_adv` (N, ...) with labels `y` (N,)."""
         if self.share == 1:
             logits = logits_of(model, x_adv)

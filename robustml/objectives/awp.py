@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from robustml.errors import RequestError
-from robustml.types import LossOutput, Objective
+from robustml.types import LossOutput, Objective, Threat
 
 __all__ = ["AWP"]
 
@@ -59,13 +59,13 @@ class AWP(nn.Module):
         self._done: int | None = None  # the same number where asking for it waits for no device
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """The wrapped objective's examples for `x` (N, ...); counts the step."""
         self._done = int(self.step) + 1 if self._done is None else self._done + 1
         self.step += 1
-        return self.objective.perturb(model, x, y)
+        return self.objective.perturb(model, x, y, threat)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The wrapped objective's loss, logits and figures at the changed weights, differentiable to the real ones.
 
         Args:
@@ -73,26 +73,27 @@ class AWP(nn.Module):
             x: (N, ...), the originals.
             x_adv: (N, ...), what `perturb` made of them.
             y: labels, as the wrapped objective takes them.
+            threat: likewise.
         """
         done = int(self.step) if self._done is None else self._done
         if not self.gamma or (self.warmup_steps and done <= self.warmup_steps):
-            return self.objective.loss(model, x, x_adv, y)
-        whole = _LossOfModel(self.objective, model)
+            return self.objective.loss(model, x, x_adv, y, threat)
+        whole, batch = _LossOfModel(self.objective, model), (x, x_adv, y, threat)
         weights = {
             name: weight
             for name, weight in whole.named_parameters()
             if name.startswith("model.") and weight.requires_grad and weight.dim() > 1 and "weight" in name
         }
-        changed = self._change(weights, whole, x, x_adv, y)
-        output: LossOutput = functional_call(whole, changed, (x, x_adv, y))
+        changed = self._change(weights, whole, batch)
+        output: LossOutput = functional_call(whole, changed, batch)
         return output
 
     def _change(
-        self, weights: dict[str, nn.Parameter], whole: _LossOfModel, x: Tensor, x_adv: Tensor, y: Tensor
+        self, weights: dict[str, nn.Parameter], whole: _LossOfModel, batch: tuple[Tensor, Tensor, Tensor, Threat]
     ) -> dict[str, Tensor]:
         """Each of `weights`, changed to raise the loss; the gradient with respect to it is that of the weight."""
         statistics = {name: buffer.clone() for name, buffer in whole.named_buffers() if name.startswith("model.")}
-        output: LossOutput = functional_call(whole, statistics, (x, x_adv, y))
+        output: LossOutput = functional_call(whole, statistics, batch)
         gradients = torch.autograd.grad(output.loss, list(weights.values()), allow_unused=True)
         changed: dict[str, Tensor] = {}
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
@@ -121,5 +122,5 @@ class _LossOfModel(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
-        return self.objective.loss(self.model, x, x_adv, y)
+    def forward(self, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
+        return self.objective.loss(self.model, x, x_adv, y, threat)

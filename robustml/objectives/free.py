@@ -16,8 +16,7 @@ from torch.nn import functional
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.objectives.labels import accuracy
-from robustml.threats import LpBall
-from robustml.types import LossOutput
+from robustml.types import LossOutput, Threat
 
 __all__ = ["Free"]
 
@@ -29,30 +28,32 @@ class Free(nn.Module):
     stood. With several processes each has a perturbation of its own, and the first one's is saved.
 
     Args:
-        threat: the ball; p = inf.
         label_smoothing: share of the label's mass spread evenly over all classes.
         through_box: differentiate through the clipping to the box, as the authors do on photographs. On images with
             much black or white, such as digits, most pixels then get stuck outside of the box, and the attack is
             weak; False takes the gradient at the clipped image instead, as PGD does.
 
     Raises:
-        RequestError: another norm.
+        RequestError: when called: a threat that is no L-infinity ball.
     """
 
-    def __init__(self, threat: LpBall, label_smoothing: float = 0.0, through_box: bool = True) -> None:
+    def __init__(self, label_smoothing: float = 0.0, through_box: bool = True) -> None:
         super().__init__()
-        if getattr(threat, "norm", None) != "inf":
-            raise RequestError("free adversarial training steps along the sign of a gradient; choose threat=linf")
-        self.threat = threat
         self.label_smoothing = label_smoothing
         self.through_box = through_box
         self._delta = torch.empty(0)
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The images (N, ...) under the perturbation as it is now, in the box; the model is not asked."""
-        return self._moved(x).clamp_(*self.threat.bounds)
+    def check_threat(self, threat: Threat) -> None:
+        """Refuse another threat than an L-infinity ball."""
+        if getattr(threat, "norm", None) != "inf":
+            raise RequestError("free adversarial training steps along the sign of a gradient; choose threat=linf")
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        """The images (N, ...) under the perturbation as it is now, in the box; the model is not asked."""
+        self.check_threat(threat)
+        return self._moved(x, threat.eps).clamp_(*threat.bounds)
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """Cross-entropy on `x_adv` (N, ...) with labels `y`; going back through it moves the perturbation.
 
         Args:
@@ -60,9 +61,10 @@ class Free(nn.Module):
             x: (N, ...), the originals.
             x_adv: (N, ...), what `perturb` has just made of them.
             y: classes (N,) or distributions (N, C).
+            threat: the ball.
         """
-        low, high = self.threat.bounds
-        moved = self._moved(x)
+        (low, high), eps = threat.bounds, threat.eps
+        moved = self._moved(x, eps)
         inside = (moved >= low) & (moved <= high)
 
         def ascend(gradient: Tensor) -> None:
@@ -70,8 +72,8 @@ class Free(nn.Module):
             step = gradient.sign().nan_to_num_(0)
             if self.through_box:
                 step *= inside
-            self._delta[: len(x)] = self._delta[: len(x)] + self.threat.eps * step.to(self._delta)
-            self._delta.clamp_(-self.threat.eps, self.threat.eps)
+            self._delta[: len(x)] = self._delta[: len(x)] + eps * step.to(self._delta)
+            self._delta.clamp_(-eps, eps)
 
         leaf = x_adv.detach().requires_grad_()
         leaf.register_hook(ascend)  # type: ignore[no-untyped-call]
@@ -87,7 +89,7 @@ class Free(nn.Module):
         """Go on from the perturbation that was saved."""
         self._delta = state.clone()
 
-    def _moved(self, x: Tensor) -> Tensor:
+    def _moved(self, x: Tensor, eps: float) -> Tensor:
         """The images (N, ...) under the perturbation, not clipped; the first and the largest batch give its size."""
         if self._delta.shape[1:] != x.shape[1:]:
             self._delta = x.new_zeros(x.shape)
@@ -96,4 +98,4 @@ class Free(nn.Module):
             known = torch.cat([known, x.new_zeros(len(x) - len(known), *x.shape[1:])])
         self._delta = known
         # A schedule may have made the ball smaller since the last step.
-        return x + known[: len(x)].clamp(-self.threat.eps, self.threat.eps)
+        return x + known[: len(x)].clamp(-eps, eps)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.objectives.labels import accuracy
-from robustml.types import LossOutput
+from robustml.types import LossOutput, Threat
 
 __all__ = ["GaussianNoise"]
 
@@ -38,11 +38,11 @@ class GaussianNoise:
         if not self.sigma >= 0:
             raise RequestError(f"the deviation of Gaussian noise must be >= 0, got sigma={self.sigma}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Noisy images, not clipped, for `x` (N, ...)."""
         return x + self.sigma * torch.randn_like(x)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """Cross-entropy on the noisy `x_adv` (N, ...) with labels `y` (N,)."""
         logits = logits_of(model, x_adv)
         loss = functional.cross_entropy(logits.float(), y)

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import input_gradient, logits_of
 from robustml.errors import RequestError
-from robustml.modes import AttackMode, attacking
-from robustml.objectives.labels import accuracy, classes_of
+from robustml.modes import AttackMode
+from robustml.objectives.crafting import craft
+from robustml.objectives.labels import accuracy
 from robustml.types import Attack, LossOutput, Threat
 
 __all__ = ["GradAlign"]
@@ -30,18 +31,18 @@ __all__ = ["GradAlign"]
 
 @dataclass(frozen=True)
 class GradAlign:
-    """CE(f(x_adv), y) + weight (1 - cos(grad_x L(x), grad_x L(x + eta))), eta random in the attack's threat.
+    """CE(f(x_adv), y) + weight (1 - cos(grad_x L(x), grad_x L(x + eta))), eta random in the threat.
 
     It needs the second derivative of the model: `compile=true` cannot give it.
 
     Args:
-        attack: crafts the examples, and names the threat; FGSM in the paper.
+        attack: crafts the examples; FGSM in the paper.
         weight: of the regulariser, >= 0 (lambda in the paper); on CIFAR-10 from 0.027 at eps 1/255 over 0.2 at 8/255 to
             2.0 at 16/255.
         attack_mode: how the model runs while examples are crafted; see `robustml.modes.attacking`.
 
     Raises:
-        RequestError: `weight` is negative, or the attack has no threat to draw neighbours from.
+        RequestError: `weight` is negative.
     """
 
     attack: Attack
@@ -49,31 +50,19 @@ class GradAlign:
     attack_mode: AttackMode = "batch_stats"
 
     def __post_init__(self) -> None:
-        """Refuse a weight that would reward collapse, and look for the threat."""
+        """Refuse a weight that would reward collapse."""
         if not self.weight >= 0:
             raise RequestError(f"the weight of gradient alignment must be >= 0, got {self.weight}")
-        if not isinstance(self.threat, Threat):
-            raise RequestError(
-                f"GradAlign draws neighbours from its attack's threat, and {type(self.attack).__name__} has none; "
-                "use attack=fgsm"
-            )
 
-    @property
-    def threat(self) -> Threat:
-        """Where neighbours are drawn from: the attack's threat."""
-        threat: Threat = getattr(self.attack, "threat", None)  # type: ignore[assignment]
-        return threat
-
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C)."""
-        with attacking(model, self.attack_mode):
-            return self.attack(model, x, classes_of(y))
+        return craft(self.attack, model, x, y, threat, self.attack_mode)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The loss on `x` and `x_adv` (N, ...) with labels `y` (N,) or distributions (N, C)."""
         here, _ = input_gradient(model, x, lambda logits: functional.cross_entropy(logits, y, reduction="none"))
         logits = logits_of(model, x_adv)
-        neighbour = self.threat.sample(x, boxed=False).requires_grad_()
+        neighbour = threat.sample(x, boxed=False).requires_grad_()
         loss_there = functional.cross_entropy(logits_of(model, neighbour), y, reduction="sum")
         (there,) = torch.autograd.grad(loss_there, neighbour, create_graph=True)
         alignment = _mean_cosine(here.flatten(1), there.flatten(1))

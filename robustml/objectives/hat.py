@@ -16,9 +16,11 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.modes import AttackMode, attacking, evaluating
-from robustml.objectives.labels import accuracy, classes_of
-from robustml.types import Attack, LossOutput
+from robustml.modes import AttackMode, evaluating
+from robustml.objectives.crafting import craft
+from robustml.objectives.labels import accuracy
+from robustml.objectives.trades import divergence
+from robustml.types import Attack, LossOutput, Threat
 
 __all__ = ["HAT"]
 
@@ -54,21 +56,18 @@ class HAT:
         if not (self.beta >= 0 and self.gamma >= 0):
             raise RequestError(f"HAT's weights must be >= 0, got beta={self.beta} and gamma={self.gamma}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C)."""
-        with attacking(model, self.attack_mode):
-            return self.attack(model, x, classes_of(y))
+        return craft(self.attack, model, x, y, threat, self.attack_mode)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The loss on `x` and `x_adv` (N, ...) with labels `y` (N,) or distributions (N, C)."""
         with evaluating(self.helper), torch.no_grad():
             opinion = logits_of(self.helper.to(x), x_adv).argmax(1)
         clean, adversarial = logits_of(model, x), logits_of(model, x_adv)
         helped = logits_of(model, x + self.h * (x_adv - x))
         natural = functional.cross_entropy(clean, y, label_smoothing=self.label_smoothing)
-        divergence = functional.kl_div(
-            adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
-        )
-        loss = natural + self.beta * divergence + self.gamma * functional.cross_entropy(helped, opinion)
+        guided = functional.cross_entropy(helped, opinion)
+        loss = natural + self.beta * divergence(clean, adversarial) + self.gamma * guided
         logs = {"clean_accuracy": accuracy(clean, y), "adversarial_accuracy": accuracy(adversarial, y)}
         return LossOutput(loss, adversarial, logs)

@@ -14,8 +14,7 @@ from torch.nn import functional
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.models.interval_bounds import Interval, margin_bounds
-from robustml.threats import LpBall
-from robustml.types import LossOutput
+from robustml.types import LossOutput, Threat
 
 __all__ = ["IntervalBound"]
 
@@ -31,42 +30,44 @@ class IntervalBound(nn.Module):
     on where it stood. Inside another objective it would not be saved.
 
     Args:
-        threat: the ball; p = inf.
         kappa: weight of the clean loss in the end, 0 to 1; the worst-case loss has the rest.
         warmup_steps: steps at eps 0 and kappa 1; 2,000 of 60,000 in the paper, on MNIST.
-        ramp_steps: steps from there to the eps of `threat` and to `kappa`; 10,000 in the paper. 0 is at once.
+        ramp_steps: steps from there to the eps of the threat and to `kappa`; 10,000 in the paper. 0 is at once.
 
     Raises:
-        RequestError: another norm, `kappa` outside [0, 1], or negative steps.
+        RequestError: `kappa` outside [0, 1], or negative steps; when called: a threat that is no L-infinity ball.
     """
 
     step: Tensor
 
-    def __init__(self, threat: LpBall, kappa: float = 0.5, warmup_steps: int = 0, ramp_steps: int = 0) -> None:
+    def __init__(self, kappa: float = 0.5, warmup_steps: int = 0, ramp_steps: int = 0) -> None:
         super().__init__()
         if not 0 <= kappa <= 1:
             raise RequestError(f"kappa is the weight of the clean loss, expected 0 to 1, got {kappa}")
-        if getattr(threat, "norm", None) != "inf":
-            raise RequestError("interval bounds hold for L-infinity balls; choose threat=linf")
         if warmup_steps < 0 or ramp_steps < 0:
             raise RequestError(f"expected warmup_steps and ramp_steps >= 0, got {warmup_steps} and {ramp_steps}")
-        self.threat = threat
         self.kappa = kappa
         self.warmup_steps = warmup_steps
         self.ramp_steps = ramp_steps
         self.register_buffer("step", torch.tensor(0))
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def check_threat(self, threat: Threat) -> None:
+        """Refuse another threat than an L-infinity ball."""
+        if getattr(threat, "norm", None) != "inf":
+            raise RequestError("interval bounds hold for L-infinity balls; choose threat=linf")
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """The clean images themselves, for bounds take the place of examples; counts the step."""
+        self.check_threat(threat)
         self.step += 1
         return x
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The weighted cross-entropy on `x` (N, ...) and on the bounds around it, with labels `y` (N,)."""
         # A tensor, so that no step waits for an accelerator.
         risen = ((self.step.to(x.device) - self.warmup_steps) / max(self.ramp_steps, 1)).clamp(0, 1)
-        eps, kappa = risen * self.threat.eps, 1 - risen * (1 - self.kappa)
-        low, high = self.threat.bounds
+        eps, kappa = risen * threat.eps, 1 - risen * (1 - self.kappa)
+        low, high = threat.bounds
         logits = logits_of(model, x)
         margins = margin_bounds(model, Interval((x - eps).clamp_min(low), (x + eps).clamp_max(high)), y).float()
         clean, worst = functional.cross_entropy(logits.float(), y), functional.cross_entropy(-margins, y)

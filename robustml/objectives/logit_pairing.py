@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.modes import AttackMode, attacking
-from robustml.objectives.labels import accuracy, classes_of
-from robustml.types import Attack, LossOutput
+from robustml.modes import AttackMode
+from robustml.objectives.crafting import craft
+from robustml.objectives.labels import accuracy
+from robustml.types import Attack, LossOutput, Threat
 
 __all__ = ["LogitPairing"]
 
@@ -52,12 +53,11 @@ class LogitPairing:
         if not self.weight >= 0:
             raise RequestError(f"the weight of logit pairing must be >= 0, got {self.weight}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C)."""
-        with attacking(model, self.attack_mode):
-            return self.attack(model, x, classes_of(y))
+        return craft(self.attack, model, x, y, threat, self.attack_mode)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The loss on `x` and `x_adv` (N, ...) with labels `y` (N,) or distributions (N, C)."""
         logits = logits_of(model, torch.cat([x, x_adv]))
         mixed = functional.cross_entropy(logits, torch.cat([y, y]), label_smoothing=self.label_smoothing)

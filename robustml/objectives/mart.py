@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.modes import AttackMode, attacking
+from robustml.modes import AttackMode
+from robustml.objectives.crafting import craft
 from robustml.objectives.labels import accuracy
-from robustml.types import Attack, LossOutput
+from robustml.types import Attack, LossOutput, Threat
 
 __all__ = ["MART"]
 
@@ -49,13 +50,12 @@ class MART:
         if not self.beta >= 0:
             raise RequestError(f"beta, the weight of MART's divergence, must be >= 0, got {self.beta}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,)."""
         _refuse_mixtures(y)
-        with attacking(model, self.attack_mode):
-            return self.attack(model, x, y)
+        return craft(self.attack, model, x, y, threat, self.attack_mode)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The loss on `x` and `x_adv` (N, ...) with labels `y` (N,)."""
         _refuse_mixtures(y)
         clean, adversarial = logits_of(model, x), logits_of(model, x_adv)

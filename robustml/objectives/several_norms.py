@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import run_attack
 from robustml.errors import RequestError, nearest
 from robustml.modes import AttackMode, attacking
 from robustml.objectives.labels import accuracy, classes_of
-from robustml.types import Attack, LossOutput
+from robustml.types import Attack, LossOutput, Threat
 
 __all__ = ["SeveralNorms"]
 
@@ -30,7 +31,8 @@ class SeveralNorms:
     """Train on the worst or on all of several attacks' examples.
 
     Args:
-        attacks: the attacks, by the names that the logs give them.
+        attacks: the attacks, by the names that the logs give them; `robustml.attacks.Within` gives each a threat of its
+            own, in place of the one that is trained against.
         combine: ``"max"`` keeps, for each image, the example with the highest loss, the first of those that tie;
             ``"average"`` takes the mean of the loss over all attacks, and costs as many training passes.
         label_smoothing: share of the label's mass spread evenly over all classes, in the loss that is minimised.
@@ -52,7 +54,7 @@ class SeveralNorms:
         if self.combine not in ("max", "average"):
             raise RequestError(f"combine={self.combine!r} is unknown; {nearest(str(self.combine), ('max', 'average'))}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C).
 
         Returns:
@@ -60,7 +62,7 @@ class SeveralNorms:
         """
         classes = classes_of(y)
         with attacking(model, self.attack_mode):
-            crafted = torch.stack([attack(model, x, classes) for attack in self.attacks.values()])
+            crafted = torch.stack([run_attack(attack, model, x, classes, threat) for attack in self.attacks.values()])
             if self.combine == "average":
                 return crafted.flatten(0, 1)
             with torch.no_grad():
@@ -69,7 +71,7 @@ class SeveralNorms:
                 ]
         return crafted[torch.stack(losses).argmax(0), torch.arange(len(x), device=x.device)]
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """Cross-entropy on `x_adv` (N, ...) or (K N, ...), from `perturb`, with labels `y` (N,) or (N, C)."""
         logits = logits_of(model, x_adv)
         parts = 1 if self.combine == "max" else len(self.attacks)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.objectives.labels import accuracy
-from robustml.types import LossOutput
+from robustml.types import LossOutput, Threat
 
 __all__ = ["Standard"]
 
@@ -24,11 +24,11 @@ class Standard:
 
     label_smoothing: float = 0.0
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """The clean images themselves."""
         return x
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """Cross-entropy on `x` (N, ...) with labels `y` (N,)."""
         logits = logits_of(model, x)
         loss = functional.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)

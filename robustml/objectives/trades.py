@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
-from robustml.modes import AttackMode, attacking
-from robustml.objectives.labels import accuracy, classes_of
-from robustml.types import Attack, LossOutput
+from robustml.modes import AttackMode
+from robustml.objectives.crafting import craft
+from robustml.objectives.labels import accuracy
+from robustml.types import Attack, LossOutput, Threat
 
-__all__ = ["TRADES"]
+__all__ = ["TRADES", "divergence"]
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,18 @@ class TRADES:
         if not self.beta >= 0:
             raise RequestError(f"beta, the weight of TRADES' divergence, must be >= 0, got {self.beta}")
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples for `x` (N, ...) with labels `y` (N,) or distributions (N, C)."""
-        with attacking(model, self.attack_mode):
-            return self.attack(model, x, classes_of(y))
+        return craft(self.attack, model, x, y, threat, self.attack_mode)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> LossOutput:
         """The loss on `x` and `x_adv` (N, ...) with labels `y` (N,) or distributions (N, C)."""
         clean, adversarial = logits_of(model, x), logits_of(model, x_adv)
         natural = functional.cross_entropy(clean, y, label_smoothing=self.label_smoothing)
-        divergence = functional.kl_div(
-            adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
-        )
         logs = {"clean_accuracy": accuracy(clean, y), "adversarial_accuracy": accuracy(adversarial, y)}
-        return LossOutput(natural + self.beta * divergence, adversarial, logs)
+        return LossOutput(natural + self.beta * divergence(clean, adversarial), adversarial, logs)
+
+
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(clean || adversarial) of two batches of logits (N, C), averaged over the batch: a scalar."""
+    return functional.kl_div(adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True)

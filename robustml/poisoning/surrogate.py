@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from robustml.calling import run_attack
 from robustml.errors import RequestError
 from robustml.modes import evaluating
 from robustml.poisoning.pixels import in_unit_range, stored_within
 from robustml.results import Budget
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["attacked", "borrowed", "budget_of", "one_thread"]
 
@@ -38,12 +38,19 @@ def borrowed(surrogate: nn.Module) -> Iterator[torch.device]:
 
 
 def attacked(
-    attack: Attack, surrogate: nn.Module, x: Tensor, y: Tensor, generator: Generator, device: torch.device
+    attack: Attack,
+    threat: Threat,
+    surrogate: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    generator: Generator,
+    device: torch.device,
 ) -> Tensor:
-    """Inputs under an attack, as the set stores them, within the attack's budget: rounded towards the clean ones.
+    """Inputs under an attack, as the set stores them, within its budget: rounded towards the clean ones.
 
     Args:
         attack: to run.
+        threat: what it may do.
         surrogate: borrowed.
         x: (N, ...) as stored.
         y: (N,) what the attack leads away from.
@@ -53,23 +60,20 @@ def attacked(
     Raises:
         RequestError: the attack returns another shape, or what is no number.
     """
-    x_adv = attack(surrogate, in_unit_range(x).to(device), y.to(device), generator=generator).cpu()
+    x_adv = run_attack(attack, surrogate, in_unit_range(x).to(device), y.to(device), threat, generator).cpu()
     if x_adv.shape != x.shape or not bool(x_adv.isfinite().all()):
         found = "NaN or infinity" if x_adv.shape == x.shape else f"the shape {tuple(x_adv.shape)}"
         raise RequestError(f"poison.attack returned {found}; expected finite inputs of the shape {tuple(x.shape)}")
     return stored_within(x_adv.to(torch.float32), x)
 
 
-def budget_of(attack: Attack, pairs: Sequence[tuple[Tensor, Tensor]]) -> Budget | None:
-    """What an attack may change, and the most that it changed, in the unit of its threat; None where it tells of none.
+def budget_of(threat: Threat, pairs: Sequence[tuple[Tensor, Tensor]]) -> Budget:
+    """What an attack was allowed to change, and the most that it changed, in the unit of the threat.
 
     Args:
-        attack: with a `threat`, as ours have.
+        threat: what it was allowed.
         pairs: inputs (N, ...) perturbed and clean, as stored.
     """
-    threat: Any = getattr(attack, "threat", None)
-    if not hasattr(threat, "distance") or not isinstance(getattr(threat, "eps", None), int | float):
-        return None
     largest = 0.0
     for both in pairs:
         for after, before in zip(*(torch.split(part, 1000) for part in both), strict=True):

@@ -7,6 +7,7 @@ and 2 (Croce & Hein 2021, "Mind the box", arXiv:2103.01208, derive the L1 case).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -60,6 +61,10 @@ class LpBall:
     def norm(self) -> str:
         """The norm's name as results.json writes it: ``"inf"``, ``"2"`` or ``"1"``."""
         return "inf" if self.p == math.inf else f"{self.p:g}"
+
+    def at(self, eps: float) -> LpBall:
+        """The same threat with another budget."""
+        return dataclasses.replace(self, eps=eps)
 
     def describe(self) -> str:
         """The threat in words, eps as it was parsed."""

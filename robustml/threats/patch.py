@@ -6,6 +6,7 @@ image, in place of the one that Brown et al. 2017 (arXiv:1712.09665) make for al
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,6 +53,10 @@ class Patch:
             if len(corner) != 2 or not all(isinstance(place, int) and place >= 0 for place in corner):
                 raise RequestError(f"a patch's corner is (row, column), whole numbers >= 0; got {self.corner!r}")
             object.__setattr__(self, "corner", corner)
+
+    def at(self, eps: float) -> Patch:
+        """The same threat with another budget."""
+        return dataclasses.replace(self, eps=eps)
 
     def describe(self) -> str:
         """The threat in words."""

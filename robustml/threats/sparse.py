@@ -7,6 +7,7 @@ a default which suits one image size suits another.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +45,10 @@ class SparseBall:
         """Check the values, and store them as plain floats."""
         object.__setattr__(self, "eps", whole_number(self.eps, "the number of pixels that may change"))
         object.__setattr__(self, "bounds", box(self.bounds))
+
+    def at(self, eps: float) -> SparseBall:
+        """The same threat with another budget."""
+        return dataclasses.replace(self, eps=eps)
 
     def describe(self) -> str:
         """The threat in words."""
@@ -87,7 +92,9 @@ class SparseBall:
         """
         strength = by_pixel(grad).abs().amax(dim=1)
         leading = strength.topk(self._count(strength), dim=1).values.sum(dim=1)
-        scale = (self.bounds[1] - self.bounds[0]) * step_size / leading.clamp_min(torch.finfo(grad.dtype).tiny)
+        width, tiny = self.bounds[1] - self.bounds[0], torch.finfo(grad.dtype).tiny
+        # Over the tiniest number a long step is infinite, and times a gradient of 0 not a number.
+        scale = torch.where(leading > 0, width * step_size / leading.clamp_min(tiny), 0)
         return x_adv + grad * scale.view(-1, *[1] * (grad.ndim - 1)) if self.eps else x_adv.clone()
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:

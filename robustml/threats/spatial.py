@@ -8,6 +8,7 @@ it. Resampling is bilinear; what comes in from outside is black (the lower bound
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ class Spatial:
             if not isinstance(count, int) or count < 1 or count % 2 == 0:
                 raise RequestError(f"threat {name} must be an odd whole number, so that 0 is among them; got {count!r}")
         object.__setattr__(self, "bounds", box(self.bounds))
+
+    def at(self, eps: float) -> Spatial:
+        """The same threat with another budget."""
+        return dataclasses.replace(self, eps=eps)
 
     def describe(self) -> str:
         """The threat in words."""

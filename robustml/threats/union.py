@@ -50,6 +50,10 @@ class Union:
         object.__setattr__(self, "threats", threats)
         object.__setattr__(self, "bounds", threats[0].bounds)
 
+    def at(self, eps: float) -> Union:
+        """The same threat with another budget."""
+        return dataclasses.replace(self, eps=eps)
+
     def describe(self) -> str:
         """The threat in words."""
         balls = "; ".join(threat.describe() for threat in self.threats)
@@ -58,7 +62,7 @@ class Union:
     @property
     def balls(self) -> tuple[LpBall, ...]:
         """The balls, at the share `eps` of their radius."""
-        return tuple(dataclasses.replace(threat, eps=self.eps * threat.eps) for threat in self.threats)
+        return tuple(threat.at(self.eps * threat.eps) for threat in self.threats)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The point of the union nearest to `x_adv` (N, ...) (Euclidean), for each of the originals `x` (N, ...)."""

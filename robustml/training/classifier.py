@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import refuse_misfit, run_attack
 from robustml.errors import RequestError
 from robustml.training.batches import images_and_labels
 from robustml.training.crafted import crafted
@@ -23,7 +24,7 @@ from robustml.training.means import Means
 from robustml.training.passes import PassCounter
 from robustml.training.stopwatch import Stopwatch
 from robustml.training.trial import require_trainable
-from robustml.types import Attack, Objective
+from robustml.types import Attack, Objective, Threat
 
 __all__ = ["ADVERSARIAL_ACCURACY", "CLEAN_ACCURACY", "RobustClassifier", "derived_seed"]
 
@@ -39,32 +40,41 @@ class RobustClassifier(pl.LightningModule):
     `images_and_labels`; images take on the type of the model's weights.
 
     Attributes:
+        training_threat: what the training attack may do in the step at hand; `threat`, unless a schedule sets another.
         figures: what has been measured in the epoch at hand and nowhere else, by name: the means of training once its
             last step is done, and those of the last validation, where there was one.
 
     Args:
         model: images (N, ...) in [0, 1] to logits (N, C).
         objective: crafts the examples of a step and computes its loss.
+        threat: what the attacker may do, in training and in validation.
         optimizer: parameters to optimizer, for example `functools.partial(torch.optim.SGD, lr=0.1)`.
         scheduler: (optimizer, steps of the whole run) to a schedule that is stepped after every batch; None keeps the
             learning rate.
         validation_attack: measures adversarial accuracy on the validation split, from the same random starts in every
             epoch; None leaves it out.
         seed: of everything that is random in training.
+
+    Raises:
+        RequestError: the objective or the validation attack is not for such a threat.
     """
 
     def __init__(
         self,
         model: nn.Module,
         objective: Objective,
+        threat: Threat,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
         validation_attack: Attack | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for method in (objective, validation_attack):
+            refuse_misfit(method, threat)
         self.model = model
         self.objective = objective
+        self.threat = self.training_threat = threat
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.validation_attack = validation_attack
@@ -144,8 +154,8 @@ class RobustClassifier(pl.LightningModule):
         try:
             with self.passes.counting():
                 with self.attack_time.running(x.device):
-                    x_adv = crafted(self.objective.perturb(self.model, x, y), x)
-                output = self.objective.loss(self.model, x, x_adv, y)
+                    x_adv = crafted(self.objective.perturb(self.model, x, y, self.training_threat), x)
+                output = self.objective.loss(self.model, x, x_adv, y, self.training_threat)
         except Exception:
             self._losses.look()  # what follows a broken step is not the reason
             raise
@@ -200,7 +210,8 @@ class RobustClassifier(pl.LightningModule):
         index = batch_idx * self.trainer.world_size + self.global_rank
         generator = Generator(device=x.device).manual_seed(derived_seed(self.seed, index))
         if correct.any():
-            x_adv = crafted(self.validation_attack(self.model, x[correct], y[correct], generator=generator), x[correct])
+            found = run_attack(self.validation_attack, self.model, x[correct], y[correct], self.threat, generator)
+            x_adv = crafted(found, x[correct])
             robust[correct] = logits_of(self.model, x_adv).argmax(1) == y[correct]
         self._means.add(ADVERSARIAL_ACCURACY, robust.float().mean(), len(y))
 

@@ -47,13 +47,13 @@ def measure_health(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps
     """
 
     def accuracy_under(attack: Attack) -> float:
-        return _accuracy(model, attack(model, x, y, generator=generator), y)
+        return _accuracy(model, attack(model, x, y, threat, generator=generator), y)
 
     with evaluating(model), crafting(model, x, y) as (x, y):
         return Health(
             clean_accuracy=_accuracy(model, x, y),
-            fgsm_accuracy=accuracy_under(FGSM(threat)),
-            pgd_accuracy=accuracy_under(PGD(threat, steps=steps)),
+            fgsm_accuracy=accuracy_under(FGSM()),
+            pgd_accuracy=accuracy_under(PGD(steps=steps)),
             gradient_alignment=_alignment(model, x, threat.sample(x, generator, boxed=False), y),
             constant_accuracy=float(y.bincount().max() / len(y)),
         )

@@ -20,6 +20,7 @@ CALLABLE = "hydra.utils.get_object"
 """As a `_target_`: what `path` names is taken as it is, and not called."""
 GIVEN = "_given_"
 """Marks settings of what was an object of the caller's: its name alone does not make it again."""
+NO_OWN_THREAT = "attacks and objectives have no threat of their own, it is chosen once: threat.eps=... or threat=..."
 _FRACTION = re.compile(r"[+-]?\d+(?:\.\d+)?\s*/\s*\d+(?:\.\d+)?")
 
 
@@ -61,6 +62,8 @@ def build(settings: Any, key: str = "", /, **extra: Any) -> Any:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "unexpected keyword argument 'threat'" in reason:
+            reason = NO_OWN_THREAT
         raise RequestError(f"{where}{target} cannot be built: {reason}") from error
 
 

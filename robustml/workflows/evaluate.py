@@ -70,7 +70,7 @@ def evaluate(
     if attacks is None and run is not None:
         chosen = dict(build(run.settings["evaluation"]["attacks"], "evaluation.attacks"))
     elif attacks is None:
-        chosen = {"pgd": PGD(threat, steps=20)}
+        chosen = {"pgd": PGD(steps=20)}
     else:
         chosen = dict(attacks) if isinstance(attacks, Mapping) else {_name(attacks): attacks}
     network: Any = model if run is None else run.model

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks import PGD
+from robustml.calling import refuse_misfit
 from robustml.data import DataModule, stratified_rows
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import evaluate
@@ -128,7 +129,8 @@ def extract(
         raise RequestError("extract needs data and a threat, unless it is given a run that has them")
     data = data_of(data)
     make_student = student or (lambda: MLP(data.shape, data.num_classes))
-    attack = attack or PGD(threat)
+    attack = attack or PGD()
+    refuse_misfit(attack, threat)
     where = pick_device(device)
     if defense is not None and is_address(victim):
         raise RequestError(
@@ -159,8 +161,12 @@ def extract(
         stops = [round(share * len(heard)) for share in shares]
         points, copy = budget_curve(method, heard, stops, make_student, reference, seed=seed)
         whole, generator = asked(), attack_generator(seed, "transfer", x.device)
+
+        def answers(x_adv: Tensor) -> Tensor:
+            return torch.cat([whole(part) for part in torch.split(x_adv, whole.batch_size)])
+
         try:
-            success = transfer_success(copy, whole, attack, threat, x[right], y[right], generator=generator)
+            success = transfer_success(copy, answers, attack, threat, x[right], y[right], generator=generator)
         except QueriesRefused as refusal:
             say(f"transfer success is not known: {refusal}")
             success = rate(0, 0)

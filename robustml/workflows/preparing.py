@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from robustml.calling import refuse_misfit
 from robustml.data import DataModule
 from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError, printable
@@ -78,7 +79,7 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
     say(f"model:  {plain_target(model_settings)}, {parameters:,} parameters")
 
 
-def build_attacks(settings: Mapping[str, Any]) -> dict[str, Attack]:
+def build_attacks(settings: Mapping[str, Any], threat: Threat) -> dict[str, Attack]:
     """The attacks of the `evaluation` settings; what could not run is refused now, not after hours of training."""
     attacks: dict[str, Attack] = {
         name: build(attack, f"evaluation.attacks.{name}") for name, attack in settings["attacks"].items()
@@ -89,6 +90,7 @@ def build_attacks(settings: Mapping[str, Any]) -> dict[str, Attack]:
                 f"evaluation.attacks.{name} has no _target_, so it is no attack: leave it out, or add one with "
                 f"+attack@evaluation.attacks.{name}=pgd"
             )
+        refuse_misfit(attack, threat)
     curve = settings.get("curve") or {}
     if curve and curve["attack"] not in attacks:
         raise RequestError(

@@ -55,4 +55,7 @@ def read_settings(run: Path, trust: Trust = None) -> Settings:
         raise RequestError(f"{path} holds no settings: expected a mapping")
     settings.pop("overrides", None)
     check_recorded(settings, path, trust)
-    return settings
+    # It imports torch, which whoever only composes a config does not wait for.
+    from robustml.workflows.version_0_1 import without_threats
+
+    return without_threats(settings)

@@ -60,8 +60,8 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
     for folder in (run, run / "checkpoints"):
         sweep(folder)  # what a process that was killed here had half written
     module = build_module(settings)
-    threat = build(settings["threat"])
-    build_attacks(settings["evaluation"])
+    threat = module.threat
+    build_attacks(settings["evaluation"], threat)
     build_certification(settings["evaluation"], threat)
     last, config_file = run / LAST, run / "config.yaml"
     fresh = not config_file.exists()
@@ -153,6 +153,7 @@ def build_module(settings: dict[str, Any]) -> RobustClassifier:
     return RobustClassifier(
         model,
         objective=build(settings["objective"]),
+        threat=build(settings["threat"]),
         optimizer=build(settings["optimizer"]),
         scheduler=build(settings["scheduler"]),
         validation_attack=build(settings["validation"]["attack"]),

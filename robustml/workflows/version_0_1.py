@@ -15,8 +15,9 @@ from robustml.files import read_text
 from robustml.poisoning import PoisonPlan
 from robustml.poisoning.files import TEST, TRAIN, read_set
 
-__all__ = ["check_old_manifest", "is_old_set", "restored_old_set"]
+__all__ = ["check_old_manifest", "is_old_set", "restored_old_set", "without_threats"]
 
+_POISONS = ("robustml.poisoning.InjectAdversarial", "robustml.poisoning.LabelConsistent")
 _MANIFEST, _SET_MANIFEST, _ORIGINALS = "poison.jsonl", "manifest.jsonl", "originals.parquet"
 _LARGEST_MANIFEST = 2**30
 
@@ -74,3 +75,36 @@ def _manifest(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         return dict(facts), [dict(entry) for entry in entries]
     except (ValueError, TypeError, RecursionError) as error:
         raise RequestError(f"{path} is no manifest of a poisoned set: {str(error).splitlines()[0]}") from error
+
+
+def without_threats(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run without the copies of its threat that every attack held, and some objectives and callbacks.
+
+    An attack that held another threat than the run's keeps it (`robustml.attacks.Within`), and so does a poison. An
+    objective that did (`Free`, `IntervalBound`) is left as it is: it can be read, and not be trained on.
+
+    Args:
+        settings: of a config.yaml; today's come back unchanged.
+    """
+    threat = settings.get("threat")
+    return {key: value if key == "threat" else _without(value, threat) for key, value in settings.items()}
+
+
+def _without(node: Any, threat: Any) -> Any:
+    if isinstance(node, list):
+        return [_without(value, threat) for value in node]
+    if not isinstance(node, dict):
+        return node
+    target = str(node.get("_target_"))
+    if target in _POISONS and "threat" not in node:
+        attack = dict(node["attack"])
+        node = node | {"threat": attack.pop("threat", threat), "attack": attack}
+    room = target.removeprefix("robustml.").partition(".")[0]
+    node = {key: value if key == "threat" else _without(value, threat) for key, value in node.items()}
+    if "threat" not in node or target.startswith("robustml.attacks.Within"):
+        return node
+    if room in ("attacks", "objectives", "training") and node["threat"] == threat:
+        del node["threat"]
+    elif room == "attacks":
+        return {"_target_": "robustml.attacks.Within", "threat": node.pop("threat"), "attack": node}
+    return node

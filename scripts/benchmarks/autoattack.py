@@ -63,7 +63,7 @@ class Part(AutoAttack):
 
     budget: float = 1
 
-    def members(self) -> dict[str, Attack]:
+    def members(self, *, one_norm: bool = False) -> dict[str, Attack]:
         """The members, shortened."""
 
         def shortened(attack: Any) -> Attack:
@@ -71,16 +71,16 @@ class Part(AutoAttack):
             shorter = {name: round(self.budget * count) for name, count in counts.items()}
             return cast(Attack, dataclasses.replace(attack, **shorter))
 
-        return {name: shortened(part) for name, part in super().members().items()}
+        return {name: shortened(part) for name, part in super().members(one_norm=one_norm).items()}
 
 
-def ours(attack: Part, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[float, Tensor]:
+def ours(attack: Part, model: nn.Module, x: Tensor, y: Tensor, threat: LpBall, seed: int) -> tuple[float, Tensor]:
     """Seconds and verdicts."""
     began = time.perf_counter()
-    x_adv = attack(model, x, y, generator=Generator(device=x.device).manual_seed(seed))
+    x_adv = attack(model, x, y, threat, generator=Generator(device=x.device).manual_seed(seed))
     synchronize(x.device)
     seconds = time.perf_counter() - began
-    assert attack.threat.contains(x_adv, x).all()
+    assert threat.contains(x_adv, x).all()
     return seconds, correct(model, x_adv, y)
 
 
@@ -144,8 +144,8 @@ def main() -> None:
         for search in arguments.search.split(","):
             precision, _, graphs = search.partition("+")
             only = None if name == "all" else name
-            part = Part(threat, precision=precision, graphs=bool(graphs), only=only, budget=arguments.budget)
-            seconds, robust = ours(part, model, x, y, arguments.seed)
+            part = Part(precision=precision, graphs=bool(graphs), only=only, budget=arguments.budget)
+            seconds, robust = ours(part, model, x, y, threat, arguments.seed)
             row = {"attack": name, "search": search, "ours": float(robust.float().mean()), "seconds": seconds}
             verdicts.append((row, robust))
             figures["rows"].append(row)

@@ -15,7 +15,6 @@ round).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
@@ -25,7 +24,7 @@ from pathlib import Path
 import torch
 
 from robustml import load_model
-from robustml.attacks import PGD, at_eps
+from robustml.attacks import PGD
 from robustml.evaluation import accuracy_curve, evaluate
 from robustml.workflows.building import build
 from robustml.workflows.settings import read_settings
@@ -54,22 +53,24 @@ def main() -> None:
     if arguments.attack == "apgd":
         from robustml.attacks import APGD
 
-        attack = APGD(threat, steps=arguments.steps, restarts=arguments.restarts)
+        attack = APGD(steps=arguments.steps, restarts=arguments.restarts)
     else:
         early_stop = not arguments.no_early_stop
-        attack = PGD(threat, steps=arguments.steps, restarts=arguments.restarts, early_stop=early_stop)
+        attack = PGD(steps=arguments.steps, restarts=arguments.restarts, early_stop=early_stop)
     radii = [arguments.largest * (k + 1) / arguments.count for k in range(arguments.count)]
 
     def separate(eps: float) -> float:
-        results = evaluate(
-            model, loader, {"attack": at_eps(attack, eps)}, dataclasses.replace(threat, eps=eps), examples=0
-        )
+        results = evaluate(model, loader, {"attack": attack}, threat.at(eps), examples=0)
         return results.worst_case.robust_accuracy.value
 
-    whole = [point.value for point in accuracy_curve(model, loader, "attack", attack, radii).robust_accuracy]
+    curve = accuracy_curve(model, loader, "attack", attack, threat, radii)
+    whole = [point.robust_accuracy.value for point in curve.points]
     alone = [separate(eps) for eps in radii]
     seconds = [
-        (clock(lambda: accuracy_curve(model, loader, "attack", attack, radii)), clock(lambda: separate(radii[-1])))
+        (
+            clock(lambda: accuracy_curve(model, loader, "attack", attack, threat, radii)),
+            clock(lambda: separate(radii[-1])),
+        )
         for _ in range(arguments.rounds)
     ]
     figures = {

@@ -78,14 +78,15 @@ def median_seconds(work: Callable[[], object], rounds: int) -> float:
 def training_step(data: Records, steps: int, device: str) -> float:
     """Seconds of one PGD-10 training step."""
     model = PreActResNet18().to(device).train()
-    objective = Adversarial(PGD(LpBall("inf", 8 / 255), steps=10, step_size=2 / 255))
+    objective = Adversarial(PGD(steps=10, step_size=2 / 255))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    threat = LpBall("inf", 8 / 255)
     x, y = data.x[:BATCH].to(device) / 255.0, data.y[:BATCH].to(device)
 
     def step() -> None:
-        x_adv = objective.perturb(model, x, y)
+        x_adv = objective.perturb(model, x, y, threat)
         optimizer.zero_grad()
-        objective.loss(model, x, x_adv, y).loss.backward()
+        objective.loss(model, x, x_adv, y, threat).loss.backward()
         optimizer.step()
         if device.startswith("cuda"):
             torch.cuda.synchronize()

@@ -53,7 +53,7 @@ def optimizer_of(model: nn.Module) -> SGD:
 
 def ours(objective: Objective, model: nn.Module, x: Tensor, y: Tensor) -> Step:
     """What the trainer does with a batch."""
-    module, optimizer = RobustClassifier(model, objective, SGD), optimizer_of(model)
+    module, optimizer = RobustClassifier(model, objective, LpBall("inf", EPS), SGD), optimizer_of(model)
 
     def step() -> None:
         loss = module.training_step((x, y), 0)
@@ -174,11 +174,10 @@ def bare_awp(model: nn.Module, x: Tensor, y: Tensor) -> Step:
 
 def methods() -> dict[str, tuple[Objective, Callable[[nn.Module, Tensor, Tensor], Step]]]:
     """Each method: ours, and its passes."""
-    threat = LpBall("inf", EPS)
-    noisy = PGD(threat, steps=STEPS, step_size=STEP_SIZE, start_noise=0.001)
-    pgd = PGD(threat, steps=STEPS, step_size=STEP_SIZE)
+    noisy = PGD(steps=STEPS, step_size=STEP_SIZE, start_noise=0.001)
+    pgd = PGD(steps=STEPS, step_size=STEP_SIZE)
     return {
-        "trades": (TRADES(KLPGD(threat, steps=STEPS, step_size=STEP_SIZE), beta=6.0), bare_trades),
+        "trades": (TRADES(KLPGD(steps=STEPS, step_size=STEP_SIZE), beta=6.0), bare_trades),
         "mart": (MART(noisy, beta=5.0), bare_mart),
         "awp": (AWP(Adversarial(pgd), gamma=GAMMA), bare_awp),
     }

@@ -6,11 +6,11 @@ What only a graph can get wrong, `tests/test_gpu.py` looks for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
+from bound import Brief, bound
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import AutoAttack, autoattack
@@ -124,7 +124,7 @@ def test_two_passes_do_not_disturb_each_other(net: Net, graphs: Graphs) -> None:
 def test_one_pass_is_walked_back_for_every_class(net: Net, graphs: Graphs) -> None:
     x, threat = images(6), LpBall(2, 1.0)
     y = net(x).argmax(dim=1)
-    attack = FAB(threat, steps=5, targets=None)
+    attack = bound(threat, FAB(steps=5, targets=None))
     torch.testing.assert_close(attack(Captured(net, 250, graphs), x, y), attack(net, x, y), atol=1e-5, rtol=0)
     assert 250 not in [size for size, _ in graphs.captured]
     assert not torch.equal(attack(net, x, y), x)
@@ -139,19 +139,6 @@ def test_other_shapes_and_precisions_are_captured_apart(graphs: Graphs) -> None:
     assert graphs.captured == [(4, 1)] * 3
 
 
-@dataclass(frozen=True)
-class Brief(AutoAttack):
-    """The standard version with fewer steps and queries."""
-
-    def members(self) -> dict[str, Any]:
-        steps = {"apgd-ce": 5, "apgd-t": 3, "fab-t": 3}
-        brief = {name: replace(self._standard()[name], steps=count) for name, count in steps.items()}
-        return brief | {"square": replace(self._standard()["square"], queries=30)}
-
-    def _standard(self) -> dict[str, Any]:
-        return dict(super().members())
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_autoattack_finds_the_same(
     precision: Any, digits_net: Any, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
@@ -160,7 +147,7 @@ def test_autoattack_finds_the_same(
     x, y, threat = x[:9], y[:9], LpBall("inf", 0.12)
     monkeypatch.setattr(autoattack, "cuda_graphs", lambda device: graphs)
     found = [
-        Brief(threat, batch_size=3, precision=precision, processes=1, graphs=captured)(
+        bound(threat, Brief(batch_size=3, precision=precision, processes=1, graphs=captured))(
             model, x, y, generator=Generator().manual_seed(0)
         )
         for captured in (False, True)
@@ -237,11 +224,11 @@ def test_training_mode_and_other_devices_are_refused(net: Net, graphs: Graphs) -
 
     net.forward = unasked  # type: ignore[method-assign]
     with pytest.raises(RequestError, match=r"attack\.graphs=true needs a CUDA device"):
-        AutoAttack(LpBall("inf", 0.1), graphs=True)(net, images(2), torch.zeros(2, dtype=torch.long))
+        bound(LpBall("inf", 0.1), AutoAttack(graphs=True))(net, images(2), torch.zeros(2, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("settings", "message"), [({"version": "rand"}, "random"), ({"processes": 2}, "choose one")])
 def test_graphs_beside_what_they_cannot_go_with(settings: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        AutoAttack(LpBall("inf", 0.1), graphs=True, **settings)
-    AutoAttack(LpBall("inf", 0.1), graphs=True)
+        bound(LpBall("inf", 0.1), AutoAttack(graphs=True, **settings))
+    bound(LpBall("inf", 0.1), AutoAttack(graphs=True))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torchattacks
+from bound import bound
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -44,7 +45,7 @@ def test_between_two_classes_of_a_linear_model_the_first_noise_decides(two_class
     side = (noise @ direction).sign()
     assert {-1.0, 1.0} == set(side.tolist())
     expected = (x + 0.2 * side[:, None] * direction.sign()).clamp(0, 1)
-    x_adv = KLPGD(LpBall("inf", 0.2), steps=10)(two_classes, x, y, generator=Generator().manual_seed(7))
+    x_adv = bound(LpBall("inf", 0.2), KLPGD(steps=10))(two_classes, x, y, generator=Generator().manual_seed(7))
     torch.testing.assert_close(x_adv, expected, atol=1e-6, rtol=0)
 
 
@@ -52,7 +53,7 @@ def test_in_l2_the_climb_follows_the_weights(two_classes: nn.Module, flat_batch:
     x = 0.3 + 0.4 * flat_batch.x
     weight = two_classes[1].weight.detach()
     direction = functional.normalize(weight[1] - weight[0], dim=0)
-    x_adv = KLPGD(LpBall(2, 0.25), steps=20)(two_classes, x, flat_batch.y)
+    x_adv = bound(LpBall(2, 0.25), KLPGD(steps=20))(two_classes, x, flat_batch.y)
     delta = x_adv - x
     torch.testing.assert_close(delta.norm(dim=1), torch.full((8,), 0.25), atol=1e-5, rtol=0)
     # What is left of the noise across the weights is some 0.003 to begin with.
@@ -65,7 +66,7 @@ def test_another_implementation_finds_the_same(digits_net: Any) -> None:
     torch.manual_seed(5)
     theirs = torchattacks.TPGD(model, eps=0.08, alpha=0.02, steps=6)(x)
     torch.manual_seed(5)
-    ours = KLPGD(LpBall("inf", 0.08), steps=6, step_size=0.02)(model, x, digits_net.test.y[:40])
+    ours = bound(LpBall("inf", 0.08), KLPGD(steps=6, step_size=0.02))(model, x, digits_net.test.y[:40])
     same = (ours - theirs).abs().flatten(1).amax(1) < 1e-5
     # A pixel whose gradient is zero but for rounding may go either way.
     assert same.float().mean() > 0.9
@@ -80,14 +81,14 @@ def test_the_divergence_rises_with_steps_and_beats_noise(digits_net: Any) -> Non
             p, q = model(x).softmax(1), model(x_adv).softmax(1)
         return float((p * (p / q).log()).sum(1).mean())
 
-    few, many = (divergence(KLPGD(threat, steps=steps)(model, x, y)) for steps in (1, 10))
+    few, many = (divergence(bound(threat, KLPGD(steps=steps))(model, x, y)) for steps in (1, 10))
     corner = divergence((x + 0.1 * torch.randn_like(x).sign()).clamp(0, 1))
     assert many > few > corner
     assert many > 2 * corner
 
 
 def test_labels_are_ignored(conv_model: nn.Module, image_batch: Any) -> None:
-    attack = KLPGD(LpBall("inf", 0.1), steps=3)
+    attack = bound(LpBall("inf", 0.1), KLPGD(steps=3))
     results = [
         attack(conv_model, image_batch.x, y, generator=Generator().manual_seed(1))
         for y in (image_batch.y, (image_batch.y + 1) % 5)
@@ -98,12 +99,12 @@ def test_labels_are_ignored(conv_model: nn.Module, image_batch: Any) -> None:
 def test_the_clean_prediction_is_computed_once(conv_model: nn.Module, image_batch: Any) -> None:
     passes: list[int] = []
     conv_model.register_forward_hook(lambda model, inputs, _: passes.append(len(inputs[0])))
-    KLPGD(LpBall("inf", 0.1), steps=4)(conv_model, *image_batch)
+    bound(LpBall("inf", 0.1), KLPGD(steps=4))(conv_model, *image_batch)
     assert len(passes) == 5
 
 
 def test_another_seed_starts_elsewhere(conv_model: nn.Module, image_batch: Any) -> None:
-    attack = KLPGD(LpBall("inf", 0.1), steps=1)
+    attack = bound(LpBall("inf", 0.1), KLPGD(steps=1))
     first, other = (attack(conv_model, *image_batch, generator=Generator().manual_seed(seed)) for seed in (1, 2))
     assert not torch.equal(first, other)
 
@@ -129,9 +130,9 @@ def test_gaussian_starts_have_the_deviation_asked_for(attack: str) -> None:
     # No two alike, lest a generator give them the same noise.
     x[:, 0] += torch.arange(400) * 1e-6
     attacks = {
-        "pgd": PGD(threat, steps=1, start_noise=0.02, clip_start=False),
-        "pgd-clipped": PGD(threat, steps=1, start_noise=0.02),
-        "kl_pgd": KLPGD(threat, steps=1, start_noise=0.02),
+        "pgd": bound(threat, PGD(steps=1, start_noise=0.02, clip_start=False)),
+        "pgd-clipped": bound(threat, PGD(steps=1, start_noise=0.02)),
+        "kl_pgd": bound(threat, KLPGD(steps=1, start_noise=0.02)),
     }
     for generator in (None, Generator().manual_seed(2)):
         model.seen.clear()
@@ -145,5 +146,5 @@ def test_gaussian_starts_have_the_deviation_asked_for(attack: str) -> None:
 
 def test_a_wide_gaussian_start_is_projected(linear_model: nn.Module, flat_batch: Any) -> None:
     model, threat = Remember(), LpBall(2, 0.1)
-    PGD(threat, steps=1, start_noise=1.0)(model, flat_batch.x, flat_batch.y % 3)
+    bound(threat, PGD(steps=1, start_noise=1.0))(model, flat_batch.x, flat_batch.y % 3)
     assert threat.contains(model.seen[0], flat_batch.x).all()

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from bound import bound
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import DDN, FMN, PGD
+from robustml.attacks.fmn import _into_ball
 from robustml.errors import RequestError
-from robustml.threats import LpBall
+from robustml.threats import LpBall, SparseBall
 from robustml.types import Attack, MinimumNormAttack
 
 DUAL = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf}
+
+
+def within(attack: Any, threat: LpBall, **settings: Any) -> bound:
+    return bound(threat, attack(**settings))
+
+
 ATTACKS: dict[str, tuple[float, Callable[[LpBall], MinimumNormAttack]]] = {
-    "fmn-inf": (math.inf, FMN),
-    "fmn-2": (2.0, FMN),
-    "fmn-1": (1.0, FMN),
-    "fmn-2-target": (2.0, lambda threat: FMN(threat, target="runner_up")),
-    "ddn": (2.0, DDN),
+    "fmn-inf": (math.inf, partial(within, FMN)),
+    "fmn-2": (2.0, partial(within, FMN)),
+    "fmn-1": (1.0, partial(within, FMN)),
+    "fmn-2-target": (2.0, lambda threat: bound(threat, FMN(target="runner_up"))),
+    "ddn": (2.0, partial(within, DDN)),
 }
 over_attacks = pytest.mark.parametrize(("p", "make"), ATTACKS.values(), ids=ATTACKS)
 UNTARGETED = [name for name in ATTACKS if "target" not in name]
@@ -89,7 +98,7 @@ def test_the_projections_are_the_threats() -> None:
         (2.0, (-9.0, 9.0), 4.0),
     ):
         eps = share * widest
-        found = FMN(LpBall(p, 0.1, bounds))._into_ball(moved, origin, eps)
+        found = _into_ball(moved, origin, eps, LpBall(p, 0.1, bounds))
         for k in range(60):
             threat = LpBall(p, float(eps[k]), bounds)
             expected = threat.project(moved[k : k + 1], origin[k : k + 1])
@@ -104,7 +113,7 @@ def test_no_farther_than_pgd_at_any_eps(p: float, make: Callable[[LpBall], Minim
     x_adv = make(LpBall(p, 0.1)).smallest(model, x, y)
     distance = LpBall(p, 0.1).distance(x_adv, x).where(fools(model, x_adv, y), torch.inf)
     for eps in radii:
-        pgd = PGD(LpBall(p, eps), steps=40, relative_step_size=0.1, loss="margin", random_start=False)
+        pgd = bound(LpBall(p, eps), PGD(steps=40, relative_step_size=0.1, loss="margin", random_start=False))
         fooled = fools(model, pgd(model, x, y), y).sum()
         assert 15 < fooled < 135, "an eps at which there is something to compare"
         assert (distance <= eps).sum() >= fooled - 1
@@ -165,7 +174,7 @@ def test_a_start_beyond_a_plateau_is_shrunk_to_its_edge() -> None:
     x, y = torch.full((3, 4), 0.5), torch.zeros(3, dtype=torch.long)
     start = x.clone()
     start[1:, 0] += torch.tensor([0.45, -0.45])
-    fmn, threat = FMN(LpBall("inf", 0.1)), LpBall("inf", 0.1)
+    fmn, threat = bound(LpBall("inf", 0.1), FMN()), LpBall("inf", 0.1)
     assert torch.equal(fmn.smallest(Plateau(), x, y), x)
     x_adv = fmn.smallest(Plateau(), x, y, start=start)
     assert torch.equal(x_adv[0], x[0])
@@ -184,30 +193,30 @@ def test_more_steps_come_nearer(p: float, make: Callable[..., MinimumNormAttack]
 
 def test_the_target_is_reached(digits_net: Any) -> None:
     model, (x, y) = digits_net
-    x_adv = FMN(LpBall(2, 0.1), target=4).smallest(model, x, y)
+    x_adv = bound(LpBall(2, 0.1), FMN(target=4)).smallest(model, x, y)
     with torch.no_grad():
         assert (model(x_adv).argmax(1) == 4)[y != 4].float().mean() > 0.99
     assert torch.equal(x_adv[y == 4], x[y == 4])
 
 
 def test_who_is_a_minimum_norm_attack() -> None:
-    assert isinstance(FMN(LpBall("inf", 0.1)), MinimumNormAttack)
-    assert isinstance(DDN(LpBall(2, 0.1)), MinimumNormAttack)
-    assert not isinstance(PGD(LpBall(2, 0.1)), MinimumNormAttack)
+    assert isinstance(FMN(), MinimumNormAttack)
+    assert isinstance(DDN(), MinimumNormAttack)
+    assert not isinstance(PGD(), MinimumNormAttack)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FMN(LpBall(2, 0.1), steps=0), "steps"),
-        (lambda: FMN(LpBall(2, 0.1), relative_step_size=0), "relative_step_size"),
-        (lambda: FMN(LpBall(2, 0.1), eps_step=1.0), "eps_step"),
-        (lambda: FMN("linf"), "Lp threat"),  # type: ignore[arg-type]
-        (lambda: DDN(LpBall("inf", 0.1)), "Linf; use FMN"),
-        (lambda: DDN("l2"), "L2 attack"),  # type: ignore[arg-type]
-        (lambda: DDN(LpBall(2, 0.1), steps=0), "steps"),
-        (lambda: DDN(LpBall(2, 0.1), first_eps=0.0), "first_eps"),
-        (lambda: DDN(LpBall(2, 0.1), eps_step=0), "eps_step"),
+        (lambda: bound(LpBall(2, 0.1), FMN(steps=0)), "steps"),
+        (lambda: bound(LpBall(2, 0.1), FMN(relative_step_size=0)), "relative_step_size"),
+        (lambda: bound(LpBall(2, 0.1), FMN(eps_step=1.0)), "eps_step"),
+        (lambda: bound(SparseBall(3), FMN()), "Lp threat"),
+        (lambda: bound(LpBall("inf", 0.1), DDN()), "Linf; use FMN"),
+        (lambda: bound(SparseBall(3), DDN()), "L2 attack"),
+        (lambda: bound(LpBall(2, 0.1), DDN(steps=0)), "steps"),
+        (lambda: bound(LpBall(2, 0.1), DDN(first_eps=0.0)), "first_eps"),
+        (lambda: bound(LpBall(2, 0.1), DDN(eps_step=0)), "eps_step"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(make: Callable[[], Attack], message: str) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from bound import bound
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustml.attacks import MSD, PGD, at_eps
+from robustml.attacks import MSD, PGD
 from robustml.errors import RequestError
 from robustml.threats import LpBall, SparseBall, Union
-from robustml.types import Attack, Threat
+from robustml.types import Threat
 
 BALLS = (LpBall("inf", 0.1), LpBall(2, 0.3), LpBall(1, 0.9))
 
@@ -41,7 +42,7 @@ def test_a_step_on_a_linear_model_is_the_best_of_one_step_in_each_norm(
         found = [float(losses_of(model, (image + move)[None], label[None])) for move in moves]
         choices.append(max(range(3), key=found.__getitem__))
         expected.append(image + moves[choices[-1]])
-    attack = MSD(Union(BALLS), steps=1, step_sizes=sizes)
+    attack = bound(Union(BALLS), MSD(steps=1, step_sizes=sizes))
     torch.testing.assert_close(attack(model, x, y), torch.stack(expected), atol=1e-7, rtol=0)
     assert len(set(choices)) > 1, "one norm is the best for all: the test would see no choice"
 
@@ -53,17 +54,18 @@ def test_with_one_threat_it_is_pgd_from_the_original(
     ball: LpBall, loss: Any, size: float | None, conv_model: nn.Module, image_batch: Any
 ) -> None:
     step = None if size is None else size * ball.eps
-    one = MSD(Union([ball]), steps=4, step_sizes=None if step is None else [step], loss=loss)
-    pgd = PGD(ball, steps=4, step_size=step, loss=loss, random_start=False)
+    one = bound(Union([ball]), MSD(steps=4, step_sizes=None if step is None else [step], loss=loss))
+    pgd = bound(ball, PGD(steps=4, step_size=step, loss=loss, random_start=False))
     assert torch.equal(one(conv_model, *image_batch), pgd(conv_model, *image_batch))
 
 
 def test_it_is_at_least_as_strong_as_each_norm_and_walks_in_several(digits_net: Any) -> None:
     model, (x, y) = digits_net
     balls = (LpBall("inf", 0.08), LpBall(2, 0.45), LpBall(1, 1.0))
-    x_adv = MSD(Union(balls), steps=10)(model, x, y)
+    x_adv = bound(Union(balls), MSD(steps=10))(model, x, y)
     fooled = [
-        (model(PGD(ball, steps=10, random_start=False)(model, x, y)).argmax(1) != y).float().mean() for ball in balls
+        (model(bound(ball, PGD(steps=10, random_start=False))(model, x, y)).argmax(1) != y).float().mean()
+        for ball in balls
     ]
     assert (model(x_adv).argmax(1) != y).float().mean() > max(fooled) - 0.02
     held = torch.stack([ball.contains(x_adv, x) for ball in balls])
@@ -114,11 +116,11 @@ def test_project_finds_the_nearest_of_many_points_of_the_union() -> None:
         (lambda: Union([LpBall(2, 1.0), LpBall(1, 1.0, bounds=(-1, 1))]), "one box"),
         (lambda: Union(BALLS, eps=1.5), "share"),
         (lambda: Union(BALLS).ascend(torch.ones(1, 2), torch.ones(1, 2), 0.1), "attack=msd"),
-        (lambda: MSD(LpBall(2, 1.0)), "attack=pgd"),  # type: ignore[arg-type]
-        (lambda: MSD(Union(BALLS), steps=0), "steps"),
-        (lambda: MSD(Union(BALLS), step_sizes=[0.1, 0.1]), "one for each of 3"),
-        (lambda: MSD(Union(BALLS), step_sizes=[0.1, 0.1, 0.0]), "> 0"),
-        (lambda: MSD(Union(BALLS), loss="mse"), "mse"),  # type: ignore[arg-type]
+        (lambda: bound(LpBall(2, 1.0), MSD()), "attack=pgd"),  # type: ignore[arg-type]
+        (lambda: bound(Union(BALLS), MSD(steps=0)), "steps"),
+        (lambda: bound(Union(BALLS), MSD(step_sizes=[0.1, 0.1])), "one for each of 3"),
+        (lambda: bound(Union(BALLS), MSD(step_sizes=[0.1, 0.1, 0.0])), "> 0"),
+        (lambda: bound(Union(BALLS), MSD(loss="mse")), "mse"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_settings_are_refused(make: Any, message: str) -> None:
@@ -127,8 +129,8 @@ def test_wrong_settings_are_refused(make: Any, message: str) -> None:
 
 
 def test_another_budget_scales_every_ball(conv_model: nn.Module, image_batch: Any) -> None:
-    attack: Attack = at_eps(MSD(Union(BALLS), steps=3), 0.5)
-    smaller = MSD(Union([dataclasses.replace(ball, eps=ball.eps / 2) for ball in BALLS]), steps=3)
-    assert torch.equal(attack(conv_model, *image_batch), smaller(conv_model, *image_batch))
-    assert "union" in attack.threat.norm  # type: ignore[attr-defined]
-    assert "L2" in attack.threat.describe()  # type: ignore[attr-defined]
+    half = Union(BALLS).at(0.5)
+    smaller = bound(Union([ball.at(ball.eps / 2) for ball in BALLS]), MSD(steps=3))
+    assert torch.equal(MSD(steps=3)(conv_model, *image_batch, half), smaller(conv_model, *image_batch))
+    assert "union" in half.norm
+    assert "L2" in half.describe()

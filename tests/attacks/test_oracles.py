@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torchattacks
+from bound import bound
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, FGSMRS, MIFGSM, PGD, Goal
@@ -38,18 +39,20 @@ class Plane(nn.Module):
 
 
 REACHING: dict[str, Callable[[LpBall], Attack]] = {
-    "fgsm": FGSM,
-    "fgsm-margin": lambda threat: FGSM(threat, loss="margin"),
-    "bim": lambda threat: PGD(threat, steps=5, random_start=False),
-    "bim-target": lambda threat: PGD(threat, steps=5, random_start=False, target="runner_up"),
-    "bim-early_stop": lambda threat: PGD(threat, steps=30, random_start=False, early_stop=True),
-    "pgd": lambda threat: PGD(threat, steps=30, relative_step_size=1.0),
-    "pgd-margin": lambda threat: PGD(threat, steps=30, relative_step_size=1.0, loss="margin"),
-    "pgd-dlr": lambda threat: PGD(threat, steps=30, relative_step_size=1.0, loss="dlr"),
-    "pgd-target": lambda threat: PGD(threat, steps=30, relative_step_size=1.0, target="least_likely", loss="margin"),
-    "pgd-restarts": lambda threat: PGD(threat, steps=30, relative_step_size=1.0, restarts=2, early_stop=True),
-    "mifgsm": lambda threat: MIFGSM(threat, steps=5),
-    "fgsmrs": lambda threat: FGSMRS(threat, relative_step_size=100),
+    "fgsm": lambda threat: bound(threat, FGSM()),
+    "fgsm-margin": lambda threat: bound(threat, FGSM(loss="margin")),
+    "bim": lambda threat: bound(threat, PGD(steps=5, random_start=False)),
+    "bim-target": lambda threat: bound(threat, PGD(steps=5, random_start=False, target="runner_up")),
+    "bim-early_stop": lambda threat: bound(threat, PGD(steps=30, random_start=False, early_stop=True)),
+    "pgd": lambda threat: bound(threat, PGD(steps=30, relative_step_size=1.0)),
+    "pgd-margin": lambda threat: bound(threat, PGD(steps=30, relative_step_size=1.0, loss="margin")),
+    "pgd-dlr": lambda threat: bound(threat, PGD(steps=30, relative_step_size=1.0, loss="dlr")),
+    "pgd-target": lambda threat: bound(
+        threat, PGD(steps=30, relative_step_size=1.0, target="least_likely", loss="margin")
+    ),
+    "pgd-restarts": lambda threat: bound(threat, PGD(steps=30, relative_step_size=1.0, restarts=2, early_stop=True)),
+    "mifgsm": lambda threat: bound(threat, MIFGSM(steps=5)),
+    "fgsmrs": lambda threat: bound(threat, FGSMRS(relative_step_size=100)),
 }
 
 
@@ -75,9 +78,9 @@ def test_the_box_takes_part_of_the_budget_away() -> None:
     model = Plane(torch.tensor([5.0, 1.0, 0.5], dtype=torch.float64), 0.0)
     x, y = torch.tensor([[0.1, 0.5, 0.5]], dtype=torch.float64), torch.tensor([1])
     expected = torch.tensor([[0.0, 0.3, 0.5]], dtype=torch.float64)
-    torch.testing.assert_close(FGSM(LpBall(1, 0.3))(model, x, y), expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(bound(LpBall(1, 0.3), FGSM())(model, x, y), expected, atol=1e-9, rtol=0)
     # The last of many steps spills over, and the projection takes it back from all that moved.
-    x_adv = PGD(LpBall(1, 0.3), steps=32, step_size=0.01, random_start=False)(model, x, y)
+    x_adv = bound(LpBall(1, 0.3), PGD(steps=32, step_size=0.01, random_start=False))(model, x, y)
     torch.testing.assert_close(x_adv, expected, atol=0.01, rtol=0)
 
 
@@ -85,10 +88,10 @@ def test_fgsm_by_hand() -> None:
     weight = torch.tensor([2.0, -1.0, 0.0, 0.5])
     model, x = Plane(weight, 0.0), torch.tensor([[0.5, 0.5, 0.5, 0.95], [0.05, 0.98, 0.3, 0.5]])
     for label, direction in ((0, 1.0), (1, -1.0)):
-        x_adv = FGSM(LpBall("inf", 0.1))(model, x, torch.tensor([label, label]))
+        x_adv = bound(LpBall("inf", 0.1), FGSM())(model, x, torch.tensor([label, label]))
         expected = (x + direction * 0.1 * torch.tensor([1.0, -1.0, 0.0, 1.0])).clamp(0, 1)
         torch.testing.assert_close(x_adv, expected, atol=1e-7, rtol=0)
-    l2 = FGSM(LpBall(2, 0.1))(model, x[:1], torch.tensor([1]))
+    l2 = bound(LpBall(2, 0.1), FGSM())(model, x[:1], torch.tensor([1]))
     torch.testing.assert_close(l2, x[:1] - 0.1 * weight / math.sqrt(5.25), atol=1e-6, rtol=0)
 
 
@@ -106,7 +109,7 @@ def test_fgsmrs_starts_outside_the_box_unless_told_otherwise(monkeypatch: pytest
     )
     x, y = torch.ones(1, 4), torch.tensor([0])
     for clip_start, expected in ((False, 1.0), (True, 0.9)):
-        x_adv = FGSMRS(LpBall("inf", 0.2), step_size=0.1, clip_start=clip_start)(Tent(), x, y)
+        x_adv = bound(LpBall("inf", 0.2), FGSMRS(step_size=0.1, clip_start=clip_start))(Tent(), x, y)
         torch.testing.assert_close(x_adv, torch.full((1, 4), expected))
 
 
@@ -187,24 +190,24 @@ def test_pgd_against_ten_plain_lines(conv_model: nn.Module, image_batch: Any, mo
     x = x.double()
     start = (x + 0.1 * (2 * torch.rand(x.shape, generator=Generator().manual_seed(3)).double() - 1)).clamp(0, 1)
     start_at(monkeypatch, start)
-    x_adv = PGD(LpBall("inf", 0.1), steps=7, step_size=0.03)(model, x, y)
+    x_adv = bound(LpBall("inf", 0.1), PGD(steps=7, step_size=0.03))(model, x, y)
     torch.testing.assert_close(x_adv, plain_pgd(model, x, y, start, 0.1, 0.03, 7), atol=1e-6, rtol=0)
     assert (x_adv - start).abs().max() > 0.05
 
 
 # Batches of 8: the package's mean over the batch then scales gradients by a power of two, and rounds nothing.
 TWINS: dict[str, tuple[Attack, Callable[[nn.Module], Any]]] = {
-    "FGSM": (FGSM(LpBall("inf", 0.07)), lambda model: torchattacks.FGSM(model, eps=0.07)),
+    "FGSM": (bound(LpBall("inf", 0.07), FGSM()), lambda model: torchattacks.FGSM(model, eps=0.07)),
     "BIM": (
-        PGD(LpBall("inf", 0.1), steps=6, step_size=0.025, random_start=False),
+        bound(LpBall("inf", 0.1), PGD(steps=6, step_size=0.025, random_start=False)),
         lambda model: torchattacks.BIM(model, eps=0.1, alpha=0.025, steps=6),
     ),
     "PGD": (
-        PGD(LpBall("inf", 0.1), steps=8, step_size=0.02, random_start=False),
+        bound(LpBall("inf", 0.1), PGD(steps=8, step_size=0.02, random_start=False)),
         lambda model: torchattacks.PGD(model, eps=0.1, alpha=0.02, steps=8, random_start=False),
     ),
     "MIFGSM": (
-        MIFGSM(LpBall("inf", 0.1), steps=6, step_size=0.02, decay=0.9),
+        bound(LpBall("inf", 0.1), MIFGSM(steps=6, step_size=0.02, decay=0.9)),
         lambda model: torchattacks.MIFGSM(model, eps=0.1, alpha=0.02, steps=6, decay=0.9),
     ),
 }
@@ -224,7 +227,7 @@ def test_the_same_images_as_torchattacks_pgdl2_away_from_the_box(conv_model: nn.
     """The package clips after it projects, which is another set on the edge of the box: hence images in its middle."""
     x, y = image_batch.x * 0.2 + 0.4, image_batch.y
     expected = torchattacks.PGDL2(conv_model, eps=0.3, alpha=0.1, steps=8, random_start=False)(x, y)
-    ours = PGD(LpBall(2, 0.3), steps=8, step_size=0.1, random_start=False)(conv_model, x, y)
+    ours = bound(LpBall(2, 0.3), PGD(steps=8, step_size=0.1, random_start=False))(conv_model, x, y)
     assert expected.min() > 0
     assert expected.max() < 1
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
@@ -240,26 +243,26 @@ def test_the_same_images_as_torchattacks_ffgsm_from_the_same_noise(
         torch.manual_seed(8)
         expected = torchattacks.FFGSM(conv_model, eps=0.1, alpha=0.125)(x, y)
     start_at(monkeypatch, (x + noise).clamp(0, 1))
-    ours = FGSMRS(LpBall("inf", 0.1), clip_start=True)(conv_model, x, y)
+    ours = bound(LpBall("inf", 0.1), FGSMRS(clip_start=True))(conv_model, x, y)
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
 PAIRS: dict[str, tuple[Attack, Callable[[nn.Module], Any]]] = {
-    "FGSM": (FGSM(LpBall("inf", 0.1)), lambda model: torchattacks.FGSM(model, eps=0.1)),
+    "FGSM": (bound(LpBall("inf", 0.1), FGSM()), lambda model: torchattacks.FGSM(model, eps=0.1)),
     "FFGSM": (
-        FGSMRS(LpBall("inf", 0.1), clip_start=True),
+        bound(LpBall("inf", 0.1), FGSMRS(clip_start=True)),
         lambda model: torchattacks.FFGSM(model, eps=0.1, alpha=0.125),
     ),
     "PGD": (
-        PGD(LpBall("inf", 0.1), steps=20, step_size=0.02),
+        bound(LpBall("inf", 0.1), PGD(steps=20, step_size=0.02)),
         lambda model: torchattacks.PGD(model, eps=0.1, alpha=0.02, steps=20),
     ),
     "PGDL2": (
-        PGD(LpBall(2, 0.7), steps=20, step_size=0.1),
+        bound(LpBall(2, 0.7), PGD(steps=20, step_size=0.1)),
         lambda model: torchattacks.PGDL2(model, eps=0.7, alpha=0.1, steps=20),
     ),
     "MIFGSM": (
-        MIFGSM(LpBall("inf", 0.1), steps=10, step_size=0.02),
+        bound(LpBall("inf", 0.1), MIFGSM(steps=10, step_size=0.02)),
         lambda model: torchattacks.MIFGSM(model, eps=0.1, alpha=0.02, steps=10),
     ),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from bound import bound
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import (
@@ -63,10 +64,10 @@ def raised(model: Plane, x_adv: Tensor, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("attack", "share"),
     [
-        (PGD(SparseBall(4), steps=20, restarts=10, relative_step_size=2.0), 0.95),
-        (PGD(SparseBall(4), steps=1, random_start=False, relative_step_size=1000.0), 0.999),
-        (SparseRS(SparseBall(4), queries=600), 0.95),
-        (SparseRS(SparseBall(4), queries=600, loss="ce"), 0.95),
+        (bound(SparseBall(4), PGD(steps=20, restarts=10, relative_step_size=2.0)), 0.95),
+        (bound(SparseBall(4), PGD(steps=1, random_start=False, relative_step_size=1000.0)), 0.999),
+        (bound(SparseBall(4), SparseRS(queries=600)), 0.95),
+        (bound(SparseBall(4), SparseRS(queries=600, loss="ce")), 0.95),
     ],
     ids=["pgd", "pgd-leap", "sparse_rs", "sparse_rs-ce"],
 )
@@ -86,14 +87,14 @@ def test_sparse_rs_changes_nothing_but_pixels_to_corners_and_counts_its_queries(
     model, x, y = problem(3, 4, 4)
     seen: list[int] = []
     model.register_forward_hook(lambda module, arguments, output: seen.append(len(output)))
-    x_adv = SparseRS(SparseBall(3), queries=40)(model, x, y, generator=seeded())
+    x_adv = bound(SparseBall(3), SparseRS(queries=40))(model, x, y, generator=seeded())
     assert seen == [6] * 40
     changed = (x_adv != x).any(1, keepdim=True).expand_as(x)
     assert set(x_adv[changed].tolist()) <= {0.0, 1.0}
     seen.clear()
     near = Plane(model.weight.detach(), -float(model.score(x).detach().max()) - 1000.1)
     near.register_forward_hook(lambda module, arguments, output: seen.append(len(output)))
-    x_adv = SparseRS(SparseBall(6), queries=300)(near, x, y, generator=seeded())
+    x_adv = bound(SparseBall(6), SparseRS(queries=300))(near, x, y, generator=seeded())
     assert seen == sorted(seen, reverse=True)
     assert (near(x_adv).argmax(1) == 1).all()
     assert len(seen) < 300, "every example was fooled, and the search went on"
@@ -101,7 +102,7 @@ def test_sparse_rs_changes_nothing_but_pixels_to_corners_and_counts_its_queries(
 
 def test_sparse_rs_with_every_pixel_may_still_recolour() -> None:
     model, x, y = problem(1, 2, 2)
-    x_adv = SparseRS(SparseBall(9), queries=200)(model, x, y, generator=seeded())
+    x_adv = bound(SparseBall(9), SparseRS(queries=200))(model, x, y, generator=seeded())
     torch.testing.assert_close(raised(model, x_adv, x), gains(model, x).flatten(1).sum(1))
 
 
@@ -116,21 +117,21 @@ def test_the_best_patch_of_a_plane() -> None:
                 for row, column in itertools.product(range(6 - side + 1), range(5 - side + 1))
             ]
         ).amax(0)
-        everywhere = PatchPGD(Patch(side), steps=5, locations=None, loss="margin")
+        everywhere = bound(Patch(side), PatchPGD(steps=5, locations=None, loss="margin"))
         torch.testing.assert_close(raised(model, everywhere(model, x, y, generator=seeded()), x), best)
-        ten = raised(model, PatchPGD(Patch(side), steps=5, loss="margin")(model, x, y, generator=seeded()), x)
-        one = PatchPGD(Patch(side), steps=5, locations=1, loss="margin")(model, x, y, generator=seeded())
+        ten = raised(model, bound(Patch(side), PatchPGD(steps=5, loss="margin"))(model, x, y, generator=seeded()), x)
+        one = bound(Patch(side), PatchPGD(steps=5, locations=1, loss="margin"))(model, x, y, generator=seeded())
         # The first place is the same, and more places cannot be worse.
         assert (ten >= raised(model, one, x) - 1e-9).all()
         assert (ten > raised(model, one, x) + 1e-9).any()
-    fixed = PatchPGD(Patch(3, corner=(2, 1)), steps=5, loss="margin")(model, x, y, generator=seeded())
+    fixed = bound(Patch(3, corner=(2, 1)), PatchPGD(steps=5, loss="margin"))(model, x, y, generator=seeded())
     torch.testing.assert_close(raised(model, fixed, x), gain[:, :, 2:5, 1:4].flatten(1).sum(1))
 
 
 def test_the_places_of_a_patch_are_drawn_without_repetition() -> None:
     model, x, y = problem(1, 4, 4)
-    every = PatchPGD(Patch(2), steps=2, locations=9, loss="margin")(model, x, y, generator=seeded(1))
-    best = PatchPGD(Patch(2), steps=2, locations=None, loss="margin")(model, x, y, generator=seeded(2))
+    every = bound(Patch(2), PatchPGD(steps=2, locations=9, loss="margin"))(model, x, y, generator=seeded(1))
+    best = bound(Patch(2), PatchPGD(steps=2, locations=None, loss="margin"))(model, x, y, generator=seeded(2))
     torch.testing.assert_close(raised(model, every, x), raised(model, best, x))
 
 
@@ -139,7 +140,9 @@ def test_early_stop_of_a_patch_tries_no_other_place_for_what_is_fooled(digits_ne
     seen: list[int] = []
     hook = model.register_forward_hook(lambda module, arguments, output: seen.append(len(output)))
     results = [
-        PatchPGD(Patch(3), steps=3, locations=6, early_stop=early_stop)(model, x[:60], y[:60], generator=seeded())
+        bound(Patch(3), PatchPGD(steps=3, locations=6, early_stop=early_stop))(
+            model, x[:60], y[:60], generator=seeded()
+        )
         for early_stop in (False, True)
     ]
     hook.remove()
@@ -160,12 +163,12 @@ def test_the_worst_transform_is_the_worst_of_a_loop(digits_net: Any) -> None:
             [nn.functional.cross_entropy(model(threat.render(x, t[None])), y, reduction="none") for t in transforms]
         )
         fooled = torch.stack([model(threat.render(x, t[None])).argmax(1) != y for t in transforms]).any(0)
-        found = SpatialSearch(threat)(model, x, y)
+        found = bound(threat, SpatialSearch())(model, x, y)
         assert torch.equal(model(found).argmax(1) != y, fooled)
         loss = nn.functional.cross_entropy(model(found), y, reduction="none")
         torch.testing.assert_close(loss[~fooled], losses.amax(0)[~fooled])
         assert 0 < fooled.sum() < 12
-        early = SpatialSearch(threat, early_stop=True)(model, x, y)
+        early = bound(threat, SpatialSearch(early_stop=True))(model, x, y)
         assert torch.equal(model(early).argmax(1) != y, fooled)
         assert threat.contains(early, x).all()
 
@@ -175,7 +178,7 @@ def test_draws_of_transforms_lie_between_none_and_all(digits_net: Any) -> None:
     threat = Spatial(15, 0.05, rotations=11, shifts=3)
 
     def fooled(draws: int | None) -> int:
-        x_adv = SpatialSearch(threat, draws=draws)(model, x, y, generator=seeded())
+        x_adv = bound(threat, SpatialSearch(draws=draws))(model, x, y, generator=seeded())
         return int((model(x_adv).argmax(1) != y).sum())
 
     one, ten, every = fooled(1), fooled(10), fooled(None)
@@ -193,9 +196,9 @@ def test_the_best_universal_perturbation_of_one_class(p: Any) -> None:
     steepest = {"inf": weight.sign(), 2: weight / weight.norm(), 1: weight * (weight.abs() == 3) / 3}[p]
     delta = craft_universal(model, [(x[:3], y[:3]), (x[3:], y[3:])], threat, epochs=20)
     torch.testing.assert_close(delta, -0.2 * steepest.unsqueeze(0), atol=1e-6, rtol=0)
-    x_adv = UniversalPGD(threat)(model, x, y)
+    x_adv = bound(threat, UniversalPGD())(model, x, y)
     torch.testing.assert_close(x_adv, x - 0.2 * steepest, atol=1e-6, rtol=0)
-    torch.testing.assert_close(FixedPerturbation(delta, threat)(model, x, y), x_adv, atol=1e-6, rtol=0)
+    torch.testing.assert_close(bound(threat, FixedPerturbation(delta))(model, x, y), x_adv, atol=1e-6, rtol=0)
 
 
 def test_capped_images_push_no_further() -> None:
@@ -219,7 +222,7 @@ def test_a_universal_perturbation_fools_images_it_was_not_crafted_on(digits_net:
     assert delta.abs().max() <= 0.3
 
     def fooled(delta: Tensor) -> int:
-        x_adv = FixedPerturbation(delta, threat)(model, x[200:], y[200:])
+        x_adv = bound(threat, FixedPerturbation(delta))(model, x[200:], y[200:])
         assert threat.contains(x_adv, x[200:]).all()
         return int((model(x_adv).argmax(1) != y[200:]).sum())
 
@@ -243,7 +246,7 @@ def test_wrong_universal_settings_are_refused(linear_model: nn.Module, flat_batc
     with pytest.raises(RequestError, match="epochs"):
         craft_universal(linear_model, [(flat_batch.x, flat_batch.y)], ball, epochs=0)
     with pytest.raises(RequestError, match="shape"):
-        FixedPerturbation(torch.zeros(3, 4), ball)(linear_model, flat_batch.x, flat_batch.y)
+        bound(ball, FixedPerturbation(torch.zeros(3, 4)))(linear_model, flat_batch.x, flat_batch.y)
 
 
 class Counting(nn.Module):
@@ -255,7 +258,7 @@ class Counting(nn.Module):
 
 
 def test_transfer_from_the_model_itself_is_the_attack_itself(conv_model: nn.Module, image_batch: Any) -> None:
-    attack = PGD(LpBall("inf", 0.1), steps=3)
+    attack = bound(LpBall("inf", 0.1), PGD(steps=3))
     x, y = image_batch
     expected = attack(conv_model, x, y, generator=seeded())
     victim = Counting()
@@ -264,13 +267,12 @@ def test_transfer_from_the_model_itself_is_the_attack_itself(conv_model: nn.Modu
     modes = [module.training for module in conv_model.modules()]
     state = {name: tensor.clone() for name, tensor in conv_model.state_dict().items()}
     # The surrogate is attacked in eval mode, whatever mode it is in.
-    transfer = Transfer(conv_model, attack)
+    transfer = bound(attack.threat, Transfer(conv_model, attack.attack))
     assert torch.equal(transfer(victim, x, y, generator=seeded()), expected)
     assert victim.calls == 0
     assert [module.training for module in conv_model.modules()] == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in conv_model.state_dict().items())
     assert all(parameter.requires_grad for parameter in conv_model.parameters())
-    assert transfer.threat == attack.threat
 
 
 def test_transfer_hands_the_surrogate_back_where_it_was(linear_model: nn.Module, flat_batch: Any) -> None:
@@ -286,7 +288,7 @@ def test_transfer_hands_the_surrogate_back_where_it_was(linear_model: nn.Module,
 
     surrogate = Moving(linear_model)
     with pytest.raises(ZeroDivisionError):
-        Transfer(surrogate, fail)(linear_model, flat_batch.x, flat_batch.y)
+        Transfer(surrogate, fail)(linear_model, *flat_batch, LpBall("inf", 0.1))
     assert moves == ["cpu", "cpu"]
 
 
@@ -301,8 +303,8 @@ def test_one_pixel_found_is_one_that_brute_force_finds(digits_net: Any) -> None:
             x_adv = x.clone()
             x_adv[:, :, row, column] = value
             fooled |= model(x_adv).argmax(1) != y
-    search = SparseRS(SparseBall(1), queries=1000)(model, x, y, generator=seeded())
-    gradient = PGD(SparseBall(1), steps=20, restarts=10, relative_step_size=2.0, loss="margin")(
+    search = bound(SparseBall(1), SparseRS(queries=1000))(model, x, y, generator=seeded())
+    gradient = bound(SparseBall(1), PGD(steps=20, restarts=10, relative_step_size=2.0, loss="margin"))(
         model, x, y, generator=seeded()
     )
     assert 10 <= fooled.sum() <= 70
@@ -315,9 +317,9 @@ def test_one_pixel_found_is_one_that_brute_force_finds(digits_net: Any) -> None:
 @pytest.mark.parametrize(
     "attack",
     [
-        SparseRS(SparseBall(3), queries=60),
-        PatchPGD(Patch(3), steps=2, locations=4, early_stop=True),
-        SpatialSearch(Spatial(10, 0.05), draws=6, early_stop=True),
+        bound(SparseBall(3), SparseRS(queries=60)),
+        bound(Patch(3), PatchPGD(steps=2, locations=4, early_stop=True)),
+        bound(Spatial(10, 0.05), SpatialSearch(draws=6, early_stop=True)),
     ],
     ids=["sparse_rs", "patch_pgd", "spatial"],
 )

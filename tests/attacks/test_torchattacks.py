@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
+from bound import bound
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import TorchAttack, torchattacks_names
@@ -61,7 +62,7 @@ def colour_batch(colour_model: nn.Module) -> tuple[Tensor, Tensor]:
 def small(name: str) -> TorchAttack:
     accepted = inspect.signature(getattr(torchattacks, name).__init__).parameters
     threat = LpBall(2, 0.5) if name.endswith("L2") else INF
-    return TorchAttack(name, threat, {key: value for key, value in SMALL.items() if key in accepted})
+    return bound(threat, TorchAttack(name, {key: value for key, value in SMALL.items() if key in accepted}))
 
 
 def test_every_attack_of_the_package_has_a_name_but_two() -> None:
@@ -122,7 +123,7 @@ def test_sparsefool_runs_but_warns(colour_model: nn.Module, colour_batch: tuple[
 )
 def test_unknown_names_and_arguments_are_refused_with_the_nearest(name: str, params: dict[str, Any], hint: str) -> None:
     with pytest.raises(RequestError, match=hint):
-        TorchAttack(name, INF, params)
+        bound(INF, TorchAttack(name, params))
 
 
 def record_arguments(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def test_the_step_size_follows_eps_unless_it_is_given(
     image_batch: Any,
 ) -> None:
     seen = record_arguments(monkeypatch, name)
-    TorchAttack(name, INF, params)(conv_model, *image_batch, generator=seeded())
+    bound(INF, TorchAttack(name, params))(conv_model, *image_batch, generator=seeded())
     assert seen["alpha"] == pytest.approx(alpha)
     assert seen["eps"] == 0.1
 
@@ -175,13 +176,15 @@ def test_norm_classes_and_seed_come_from_threat_model_and_generator(
     seen = record_arguments(monkeypatch, "APGDT")
     seeds = []
     for threat, norm in ((INF, "Linf"), (LpBall(2, 0.5), "L2")):
-        x_adv = TorchAttack("APGDT", threat, {"steps": 2})(conv_model, *image_batch, generator=seeded(len(seeds)))
+        x_adv = bound(threat, TorchAttack("APGDT", {"steps": 2}))(
+            conv_model, *image_batch, generator=seeded(len(seeds))
+        )
         assert (seen["norm"], seen["n_classes"], seen["eps"]) == (norm, 5, threat.eps)
         assert threat.contains(x_adv, image_batch.x).all()
         seeds.append(seen["seed"])
     assert seeds[0] != seeds[1]
     seen = record_arguments(monkeypatch, "PIFGSM")
-    TorchAttack("PIFGSM", INF)(colour_model, *colour_batch, generator=seeded())
+    bound(INF, TorchAttack("PIFGSM"))(colour_model, *colour_batch, generator=seeded())
     assert seen["max_epsilon"] == 0.1
 
 
@@ -203,7 +206,7 @@ def test_what_an_attack_does_to_its_surroundings_is_undone(
     conv_model[4].weight.requires_grad_(False)
     modes = [module.training for module in conv_model.modules()]
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    TorchAttack("VANILA", INF)(conv_model, image_batch.x, image_batch.y, generator=seeded())
+    bound(INF, TorchAttack("VANILA"))(conv_model, image_batch.x, image_batch.y, generator=seeded())
     assert [module.training for module in conv_model.modules()] == modes
     assert not conv_model[1].training
     assert conv_model[2].training
@@ -221,14 +224,14 @@ def test_the_attack_sees_the_mode_that_the_caller_chose(conv_model: nn.Module, i
         conv_model.train(mode)
         conv_model[1].eval()
         modes.clear()
-        TorchAttack("PGD", INF, {"steps": 2})(conv_model, image_batch.x, image_batch.y, generator=seeded())
+        bound(INF, TorchAttack("PGD", {"steps": 2}))(conv_model, image_batch.x, image_batch.y, generator=seeded())
         assert set(modes) == {(mode, False)}
 
 
 def test_a_training_model_with_batch_norm_over_vectors_can_be_attacked(image_batch: Any) -> None:
     """Such a layer refuses batches of one, which the adapter must not make of a batch that the caller gave whole."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.BatchNorm1d(5)).train()
-    x_adv = TorchAttack("FGSM", INF)(model, image_batch.x, image_batch.y, generator=seeded())
+    x_adv = bound(INF, TorchAttack("FGSM"))(model, image_batch.x, image_batch.y, generator=seeded())
     assert INF.contains(x_adv, image_batch.x).all()
 
 
@@ -238,7 +241,7 @@ def test_a_training_model_sees_the_attack_s_forward_passes_and_no_others(
     """Every pass moves the running statistics: FGSM needs one, on the whole batch."""
     sizes: list[int] = []
     conv_model.train().register_forward_hook(lambda model, inputs, _: sizes.append(len(inputs[0])))
-    TorchAttack("FGSM", INF)(conv_model, image_batch.x, image_batch.y, generator=seeded())
+    bound(INF, TorchAttack("FGSM"))(conv_model, image_batch.x, image_batch.y, generator=seeded())
     assert sizes == [8]
 
 
@@ -249,10 +252,10 @@ def test_an_attack_without_eps_comes_back_within_the_threat_or_unchanged(norm: A
     with torch.no_grad():
         x, y = x[model(x).argmax(1) == y], y[model(x).argmax(1) == y]
     params = {"c": 5, "steps": 40, "lr": 0.05}
-    everything = TorchAttack("CW", LpBall(2, 1e6), params)(model, x, y, generator=seeded())
+    everything = bound(LpBall(2, 1e6), TorchAttack("CW", params))(model, x, y, generator=seeded())
     size = everything.sub(x).flatten(1).norm(p=float(norm), dim=1)
     eps = float(size[size > 0].median())
-    x_adv = TorchAttack("CW", LpBall(norm, eps), params)(model, x, y, generator=seeded())
+    x_adv = bound(LpBall(norm, eps), TorchAttack("CW", params))(model, x, y, generator=seeded())
     for image, before, unlimited, distance in zip(x_adv, x, everything, size, strict=True):
         assert torch.equal(image, unlimited if distance <= eps else before)
     changed = (x_adv != x).flatten(1).any(1)
@@ -261,7 +264,7 @@ def test_an_attack_without_eps_comes_back_within_the_threat_or_unchanged(norm: A
 
 
 def test_the_global_generator_decides_where_none_is_given(conv_model: nn.Module, image_batch: Any) -> None:
-    attack = TorchAttack("PGD", INF, {"steps": 2})
+    attack = bound(INF, TorchAttack("PGD", {"steps": 2}))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         first, second = attack(conv_model, *image_batch), attack(conv_model, *image_batch)
@@ -274,7 +277,7 @@ def test_a_norm_that_the_attack_does_not_have_is_refused() -> None:
     """With another ball it would leave the threat, or (PGDL2 in an L-infinity ball) hardly move in it."""
     for name, threat in (("PGD", LpBall(2, 0.5)), ("FGSM", LpBall(1, 3.0)), ("PGDL2", INF)):
         with pytest.raises(RequestError, match=name):
-            TorchAttack(name, threat)
+            bound(threat, TorchAttack(name))
 
 
 @pytest.mark.parametrize("name", ["FGSM", "PGD", "MIFGSM", "CW", "APGD"])
@@ -284,7 +287,7 @@ def test_vectors_are_attacked_like_pictures_of_one_row(name: str) -> None:
     flat, pictured = linear, torch.nn.Sequential(torch.nn.Flatten(), linear)
     x = torch.rand(5, 12)
     y = linear(x).argmax(1)
-    attack = TorchAttack(name, LpBall("inf", 0.2), {"steps": 5} if name != "FGSM" else {})
+    attack = bound(LpBall("inf", 0.2), TorchAttack(name, {"steps": 5} if name != "FGSM" else {}))
 
     def seeded() -> torch.Generator:
         return torch.Generator().manual_seed(1)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from robustml.commands.hydra.composing import plain, record
+from robustml.commands.hydra.composing import plain
 from robustml.errors import RequestError
 from robustml.workflows.building import build, number, plain_target
 from robustml.workflows.settings import read_settings, write_settings
@@ -45,15 +44,3 @@ def test_settings_survive_being_written(tmp_path: Path) -> None:
     settings = {"eps": 8 / 255, "p": "inf", "name": "Größe", "nothing": None, "list": [1, 2.5], "on": True}
     write_settings(settings, tmp_path / "config.yaml")
     assert read_settings(tmp_path) == settings
-
-
-def test_recorded_attacks_follow_the_threat() -> None:
-    threat = {"_target_": "robustml.threats.LpBall", "p": "inf", "eps": 0.3}
-    other = threat | {"eps": 0.1}
-    attacks = {"pgd": {"threat": dict(threat)}, "own": {"threat": other}, "list": [{"threat": dict(threat)}]}
-    record({"threat": threat, "evaluation": {"attacks": attacks}})
-    config = OmegaConf.create(ConfigStore.instance().load("recorded.yaml").node)
-    config.threat.eps = 0.5
-    assert config.evaluation.attacks.pgd.threat.eps == 0.5
-    assert config.evaluation.attacks.list[0].threat.eps == 0.5
-    assert config.evaluation.attacks.own.threat.eps == 0.1

@@ -152,7 +152,7 @@ def test_predict_is_the_two_sided_test_of_the_first_two_classes() -> None:
 def test_neither_size_of_a_batch_decides_a_certificate(images: int, conv_model: nn.Module, image_batch: Any) -> None:
     """How many noisy copies go through the model at once, and how many images a loader gives at once."""
     x, y = image_batch
-    threat, attacks = LpBall(2, 0.1), {"pgd": PGD(LpBall(2, 0.1), steps=2)}
+    threat, attacks = LpBall(2, 0.1), {"pgd": PGD(steps=2)}
     found = [
         certify(
             conv_model.double(),
@@ -212,7 +212,7 @@ def test_the_smoothed_model_is_the_mean_softmax_over_its_noises(conv_model: nn.M
     expected = torch.stack([conv_model(x + 0.2 * one).softmax(1) for one in noise]).mean(0)
     torch.testing.assert_close(smoothed(x).exp(), expected)
     torch.testing.assert_close(smoothed(x[3:4]), smoothed(x)[3:4])
-    x_adv = PGD(LpBall(2, 0.5), steps=2)(smoothed, x, image_batch.y)
+    x_adv = PGD(steps=2)(smoothed, x, image_batch.y, LpBall(2, 0.5))
     assert not torch.equal(x_adv, x)
 
 
@@ -220,10 +220,10 @@ def test_gaussian_noise_trains_on_unclipped_noise(conv_model: nn.Module) -> None
     x, y = torch.ones(200, 1, 6, 6), torch.zeros(200, dtype=torch.long)
     objective = GaussianNoise(sigma=0.5)
     torch.manual_seed(0)
-    noisy = objective.perturb(conv_model, x, y)
+    noisy = objective.perturb(conv_model, x, y, THREAT)
     assert (noisy - x).std().item() == pytest.approx(0.5, rel=0.05)
     assert noisy.max() > 2
-    output = objective.loss(conv_model, x, noisy, y)
+    output = objective.loss(conv_model, x, noisy, y, THREAT)
     expected = -conv_model(noisy).double().log_softmax(1)[:, 0].mean()
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-5)
     with pytest.raises(RequestError, match="sigma"):
@@ -347,7 +347,7 @@ def test_bounds_hold_for_samples_corners_and_pgd(name: str) -> None:
                 assert (logits <= upper + slack).all()
                 assert (logits.gather(1, y[:, None]) - logits >= margins - slack).all()
     for loss in ("ce", "margin"):
-        logits = model(PGD(LpBall("inf", 0.03), steps=5, loss=loss)(model, x, y)).detach()  # type: ignore[arg-type]
+        logits = model(PGD(steps=5, loss=loss)(model, x, y, LpBall("inf", 0.03))).detach()  # type: ignore[arg-type]
         assert (logits.gather(1, y[:, None]) - logits >= margins - slack).all()
 
 
@@ -462,9 +462,9 @@ def test_only_the_robust_part_of_a_line_is_certified() -> None:
 def test_the_interval_objective_is_the_worst_logits_cross_entropy() -> None:
     model, x = trained_a_little("digits")
     y = torch.tensor([3, 1, 4])
-    objective = IntervalBound(LpBall("inf", 0.05), kappa=0.3)
-    assert objective.perturb(model, x, y) is x
-    output = objective.loss(model, x, x, y)
+    objective = IntervalBound(kappa=0.3)
+    assert objective.perturb(model, x, y, LpBall("inf", 0.05)) is x
+    output = objective.loss(model, x, x, y, LpBall("inf", 0.05))
     margins = margin_bounds(model, ball(x, 0.05), y).double()
     total = 0.0
     for row, logits, label in zip(margins.detach(), model(x).detach().double(), y.tolist(), strict=True):
@@ -479,34 +479,34 @@ def test_the_interval_objective_is_the_worst_logits_cross_entropy() -> None:
 def test_eps_rises_and_kappa_falls_with_the_steps_and_a_checkpoint_keeps_them() -> None:
     model, x = trained_a_little("digits")
     y = torch.tensor([3, 1, 4])
-    objective = IntervalBound(LpBall("inf", 0.1), kappa=0.5, warmup_steps=2, ramp_steps=4)
+    objective = IntervalBound(kappa=0.5, warmup_steps=2, ramp_steps=4)
     eps, losses = [], []
     for _ in range(8):
-        output = objective.loss(model, x, objective.perturb(model, x, y), y)
+        output = objective.loss(model, x, objective.perturb(model, x, y, LpBall("inf", 0.1)), y, LpBall("inf", 0.1))
         eps.append(output.logs["eps"].item())
         losses.append(output.loss.item())
     assert eps == pytest.approx([0, 0, 0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
     assert losses[0] == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-5)
-    half = IntervalBound(LpBall("inf", 0.05), kappa=0.75).loss(model, x, x, y)
+    half = IntervalBound(kappa=0.75).loss(model, x, x, y, LpBall("inf", 0.05))
     assert half.logs["eps"] == 0
-    at_once = IntervalBound(LpBall("inf", 0.05), kappa=0.75)
-    at_once.perturb(model, x, y)
-    assert losses[3] == pytest.approx(at_once.loss(model, x, x, y).loss.item(), rel=1e-5)
+    at_once = IntervalBound(kappa=0.75)
+    at_once.perturb(model, x, y, LpBall("inf", 0.05))
+    assert losses[3] == pytest.approx(at_once.loss(model, x, x, y, LpBall("inf", 0.05)).loss.item(), rel=1e-5)
 
-    resumed = IntervalBound(LpBall("inf", 0.1), warmup_steps=2, ramp_steps=4)
+    resumed = IntervalBound(warmup_steps=2, ramp_steps=4)
     resumed.load_state_dict(objective.state_dict())
-    assert resumed.loss(model, x, x, y).logs["eps"].item() == pytest.approx(0.1)
-    module = RobustClassifier(model, objective, optimizer=partial(torch.optim.SGD, lr=0.1))
+    assert resumed.loss(model, x, x, y, LpBall("inf", 0.1)).logs["eps"].item() == pytest.approx(0.1)
+    module = RobustClassifier(model, objective, LpBall("inf", 0.1), optimizer=partial(torch.optim.SGD, lr=0.1))
     assert module.state_dict()["objective.step"] == 8
 
 
 def test_the_interval_objective_refuses_what_cannot_be() -> None:
     with pytest.raises(RequestError, match="linf"):
-        IntervalBound(LpBall(2, 0.05))
+        IntervalBound().check_threat(LpBall(2, 0.05))
     with pytest.raises(RequestError, match="kappa"):
-        IntervalBound(LpBall("inf", 0.05), kappa=1.5)
+        IntervalBound(kappa=1.5)
     with pytest.raises(RequestError, match="steps"):
-        IntervalBound(LpBall("inf", 0.05), ramp_steps=-1)
+        IntervalBound(ramp_steps=-1)
 
 
 def test_training_on_bounds_certifies_and_standard_training_does_not(digits_net: Any) -> None:
@@ -516,11 +516,13 @@ def test_training_on_bounds_certifies_and_standard_training_does_not(digits_net:
     assert before < 0.1
     torch.manual_seed(0)
     model = MLP((1, 8, 8), 10, hidden=(48,))
-    objective = IntervalBound(LpBall("inf", 0.1))
+    objective = IntervalBound()
     momenta = [torch.zeros_like(parameter) for parameter in model.parameters()]
-    objective.perturb(model, x, y)
+    objective.perturb(model, x, y, LpBall("inf", 0.1))
     for _ in range(150):
-        gradients = torch.autograd.grad(objective.loss(model, x, x, y).loss, list(model.parameters()))
+        gradients = torch.autograd.grad(
+            objective.loss(model, x, x, y, LpBall("inf", 0.1)).loss, list(model.parameters())
+        )
         for parameter, gradient, momentum in zip(model.parameters(), gradients, momenta, strict=True):
             momentum.mul_(0.9).add_(gradient)
             parameter.data -= 0.1 * momentum
@@ -594,7 +596,7 @@ def test_a_radius_below_eps_is_not_held_against_an_attack() -> None:
     model, threat = Halfplane([1.0], -0.5), LpBall("inf", 0.3)
     loader = batches(torch.tensor([[0.6], [0.9]]).double(), torch.ones(2).long(), 2)
     found = certify(
-        model, loader, IntervalBoundPropagation(), threat, attacks={"pgd": PGD(threat, steps=3, random_start=False)}
+        model, loader, IntervalBoundPropagation(), threat, attacks={"pgd": PGD(steps=3, random_start=False)}
     )
     assert found.withstood["pgd"].tolist() == [False, True]
     assert found.radius.tolist() == pytest.approx([0.075, 0.375])
@@ -608,7 +610,7 @@ def test_certified_is_not_above_empirical_on_a_trained_net(kind: str, digits_net
     x, y = digits_net.test.x[:40], digits_net.test.y[:40]
     threat = LpBall("inf", 0.004) if kind == "ibp" else LpBall(2, 0.25)
     method = IntervalBoundPropagation() if kind == "ibp" else Smoothing(sigma=0.2, n0=20, n=200, attack_samples=4)
-    found = certify(digits_net.model, batches(x, y, 16), method, threat, attacks={"pgd": PGD(threat, steps=4)}, seed=1)
+    found = certify(digits_net.model, batches(x, y, 16), method, threat, attacks={"pgd": PGD(steps=4)}, seed=1)
     again = certify(digits_net.model, batches(x, y, 7), method, threat, attacks={}, seed=1)
     assert again.empirical_accuracy is None
     assert again.radius.tolist() == found.radius.tolist()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.attacks import FGSM, PGD, TorchAttack
-from robustml.errors import RequestError
 from robustml.evaluation.conformance import PROPERTIES, Finding, check_attack
 from robustml.threats import LpBall
+from robustml.types import Threat
 
 INF = LpBall("inf", 0.1)
 Step = Callable[[nn.Module, Tensor, Tensor, Generator | None], Tensor]
@@ -35,9 +36,7 @@ def bad(findings: list[Finding]) -> dict[str, str]:
 
 
 class Made:
-    """An attack that is nothing but a function; no dataclass, so that it cannot be run at another eps."""
-
-    threat = INF
+    """An attack that is nothing but a function, and carries its own budget."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -47,7 +46,7 @@ class Made:
 
 
 def honest(model: nn.Module, x: Tensor, y: Tensor, generator: Generator | None = None) -> Tensor:
-    return FGSM(INF)(model, x, y, generator=generator)
+    return FGSM()(model, x, y, INF, generator=generator)
 
 
 def leaves_the_ball(model: nn.Module, x: Tensor, y: Tensor, generator: Generator | None) -> Tensor:
@@ -178,7 +177,7 @@ def stops_for_all_at_once(model: nn.Module, x: Tensor, y: Tensor, generator: Gen
         with torch.no_grad():
             if (model(x_adv).argmax(1) != y).all():
                 break
-        x_adv = INF.project(x_adv + 0.2 * (FGSM(INF)(model, x_adv, y) - x_adv), x.detach())
+        x_adv = INF.project(x_adv + 0.2 * (FGSM()(model, x_adv, y, INF) - x_adv), x.detach())
     return x_adv
 
 
@@ -210,15 +209,15 @@ BROKEN: dict[Step, str] = {
 
 @pytest.mark.parametrize("step", BROKEN, ids=lambda step: step.__name__)
 def test_a_broken_attack_is_caught_by_name(step: Step) -> None:
-    assert BROKEN[step] in bad(check_attack(Made(step)))
+    assert BROKEN[step] in bad(check_attack(Made(step), INF))
 
 
 def test_the_function_that_the_broken_ones_are_made_of_passes() -> None:
-    assert bad(check_attack(Made(honest))) == {}
+    assert bad(check_attack(Made(honest), INF)) == {}
 
 
 def test_an_attack_that_returns_its_images_fools_nothing() -> None:
-    findings = bad(check_attack(Made(lambda model, x, y, generator: x.detach().clone())))
+    findings = bad(check_attack(Made(lambda model, x, y, generator: x.detach().clone()), INF))
     assert list(findings) == ["no weaker than noise"]
     assert "fools no image" in findings["no weaker than noise"]
 
@@ -226,17 +225,14 @@ def test_an_attack_that_returns_its_images_fools_nothing() -> None:
 @pytest.mark.parametrize(
     "attack",
     [
-        FGSM(INF),
-        FGSM(LpBall(2, 1.0)),
-        PGD(INF, steps=5),
-        PGD(LpBall(2, 1.0), steps=3, restarts=2, early_stop=True),
-        PGD(LpBall(1, 5.0), steps=5, loss="margin"),
-        TorchAttack("PGD", INF, {"steps": 3}),
+        FGSM(),
+        PGD(steps=5, loss="margin"),
+        TorchAttack("PGD", {"steps": 3}),
     ],
     ids=repr,
 )
 def test_sound_attacks_pass(attack: FGSM | PGD | TorchAttack) -> None:
-    findings = check_attack(attack)
+    findings = check_attack(attack, INF)
     assert bad(findings) == {}
     assert [finding.name for finding in findings] == list(PROPERTIES)
     outcomes = {finding.name: finding.outcome for finding in findings}
@@ -249,58 +245,57 @@ def test_sound_attacks_pass(attack: FGSM | PGD | TorchAttack) -> None:
 def test_a_random_attack_with_a_batch_norm_of_its_gradients_is_caught() -> None:
     @dataclass(frozen=True)
     class Random:
-        threat: LpBall = INF
+        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Any = None) -> Tensor:
+            start = threat.sample(x, generator).detach()
+            return threat.project(one_norm_over_the_batch(model, start, y, generator), x.detach())
 
-        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-            start = self.threat.sample(x, generator).detach()
-            return self.threat.project(one_norm_over_the_batch(model, start, y, generator), x.detach())
-
-    assert "a batch gives what its images give" in bad(check_attack(Random()))
+    assert "a batch gives what its images give" in bad(check_attack(Random(), INF))
 
 
 def test_more_steps_and_more_budget_that_make_it_weaker_are_caught() -> None:
     @dataclass(frozen=True)
     class Tires:
-        threat: LpBall = INF
         steps: int = 10
 
-        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-            tired = self.steps > 5 or self.threat.eps > 0.09
-            return x.detach().clone() if tired else FGSM(self.threat)(model, x, y)
+        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Any = None) -> Tensor:
+            tired = self.steps > 5 or threat.eps > 0.09
+            return x.detach().clone() if tired else FGSM()(model, x, y, threat)
 
-    found = bad(check_attack(Tires(steps=3)))
+    found = bad(check_attack(Tires(steps=3), INF))
     assert {"no weaker with twice the budget", "no weaker than noise"} <= set(found)
-    assert "no weaker with more steps" in bad(check_attack(Tires(LpBall("inf", 0.08))))
+    assert "no weaker with more steps" in bad(check_attack(Tires(), LpBall("inf", 0.08)))
 
 
 def test_an_attack_that_cannot_run_is_examined_no_further() -> None:
-    def without_generator(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def wants_more(model: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
         return x
 
     seen: list[Finding] = []
-    findings = check_attack(without_generator, INF, on_finding=seen.append)  # type: ignore[arg-type]
+    findings = check_attack(wants_more, INF, on_finding=seen.append)  # type: ignore[arg-type]
     assert findings == seen
     assert [(finding.name, finding.outcome) for finding in findings] == [("runs", "error")]
     assert "TypeError" in findings[0].reason
-    assert "generator" in findings[0].reason
+    assert "masks" in findings[0].reason
 
 
 def test_a_refusal_is_no_fault() -> None:
-    findings = {finding.name: finding for finding in check_attack(PGD(INF, steps=2, loss="dlr"))}
+    findings = {finding.name: finding for finding in check_attack(PGD(steps=2, loss="dlr"), INF)}
     assert findings["2 classes"].outcome == "not applicable"
     assert "3 classes" in findings["2 classes"].reason
     assert not findings["2 classes"].bad
 
 
-def test_a_threat_must_be_known() -> None:
-    with pytest.raises(RequestError, match="threat"):
-        check_attack(lambda model, x, y, *, generator=None: x)
+def test_an_attack_that_takes_neither_threat_nor_generator_is_called_without_them() -> None:
+    findings = check_attack(lambda model, x, y: honest(model, x, y), INF)
+    assert bad(findings) == {}
+    left_out = {finding.name for finding in findings if finding.outcome == "not applicable"}
+    assert {"a budget of 0 changes nothing", "no weaker with twice the budget"} <= left_out
 
 
 def test_the_global_random_state_is_left_as_found() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    check_attack(Made(reseeds))
+    check_attack(Made(reseeds), INF)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
     assert random.getstate() == before[2]

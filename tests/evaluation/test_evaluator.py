@@ -208,7 +208,7 @@ def test_the_model_is_handed_back_as_found(fails: bool, conv_model: nn.Module, i
     for module, training in zip(conv_model.modules(), modes, strict=True):
         module.training = training
     try:
-        evaluate(conv_model, [image_batch], {"pgd": PGD(THREAT, steps=2), "last": attack}, THREAT)
+        evaluate(conv_model, [image_batch], {"pgd": PGD(steps=2), "last": attack}, THREAT)
         assert not fails
     except RunFailed:
         assert fails
@@ -225,15 +225,15 @@ def test_everything_runs_in_eval_mode_without_parameter_gradients(conv_model: nn
             [*(module.training for module in model.modules()), *(p.requires_grad for p in model.parameters())]
         )
     )
-    evaluate(conv_model, [image_batch], {"pgd": PGD(THREAT, steps=2)}, THREAT)
+    evaluate(conv_model, [image_batch], {"pgd": PGD(steps=2)}, THREAT)
     assert seen
     assert not any(seen)
 
 
 RANDOM_ATTACKS = {
-    "pgd": PGD(LpBall("inf", 0.08), steps=1),
-    "more": PGD(LpBall("inf", 0.08), steps=1, restarts=2),
-    "ta": TorchAttack("PGD", LpBall("inf", 0.08), {"steps": 1}),
+    "pgd": PGD(steps=1),
+    "more": PGD(steps=1, restarts=2),
+    "ta": TorchAttack("PGD", {"steps": 1}),
 }
 
 
@@ -277,9 +277,9 @@ def test_an_attack_s_figures_do_not_depend_on_which_attacks_run_before_it(digits
     """The docstring: generators are made of the seed and the attack's name."""
     model, (x, y) = digits_net
     threat = LpBall("inf", 0.08)
-    attack = PGD(threat, steps=1)
+    attack = PGD(steps=1)
     alone = evaluate(model, [(x, y)], {"pgd": attack}, threat)
-    beside = evaluate(model, [(x, y)], {"fgsm": FGSM(threat), "pgd": attack}, threat)
+    beside = evaluate(model, [(x, y)], {"fgsm": FGSM(), "pgd": attack}, threat)
     assert np.array_equal(alone.verdicts.attacks["pgd"].robust, beside.verdicts.attacks["pgd"].robust)
 
 
@@ -292,10 +292,10 @@ def test_any_shape_and_number_of_classes(shape: tuple[int, ...], classes: int) -
         x = torch.rand(6, *shape)
     with torch.no_grad():
         y = model(x).argmax(1)
-    results = evaluate(model, in_batches(x, y), {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, steps=2)}, THREAT)
+    results = evaluate(model, in_batches(x, y), {"fgsm": FGSM(), "pgd": PGD(steps=2)}, THREAT)
     assert results.clean_accuracy.value == 1.0
     with torch.no_grad():
-        expected = (model(FGSM(THREAT)(model, x, y)).argmax(1) == y).double().mean()
+        expected = (model(FGSM()(model, x, y, THREAT)).argmax(1) == y).double().mean()
     assert results.attacks["fgsm"].robust_accuracy.value == pytest.approx(expected.item())
     rows = results.model_dump(by_alias=True, mode="json")["per_class"]
     assert sum(row["n"] for row in rows) == 6
@@ -304,7 +304,7 @@ def test_any_shape_and_number_of_classes(shape: tuple[int, ...], classes: int) -
 def test_batches_of_any_size_give_the_same_figures(digits_net: Any) -> None:
     model, (x, y) = digits_net
     threat = LpBall(2, 0.5)
-    attacks = {"bim": PGD(threat, steps=3, random_start=False)}
+    attacks = {"bim": PGD(steps=3, random_start=False)}
     whole, parts = (evaluate(model, in_batches(x, y, size), attacks, threat) for size in (300, 37))
     assert np.array_equal(whole.verdicts.worst_case, parts.verdicts.worst_case)
     assert whole.worst_case.robust_accuracy == parts.worst_case.robust_accuracy
@@ -344,7 +344,7 @@ def test_examples_are_of_all_classes_of_a_sorted_set(digits_net: Any) -> None:
     threat = LpBall("inf", 0.1)
     found = []
     for size in (30, 300, 7):
-        kept = evaluate(model, in_batches(x[order], y[order], size), {"fgsm": FGSM(threat)}, threat).examples
+        kept = evaluate(model, in_batches(x[order], y[order], size), {"fgsm": FGSM()}, threat).examples
         assert kept is not None
         assert len(set(kept.y.tolist())) == 8
         np.testing.assert_allclose(np.abs(kept.x_adv - kept.x).reshape(8, -1).max(1), 0.1, atol=1e-5)
@@ -383,7 +383,7 @@ def test_examples_are_written_without_pickle(tmp_path: Any) -> None:
 
 
 def test_attack_parameters_are_plain_values() -> None:
-    parameters = attack_parameters(TorchAttack("PGD", THREAT, {"steps": 3}))
+    parameters = attack_parameters(TorchAttack("PGD", {"steps": 3}), 0.3)
     assert parameters == {"attack": "TorchAttack", "eps": 0.3, "name": "PGD", "params": {"steps": 3}}
-    assert json.loads(json.dumps(attack_parameters(PGD(THREAT, steps=7))))["steps"] == 7
-    assert attack_parameters(Change(lambda x: x)) == {"attack": "Change"}
+    assert json.loads(json.dumps(attack_parameters(PGD(steps=7), 0.3)))["steps"] == 7
+    assert attack_parameters(Change(lambda x: x), 0.3) == {"attack": "Change"}

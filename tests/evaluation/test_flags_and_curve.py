@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks import FGSM, MIFGSM, PGD, TorchAttack, at_eps
+from robustml.attacks import FGSM, MIFGSM, PGD, TorchAttack
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import accuracy_curve, evaluate
 from robustml.threats import LpBall
@@ -61,7 +61,7 @@ def flags(model: nn.Module, trained: Any, attacks: dict[str, Attack] | None = No
 
 
 def test_a_sound_model_raises_no_flag(digits_net: Any) -> None:
-    attacks = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, steps=10), "mifgsm": MIFGSM(THREAT)}
+    attacks = {"fgsm": FGSM(), "pgd": PGD(steps=10), "mifgsm": MIFGSM()}
     assert flags(digits_net.model, digits_net, attacks) == {}
 
 
@@ -90,8 +90,8 @@ def test_zero_gradients(wrapper: type[nn.Module], digits_net: Any) -> None:
 
 
 def test_one_step_that_beats_many(digits_net: Any) -> None:
-    crippled = PGD(THREAT, steps=20, step_size=1e-4, random_start=False)
-    raised = flags(digits_net.model, digits_net, {"fgsm": FGSM(THREAT), "pgd": crippled})
+    crippled = PGD(steps=20, step_size=1e-4, random_start=False)
+    raised = flags(digits_net.model, digits_net, {"fgsm": FGSM(), "pgd": crippled})
     # Steps of 1e-4 do not come near the edge of the ball either.
     assert raised == {"one_step_beats_many": "pgd", "budget_not_used": "pgd"}
 
@@ -132,7 +132,7 @@ def test_flags_of_a_model_come_once_for_all_batches(digits_net: Any) -> None:
 
 def test_a_curve_starts_at_the_clean_accuracy_and_falls(digits_net: Any) -> None:
     model, (x, y) = digits_net
-    curve = accuracy_curve(model, [(x, y)], "pgd", PGD(THREAT, steps=10), [0.3, 0, 0.05, 0.1, 0.05])
+    curve = accuracy_curve(model, [(x, y)], "pgd", PGD(steps=10), THREAT, [0.3, 0, 0.05, 0.1, 0.05])
     clean = evaluate(model, [(x, y)], {}, THREAT).clean_accuracy
     assert [point.eps for point in curve.points] == [0.0, 0.05, 0.1, 0.3]
     values = [point.robust_accuracy.value for point in curve.points]
@@ -167,7 +167,7 @@ def test_the_curve_of_a_plane_is_known(p: Any, dual: float) -> None:
     radii = [float(distance.quantile(share)) for share in (0.1, 0.25, 0.5, 0.75, 0.9)]
     batches = list(zip(x.split(100), y.split(100), strict=True))
     curve = accuracy_curve(
-        Half(weight), batches, "bim", PGD(LpBall(p, 0.1), steps=20, random_start=False), [0.0, *radii]
+        Half(weight), batches, "bim", PGD(steps=20, random_start=False), LpBall(p, 0.1), [0.0, *radii]
     )
     for eps, point in zip([0.0, *radii], curve.points, strict=True):
         found = point.robust_accuracy
@@ -181,13 +181,12 @@ def test_the_curve_of_a_plane_is_known(p: Any, dual: float) -> None:
 def test_a_curve_is_never_above_separate_attacks(p: Any, largest: float, early_stop: bool, digits_net: Any) -> None:
     model, x, y = digits_net.model, digits_net.test.x[:200], digits_net.test.y[:200]
     batches = [(x[:120], y[:120]), (x[120:], y[120:])]
-    attack = PGD(LpBall(p, 0.1), steps=10, early_stop=early_stop)
+    attack = PGD(steps=10, early_stop=early_stop)
     radii = [largest * (k + 1) / 6 for k in range(6)]
-    curve = accuracy_curve(model, batches, "pgd", attack, radii, seed=3)
+    curve = accuracy_curve(model, batches, "pgd", attack, LpBall(p, 0.1), radii, seed=3)
     separate = []
     for eps in radii:
-        rescaled = at_eps(attack, eps)
-        results = evaluate(model, batches, {"pgd": rescaled}, rescaled.threat, seed=3)  # type: ignore[attr-defined]
+        results = evaluate(model, batches, {"pgd": attack}, LpBall(p, eps), seed=3)
         separate.append(results.worst_case.robust_accuracy.value)
     assert 0.9 > separate[0] > separate[-1] + 0.5, "there is something to compare"
     # One image of 200: a random start may hit what another missed.
@@ -201,13 +200,13 @@ def test_sixteen_points_at_little_more_than_the_price_of_one(
 ) -> None:
     """Counted in images that pass through the model. An attack that is soon done at the largest eps is a low price."""
     model, (x, y) = digits_net
-    attack = PGD(LpBall("inf", largest), steps=20, restarts=3, early_stop=early_stop)
+    attack = PGD(steps=20, restarts=3, early_stop=early_stop)
     seen: list[int] = []
     hook = model.register_forward_hook(lambda module, arguments, output: seen.append(len(output)))
-    accuracy_curve(model, [(x, y)], "pgd", attack, [largest * (k + 1) / 16 for k in range(16)])
+    accuracy_curve(model, [(x, y)], "pgd", attack, LpBall("inf", largest), [largest * (k + 1) / 16 for k in range(16)])
     curve = sum(seen)
     seen.clear()
-    evaluate(model, [(x, y)], {"pgd": attack}, attack.threat, examples=0)
+    evaluate(model, [(x, y)], {"pgd": attack}, LpBall("inf", largest), examples=0)
     hook.remove()
     assert curve < price * sum(seen), f"{curve / sum(seen):.2f}"
 
@@ -216,11 +215,12 @@ def test_sixteen_points_at_little_more_than_the_price_of_one(
 class TiresOut:
     """An attack that does nothing once eps is large."""
 
-    threat: Any
     limit: float
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-        return x if self.threat.eps > self.limit else FGSM(self.threat)(model, x, y)
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Any, *, generator: Generator | None = None
+    ) -> Tensor:
+        return x if threat.eps > self.limit else FGSM()(model, x, y, threat)
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,9 @@ class Cube:
     eps: float
     bounds: tuple[float, float] = (0.0, 1.0)
 
+    def at(self, eps: float) -> Cube:
+        return Cube(eps, self.bounds)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(LpBall("inf", self.eps, self.bounds), name)
 
@@ -237,13 +240,13 @@ class Cube:
 @pytest.mark.parametrize("threat", [THREAT, Cube(0.1)])
 def test_an_attack_that_fails_at_large_eps_is_flagged(threat: Any, digits_net: Any) -> None:
     model, test = digits_net
-    curve = accuracy_curve(model, [test], "tired", TiresOut(threat, 0.2), [0.05, 0.1, 0.3, 0.4])
+    curve = accuracy_curve(model, [test], "tired", TiresOut(0.2), threat, [0.05, 0.1, 0.3, 0.4])
     assert [(flag.name, flag.attack) for flag in curve.flags] == [("curve_not_monotone", "tired")]
     assert "eps=0.4" in curve.flags[0].message
     assert "eps=0.1" in curve.flags[0].message
     if threat is THREAT:
         # What the attack missed, the search found.
-        alone = evaluate(model, [test], {"fgsm": FGSM(THREAT)}, THREAT)
+        alone = evaluate(model, [test], {"fgsm": FGSM()}, THREAT)
         assert curve.points[1].robust_accuracy.value <= alone.worst_case.robust_accuracy.value
         assert curve.points[3].robust_accuracy.value == 0
 
@@ -253,17 +256,18 @@ def test_nine_misses_are_chance_and_ten_are_not() -> None:
 
     @dataclass(frozen=True)
     class Spares:
-        threat: LpBall
         count: int
 
-        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-            x_adv = FGSM(self.threat)(model, x, y)
+        def __call__(
+            self, model: nn.Module, x: Tensor, y: Tensor, threat: Any, *, generator: Generator | None = None
+        ) -> Tensor:
+            x_adv = FGSM()(model, x, y, threat)
             x_adv[: self.count] = x[: self.count]
             return x_adv
 
     x, y = torch.full((60, 2), 0.51), torch.ones(60, dtype=torch.long)
     for count, raised in ((9, False), (10, True)):
-        curve = accuracy_curve(Half(torch.ones(2)), [(x, y)], "spares", Spares(THREAT, count), [0.05, 0.1])
+        curve = accuracy_curve(Half(torch.ones(2)), [(x, y)], "spares", Spares(count), THREAT, [0.05, 0.1])
         assert bool(curve.flags) == raised
         assert [point.robust_accuracy.value for point in curve.points] == [0.0, 0.0]
 
@@ -271,11 +275,10 @@ def test_nine_misses_are_chance_and_ten_are_not() -> None:
 def test_a_threat_without_a_search_descends_from_the_largest_eps(digits_net: Any) -> None:
     model, test = digits_net
     radii = [0.0, 0.04, 0.08, 0.12, 0.16]
-    attack = PGD(LpBall("inf", 0.1), steps=10, random_start=False)
-    curve = accuracy_curve(model, [test], "bim", PGD(Cube(0.1), steps=10, random_start=False), radii)
+    attack = PGD(steps=10, random_start=False)
+    curve = accuracy_curve(model, [test], "bim", PGD(steps=10, random_start=False), Cube(0.1), radii)
     for eps, found in zip(radii[1:], [point.robust_accuracy for point in curve.points[1:]], strict=True):
-        rescaled = at_eps(attack, eps)
-        results = evaluate(model, [test], {"bim": rescaled}, rescaled.threat)  # type: ignore[attr-defined]
+        results = evaluate(model, [test], {"bim": attack}, Cube(eps))
         # Image by image the attack is not quite monotone itself.
         assert abs(found.value - results.worst_case.robust_accuracy.value) < 0.007
     assert curve.flags == []
@@ -284,40 +287,41 @@ def test_a_threat_without_a_search_descends_from_the_largest_eps(digits_net: Any
 def test_an_attack_that_leaves_the_ball_is_refused(digits_net: Any) -> None:
     @dataclass(frozen=True)
     class Leaves:
-        threat: LpBall
         value: float
 
-        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
+        def __call__(
+            self, model: nn.Module, x: Tensor, y: Tensor, threat: Any, *, generator: Generator | None = None
+        ) -> Tensor:
             return torch.full_like(x, self.value)
 
     for value, message in ((0.5, r"left the threat model at eps=0\.2"), (float("nan"), "returned images that are not")):
         with pytest.raises(RunFailed, match=f"'leaves' {message}"):
-            accuracy_curve(digits_net.model, [digits_net.test], "leaves", Leaves(THREAT, value), [0.1, 0.2])
+            accuracy_curve(digits_net.model, [digits_net.test], "leaves", Leaves(value), THREAT, [0.1, 0.2])
 
 
 def test_other_curves(digits_net: Any) -> None:
     """eps = 0 alone, an attack of torchattacks, and a model that is always wrong."""
     model, (x, y) = digits_net
     clean = evaluate(model, [(x, y)], {}, THREAT).clean_accuracy
-    assert accuracy_curve(model, [(x, y)], "pgd", PGD(THREAT), [0]).points[0].robust_accuracy == clean
-    curve = accuracy_curve(model, [(x, y)], "ta", TorchAttack("PGD", THREAT, {"steps": 3}), [0.0, 0.05, 0.2])
+    assert accuracy_curve(model, [(x, y)], "pgd", PGD(), THREAT, [0]).points[0].robust_accuracy == clean
+    curve = accuracy_curve(model, [(x, y)], "ta", TorchAttack("PGD", {"steps": 3}), THREAT, [0.0, 0.05, 0.2])
     assert [point.robust_accuracy.n for point in curve.points] == [300] * 3
     values = [point.robust_accuracy.value for point in curve.points]
     assert values[0] > values[1] > values[2]
-    wrong = accuracy_curve(model, [(x, (model(x).argmax(1) + 1) % 10)], "pgd", PGD(THREAT), [0.0, 0.1])
+    wrong = accuracy_curve(model, [(x, (model(x).argmax(1) + 1) % 10)], "pgd", PGD(), THREAT, [0.0, 0.1])
     assert [point.robust_accuracy.value for point in wrong.points] == [0.0, 0.0]
 
 
 def test_the_same_seed_gives_the_same_curve(digits_net: Any) -> None:
     model, test = digits_net
     first, second = (
-        accuracy_curve(model, [test], "pgd", PGD(THREAT, steps=2), [0.05, 0.1, 0.15], seed=5) for _ in range(2)
+        accuracy_curve(model, [test], "pgd", PGD(steps=2), THREAT, [0.05, 0.1, 0.15], seed=5) for _ in range(2)
     )
     assert first == second
 
 
 def test_a_curve_needs_radii_and_an_attack_that_can_be_rescaled(digits_net: Any) -> None:
     with pytest.raises(RequestError, match="at least one eps"):
-        accuracy_curve(digits_net.model, [digits_net.test], "pgd", PGD(THREAT), [])
+        accuracy_curve(digits_net.model, [digits_net.test], "pgd", PGD(), THREAT, [])
     with pytest.raises(RequestError, match="another eps"):
-        accuracy_curve(digits_net.model, [digits_net.test], "f", lambda *a, generator=None: a[1], [0.1])
+        accuracy_curve(digits_net.model, [digits_net.test], "f", lambda model, x, y: x, THREAT, [0.1])

@@ -31,7 +31,7 @@ class Sloppy:
         self.harm, self.threat = harm, threat
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-        x_adv = FGSM(self.threat)(model, x, y)
+        x_adv = FGSM()(model, x, y, THREAT)
         self.harm(model)
         return x_adv
 
@@ -80,7 +80,7 @@ def test_what_an_attack_leaves_in_the_model_is_undone_and_said(case: str, conv: 
     parts, modes = list(model.modules()), [module.training for module in model.modules()]
     state, x = copy.deepcopy(model.state_dict()), loader[0][0]
     logits = model(x).detach()
-    fgsm, pgd = FGSM(THREAT), PGD(THREAT, steps=3)
+    fgsm, pgd = FGSM(), PGD(steps=3)
     alone = evaluate(model, loader, {"first": fgsm, "next": pgd}, THREAT)
     results = evaluate(model, loader, {"first": Sloppy(harm), "next": pgd}, THREAT)
     for name in ("first", "next"):
@@ -100,17 +100,15 @@ def test_what_an_attack_leaves_in_the_model_is_undone_and_said(case: str, conv: 
 def test_a_curve_guards_the_model_too(conv: Any) -> None:
     @dataclasses.dataclass(frozen=True)
     class Moves:
-        threat: LpBall
-
-        def __call__(self, model: Any, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-            x_adv = FGSM(self.threat)(model, x, y)
+        def __call__(self, model: Any, x: Tensor, y: Tensor, threat: Any, *, generator: Any = None) -> Tensor:
+            x_adv = FGSM()(model, x, y, threat)
             in_training(model)
             x.zero_()  # nor must it move the images that it is measured by
             return x_adv
 
     model, loader = conv
-    wanted = accuracy_curve(model, loader, "a", FGSM(THREAT), [0.05, 0.1])
-    found = accuracy_curve(model, loader, "a", Moves(THREAT), [0.05, 0.1])
+    wanted = accuracy_curve(model, loader, "a", FGSM(), THREAT, [0.05, 0.1])
+    found = accuracy_curve(model, loader, "a", Moves(), THREAT, [0.05, 0.1])
     assert found.points == wanted.points
     # Dropout in training mode draws, too.
     assert [flag.name for flag in found.flags] == ["model_changed", "global_random_state"]
@@ -144,7 +142,7 @@ def test_the_global_random_state_is_put_back_and_it_is_said(case: str, conv: Any
     model, loader = conv
     torch.manual_seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    found = evaluate(model, loader, {"draws": Sloppy(DRAWS[case]), "pgd": PGD(THREAT, steps=2)}, THREAT)
+    found = evaluate(model, loader, {"draws": Sloppy(DRAWS[case]), "pgd": PGD(steps=2)}, THREAT)
     assert [(flag.name, flag.attack) for flag in found.flags] == [("global_random_state", "draws")]
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
@@ -168,7 +166,7 @@ def test_an_attack_is_not_blamed_for_what_the_model_does(digits_net: Any) -> Non
             return logits + 0 * torch.rand(1)
 
     model = Counting()
-    found = evaluate(model, [digits_net.test], {"pgd": PGD(THREAT, steps=2)}, THREAT)
+    found = evaluate(model, [digits_net.test], {"pgd": PGD(steps=2)}, THREAT)
     assert [flag.name for flag in found.flags] == ["model_changes_itself"]
     assert "calls" in found.flags[0].message
     assert model.calls == 0
@@ -200,12 +198,11 @@ def test_what_an_attack_returns_is_read(case: str, digits_net: Any) -> None:
     model, test = digits_net
 
     def attack(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Any:
-        return RETURNS[case](FGSM(THREAT)(model, x, y))
+        return RETURNS[case](FGSM()(model, x, y, THREAT))
 
     found = evaluate(model, [test], {"own": attack}, THREAT)
     assert (
-        found.worst_case.robust_accuracy
-        == evaluate(model, [test], {"own": FGSM(THREAT)}, THREAT).worst_case.robust_accuracy
+        found.worst_case.robust_accuracy == evaluate(model, [test], {"own": FGSM()}, THREAT).worst_case.robust_accuracy
     )
     assert found.flags == []
 
@@ -237,7 +234,7 @@ def test_an_attack_of_the_user_s_may_use_gradients_under_no_grad(digits_net: Any
         assert x.grad is not None
         return (x + 0.1 * x.grad.sign()).clamp(0, 1)
 
-    wanted = evaluate(model, [test], {"own": FGSM(THREAT)}, THREAT)
+    wanted = evaluate(model, [test], {"own": FGSM()}, THREAT)
     for context in (torch.no_grad, torch.inference_mode):
         with context():
             x, y = test

@@ -55,7 +55,7 @@ def test_every_form_of_a_batch_gives_the_same_figures(form: str, digits_net: Any
     model, (x, y) = digits_net
     x, y = x[:101], y[:101]  # the last batch is of one
     pairs = list(zip(x.split(50), y.split(50), strict=True))
-    attacks = {"pgd": PGD(THREAT, steps=3)}
+    attacks = {"pgd": PGD(steps=3)}
     wanted = evaluate(model, pairs, attacks, THREAT)
     found = evaluate(model, [FORMS[form](*pair) for pair in pairs], attacks, THREAT)
     assert found.clean_accuracy == wanted.clean_accuracy
@@ -75,8 +75,8 @@ def test_every_form_of_a_batch_gives_the_same_figures(form: str, digits_net: Any
 )
 def test_a_set_of_single_examples_is_put_in_batches(data: Callable[[Tensor, Tensor], Any], digits_net: Any) -> None:
     model, (x, y) = digits_net
-    wanted = evaluate(model, [(x, y)], {"fgsm": FGSM(THREAT)}, THREAT)
-    found = evaluate(model, data(x, y), {"fgsm": FGSM(THREAT)}, THREAT)
+    wanted = evaluate(model, [(x, y)], {"fgsm": FGSM()}, THREAT)
+    found = evaluate(model, data(x, y), {"fgsm": FGSM()}, THREAT)
     assert found.worst_case.robust_accuracy == wanted.worst_case.robust_accuracy
 
 
@@ -104,7 +104,7 @@ def test_what_is_no_loader_is_refused_in_a_line(
 ) -> None:
     model, (x, y) = digits_net
     with pytest.raises(RequestError, match=message) as refusal:
-        evaluate(model, loader(x[:20], y[:20]), {"fgsm": FGSM(THREAT)}, THREAT)
+        evaluate(model, loader(x[:20], y[:20]), {"fgsm": FGSM()}, THREAT)
     assert "\n" not in str(refusal.value)
 
 
@@ -146,21 +146,20 @@ def test_a_later_pass_that_shows_something_else_is_refused(case: str, digits_net
     change, remedy = CHANGES[case]
     batches = list(zip(x[:60].split(20), y[:60].split(20), strict=True))
     with pytest.raises(RequestError, match=remedy):
-        evaluate(model, Anew(batches, change), {"fgsm": FGSM(THREAT)}, THREAT)
+        evaluate(model, Anew(batches, change), {"fgsm": FGSM()}, THREAT)
     with pytest.raises(RequestError, match=remedy):
-        accuracy_curve(model, Anew(batches, change), "fgsm", FGSM(THREAT), [0.1])
-    evaluate(model, Anew(batches, lambda batches, turn: batches), {"fgsm": FGSM(THREAT)}, THREAT)
+        accuracy_curve(model, Anew(batches, change), "fgsm", FGSM(), THREAT, [0.1])
+    evaluate(model, Anew(batches, lambda batches, turn: batches), {"fgsm": FGSM()}, THREAT)
 
 
 def test_a_shuffling_data_loader_is_refused_and_a_plain_one_is_not(digits_net: Any) -> None:
     model, test = digits_net
     loader: Any = DataLoader(TensorDataset(*test), batch_size=50, shuffle=True)
     with pytest.raises(RequestError, match="shuffle=False"):
-        evaluate(model, loader, {"fgsm": FGSM(THREAT)}, THREAT)
-    plain = evaluate(model, DataLoader(TensorDataset(*test), batch_size=50), {"fgsm": FGSM(THREAT)}, THREAT)
+        evaluate(model, loader, {"fgsm": FGSM()}, THREAT)
+    plain = evaluate(model, DataLoader(TensorDataset(*test), batch_size=50), {"fgsm": FGSM()}, THREAT)
     assert (
-        plain.worst_case.robust_accuracy
-        == evaluate(model, [test], {"fgsm": FGSM(THREAT)}, THREAT).worst_case.robust_accuracy
+        plain.worst_case.robust_accuracy == evaluate(model, [test], {"fgsm": FGSM()}, THREAT).worst_case.robust_accuracy
     )
 
 

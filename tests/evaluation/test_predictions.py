@@ -101,7 +101,7 @@ def test_each_head_raises_its_flags_and_no_others(case: str, digits_net: Any) ->
 
 
 def test_a_sound_model_raises_none_under_attack(digits_net: Any) -> None:
-    attacks = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, steps=5)}
+    attacks = {"fgsm": FGSM(), "pgd": PGD(steps=5)}
     found = evaluate(digits_net.model, [digits_net.test], attacks, THREAT, class_names=NAMES, check_limits=True)
     assert found.flags == []
 
@@ -126,7 +126,7 @@ def test_one_logit_is_read_as_two(shape: tuple[int, ...], digits_net: Any) -> No
 
     one = After(inner, lambda z: score(z).view(-1, *shape))
     two = After(inner, lambda z: torch.stack([torch.zeros(len(z)), score(z)], 1))
-    attacks = {"pgd": PGD(THREAT, steps=4)}
+    attacks = {"pgd": PGD(steps=4)}
     found, wanted = (evaluate(model, [(x, y)], attacks, THREAT) for model in (one, two))
     assert found.clean_accuracy == wanted.clean_accuracy
     assert found.clean_accuracy.value > 0.9  # type: ignore[operator]
@@ -173,7 +173,7 @@ def test_every_form_of_a_model_gives_the_figures_of_the_model(form: str, digits_
     model, (x, y) = digits_net
     x, y = x[:101], y[:101]
     loader = list(zip(x.split(50), y.split(50), strict=True))
-    attacks = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, steps=4)}
+    attacks = {"fgsm": FGSM(), "pgd": PGD(steps=4)}
     wanted = evaluate(model, loader, attacks, THREAT)
     found = evaluate(FORMS[form](model), loader, attacks, THREAT)
     # Sixteen bits decide the odd image otherwise; so does what is written on the images.
@@ -213,5 +213,5 @@ def test_no_gradients_are_a_flag_and_a_line(digits_net: Any) -> None:
     quiet = torch.no_grad()(model.forward)
     assert [flag.name for flag in evaluate(quiet, [test], {}, THREAT).flags] == ["no_gradients"]
     with pytest.raises(Exception, match="attack 'fgsm' failed: RuntimeError") as refusal:
-        evaluate(quiet, [test], {"fgsm": FGSM(THREAT)}, THREAT)
+        evaluate(quiet, [test], {"fgsm": FGSM()}, THREAT)
     assert "\n" not in str(refusal.value)

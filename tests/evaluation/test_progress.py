@@ -21,7 +21,7 @@ from robustml.threats import LpBall
 from robustml.types import Attack
 
 THREAT = LpBall("inf", 0.1)
-ATTACKS: dict[str, Attack] = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, steps=10)}
+ATTACKS: dict[str, Attack] = {"fgsm": FGSM(), "pgd": PGD(steps=10)}
 
 
 @pytest.fixture
@@ -141,10 +141,10 @@ def test_images_stored_with_8_bits(batches: Any) -> None:
     model, loader = batches
     tiny = LpBall("inf", 0.3 / 255)
     stored = [((x * 255).round() / 255, y) for x, y in loader]
-    results = evaluate(model, stored, {"fgsm": FGSM(tiny)}, tiny)
+    results = evaluate(model, stored, {"fgsm": FGSM()}, tiny)
     verdicts = results.verdicts.attacks["fgsm"]
     assert np.array_equal(verdicts.rounded, results.verdicts.correct)
-    wide = evaluate(model, stored, {"fgsm": FGSM(LpBall("inf", 20 / 255))}, LpBall("inf", 20 / 255))
+    wide = evaluate(model, stored, {"fgsm": FGSM()}, LpBall("inf", 20 / 255))
     assert abs(wide.verdicts.attacks["fgsm"].rounded.mean() - wide.verdicts.attacks["fgsm"].robust.mean()) < 0.05
 
 

@@ -39,7 +39,7 @@ def trained_cnn(start: nn.Module | None = None, attack: Attack | None = None) ->
         momentum = [torch.zeros_like(parameter) for parameter in model.parameters()]
         for step in range(135):
             batch = slice(100 * (step % 9), 100 * (step % 9) + 100)
-            images = x[batch] if attack is None else attack(model, x[batch], y[batch])
+            images = x[batch] if attack is None else attack(model, x[batch], y[batch], THREAT)
             loss = functional.cross_entropy(model(images), y[batch])
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             for parameter, gradient, velocity in zip(model.parameters(), gradients, momentum, strict=True):
@@ -55,7 +55,7 @@ def standard() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def robust(standard: nn.Module) -> nn.Module:
-    return trained_cnn(standard, PGD(THREAT, steps=2))
+    return trained_cnn(standard, PGD(steps=2))
 
 
 def raised(model: nn.Module) -> set[str]:
@@ -143,8 +143,8 @@ def test_a_sound_model_raises_none(name: str, request: pytest.FixtureRequest) ->
 def test_the_robust_model_is_robust(standard: nn.Module, robust: nn.Module) -> None:
     """Otherwise it would be no second kind of sound model."""
     _, _, x, y = digits()
-    attack = PGD(THREAT, steps=10)
-    left = [float((model(attack(model, x, y)).argmax(1) == y).float().mean()) for model in (standard, robust)]
+    attack = PGD(steps=10)
+    left = [float((model(attack(model, x, y, THREAT)).argmax(1) == y).float().mean()) for model in (standard, robust)]
     assert left[1] > left[0] + 0.15
 
 
@@ -241,7 +241,7 @@ def test_black_box_is_held_against_all_white_boxes_together(
     square: range, pgd: range, apgd: range, flagged: bool
 ) -> None:
     verdicts = attacked(square=list(square), pgd=list(pgd), apgd=list(apgd))
-    attacks: dict[str, Any] = {"square": BlackBox(), "pgd": PGD(THREAT), "apgd": PGD(THREAT)}
+    attacks: dict[str, Any] = {"square": BlackBox(), "pgd": PGD(), "apgd": PGD()}
     found = look_at_attacks(verdicts, attacks)
     assert [(flag.name, flag.attack) for flag in found] == [("black_box_beats_white_box", "square")] * flagged
 
@@ -256,7 +256,7 @@ def test_black_box_is_held_against_all_white_boxes_together(
     ],
 )
 def test_what_a_black_box_adds_in_a_cascade(pgd: range, square: range, flagged: bool) -> None:
-    attacks: dict[str, Any] = {"pgd": PGD(THREAT), "square": BlackBox()}
+    attacks: dict[str, Any] = {"pgd": PGD(), "square": BlackBox()}
     found = look_at_attacks(attacked(pgd=list(pgd), square=list(square)), attacks, cascade=True)
     assert [(flag.name, flag.attack) for flag in found] == [("black_box_beats_white_box", "square")] * flagged
     first = dict(reversed(attacks.items()))
@@ -269,7 +269,7 @@ def test_black_boxes_alone_are_compared_with_nothing() -> None:
 
 
 def test_what_cannot_be_compared_is_not() -> None:
-    attacks: dict[str, Any] = {"square": BlackBox(), "pgd": PGD(THREAT), "fgsm": FGSM(THREAT)}
+    attacks: dict[str, Any] = {"square": BlackBox(), "pgd": PGD(), "fgsm": FGSM()}
     verdicts = attacked(square=list(range(50)), pgd=[], fgsm=list(range(50)))
     assert {flag.name for flag in look_at_attacks(verdicts, attacks)} == {"one_step_beats_many"}
     verdicts.attacks["pgd"].pending = 100
@@ -284,9 +284,9 @@ def test_a_white_box_attack_that_a_quantising_model_blinds_loses_to_noise(standa
     with torch.no_grad():
         right = model(x).argmax(1) == y
         noise = ball.sample(x, Generator().manual_seed(0))
-        for name, x_adv in (("fgsm", FGSM(ball)(model, x, y)), ("noise", noise)):
+        for name, x_adv in (("fgsm", FGSM()(model, x, y, THREAT)), ("noise", noise)):
             fooled[name] = (right & (model(x_adv).argmax(1) != y))[:100].nonzero().squeeze(1).tolist()
-    attacks: dict[str, Any] = {"noise": BlackBox(), "fgsm": FGSM(ball)}
+    attacks: dict[str, Any] = {"noise": BlackBox(), "fgsm": FGSM()}
     (flag,) = look_at_attacks(attacked(**fooled), attacks)
     assert isinstance(flag, Flag)
     assert flag.name == "black_box_beats_white_box"

@@ -114,11 +114,11 @@ def test_attack(name: str, compose: Callable[..., dict[str, Any]], monkeypatch: 
     monkeypatch.setattr("robustml.load_model", lambda run_dir, which: torch.nn.Flatten())
     settings = compose(f"attack={name}", *ATTACKED.get(name, ["threat.eps=8/255"]))
     attack = build(settings["attack"])
-    assert attack.threat == build(settings["threat"])
-    assert name in ATTACKED or attack.threat == LpBall("inf", 8 / 255)
+    threat = build(settings["threat"])
+    assert name in ATTACKED or threat == LpBall("inf", 8 / 255)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     x = torch.rand(2, 1, 8, 8)
-    assert attack.threat.contains(attack(model, x, torch.tensor([0, 1])), x).all()
+    assert threat.contains(attack(model, x, torch.tensor([0, 1]), threat), x).all()
 
 
 @pytest.mark.parametrize("name", options("data"))
@@ -314,7 +314,7 @@ def test_objective(name: str, compose: Callable[..., dict[str, Any]], monkeypatc
 @pytest.mark.parametrize("name", options("evaluation"))
 def test_evaluation(name: str, compose: Callable[..., dict[str, Any]]) -> None:
     settings = compose(f"evaluation={name}")["evaluation"]
-    assert bool(build_attacks(settings)) == (name not in ("clean", "corruptions"))
+    assert bool(build_attacks(settings, LpBall("inf", 0.3))) == (name not in ("clean", "corruptions"))
     assert {"seed", "limit", "batch_size", "curve"} <= set(settings)
     assert bool(settings.get("corruptions")) == (name == "corruptions")
 
@@ -371,7 +371,7 @@ def test_experiment_composes(
     assert len(diff.splitlines()) <= (30 if paper else 20)
     assert build(settings["objective"])
     assert build(settings["threat"]).eps > 0
-    assert build_attacks(settings["evaluation"]) or settings["poison"]
+    assert build_attacks(settings["evaluation"], build(settings["threat"])) or settings["poison"]
 
 
 # Enough of the real command, on a slow CPU too.

@@ -19,11 +19,10 @@ from robustml.attacks import FGSM
 
 @dataclass(frozen=True)
 class Mine:
-    threat: object
     share: float = 1.0
 
-    def __call__(self, model, x, y, *, generator=None):
-        return x.detach() + self.share * (FGSM(self.threat)(model, x, y) - x.detach())
+    def __call__(self, model, x, y, threat, *, generator=None):
+        return x.detach() + self.share * (FGSM()(model, x, y, threat) - x.detach())
 """
 
 
@@ -121,7 +120,7 @@ def test_check_of_a_class_of_the_current_folder(share: float, status: int, tmp_p
         ("attack=pgdd", "'pgd'"),
         ("attack._target_=mine.Missing", "mine.Missing"),
         ("attack._target_=robustml.attacks.PGD attack.stepz=3", "stepz"),
-        ("attack._target_=robustml.threats.LpBall ~attack.threat attack.p=2 attack.eps=1", "callable"),
+        ("attack._target_=robustml.threats.LpBall attack.p=2 attack.eps=1", "callable"),
     ],
 )
 def test_check_refuses(words: str, expected: str, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_fab_is_no_weaker_than_the_reference_in_l2(tmp_path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         theirs, _ = reference.run_standard_evaluation(x, y, batch_size=200)
-        ours = AutoAttack(LpBall(2, 1.5), only="fab-t")(model, x, y, generator=Generator().manual_seed(0))
+        ours = AutoAttack(only="fab-t")(model, x, y, LpBall(2, 1.5), generator=Generator().manual_seed(0))
         left, left_by_theirs = ((model(found).argmax(1) == y).float().mean() for found in (ours, theirs))
     print(f"left by ours {left:.3f}, by the reference {left_by_theirs:.3f}")
     assert left <= left_by_theirs + 0.02

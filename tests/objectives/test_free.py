@@ -12,13 +12,15 @@ from robustml.errors import RequestError
 from robustml.objectives import Free
 from robustml.threats import LpBall
 
-EPS = 0.2
+THREAT = LpBall("inf", 0.2)
+
+EPS = THREAT.eps
 LEARNING_RATE = 0.3
 
 
 def step(free: Free, model: nn.Module, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
     """What the trainer does with one batch, with SGD by hand and a loss multiplied by `scale`."""
-    loss = free.loss(model, x, free.perturb(model, x, y), y).loss
+    loss = free.loss(model, x, free.perturb(model, x, y, THREAT), y, THREAT).loss
     model.zero_grad()
     (loss * scale).backward()
     descend(model, LEARNING_RATE / scale)
@@ -73,7 +75,7 @@ def assert_same_weights(ours: nn.Module, theirs: nn.Module) -> None:
 
 @pytest.mark.parametrize("replay", [1, 4])
 def test_it_is_the_authors_algorithm(replay: int) -> None:
-    ours, theirs, free = net(), net(), Free(LpBall("inf", EPS))
+    ours, theirs, free = net(), net(), Free()
     passes = batches(5)
     passes[3] = (passes[3][0][:5], passes[3][1][:5])  # the last batch of an epoch is a smaller one
     perturbation = train_like_the_authors(theirs, replay, passes)
@@ -87,9 +89,9 @@ def test_it_is_the_authors_algorithm(replay: int) -> None:
 
 def test_without_replay_it_is_plain_training_on_the_perturbed_input() -> None:
     """The perturbation comes from the step before, and the step itself is one of plain training."""
-    ours, theirs, free = net(), net(), Free(LpBall("inf", EPS))
+    ours, theirs, free = net(), net(), Free()
     for x, y in batches(6):
-        given = free.perturb(ours, x, y)
+        given = free.perturb(ours, x, y, THREAT)
         step(free, ours, x, y)
         theirs.zero_grad()
         nn.CrossEntropyLoss()(theirs(given), y).backward()
@@ -108,7 +110,7 @@ def test_a_step_makes_one_forward_and_one_backward_pass(conv_model: nn.Module, i
 
     conv_model.register_forward_hook(count("forward"))
     conv_model.register_full_backward_hook(count("backward"))
-    free = Free(LpBall("inf", EPS))
+    free = Free()
     for _ in range(3):
         step(free, conv_model, *image_batch)
     assert counts == {"forward": 3, "backward": 3}
@@ -116,15 +118,15 @@ def test_a_step_makes_one_forward_and_one_backward_pass(conv_model: nn.Module, i
 
 
 def test_the_first_images_are_clean_and_the_rest_are_perturbed_within_eps_and_the_box() -> None:
-    model, free, threat = net(), Free(LpBall("inf", EPS)), LpBall("inf", EPS)
+    model, free, threat = net(), Free(), LpBall("inf", EPS)
     (x, y), (other, _), *_ = batches(2)
-    first = free.perturb(model, x, y)
+    first = free.perturb(model, x, y, THREAT)
     assert torch.equal(first, x)
     first.add_(1)
     assert x.max() <= 1, "the result shares memory with the images"
     step(free, model, x, y)
     for images in (x, other, other[:3]):
-        moved = free.perturb(model, images, y)
+        moved = free.perturb(model, images, y, THREAT)
         assert threat.contains(moved, images).all()
         assert (moved != images).any(dim=1).all()
         assert not moved.requires_grad
@@ -133,7 +135,7 @@ def test_the_first_images_are_clean_and_the_rest_are_perturbed_within_eps_and_th
 def test_a_scaled_loss_moves_the_perturbation_alike() -> None:
     states = []
     for scale in (1.0, 2.0**16):
-        model, free = net(), Free(LpBall("inf", EPS))
+        model, free = net(), Free()
         for x, y in batches(3):
             step(free, model, x, y, scale)
         states.append(free.get_extra_state())
@@ -143,8 +145,8 @@ def test_a_scaled_loss_moves_the_perturbation_alike() -> None:
 def test_a_gradient_that_is_not_finite_moves_nothing_for_good() -> None:
     """Where mixed precision scales the loss until it overflows, the optimizer's step is left out."""
     (x, y), *_ = batches(1)
-    model, free = net(), Free(LpBall("inf", EPS))
-    loss = free.loss(model, x, free.perturb(model, x, y), y).loss
+    model, free = net(), Free()
+    loss = free.loss(model, x, free.perturb(model, x, y, THREAT), y, THREAT).loss
     (loss * math.nan).backward()
     assert torch.equal(free.get_extra_state(), torch.zeros_like(x))
     step(free, model, x, y)
@@ -153,14 +155,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing_for_good() -> None:
 
 def test_a_resumed_run_goes_on_bit_equal() -> None:
     passes = batches(4)
-    model, free = net(), Free(LpBall("inf", EPS))
+    model, free = net(), Free()
     for x, y in passes[:2]:
         step(free, model, x, y)
     file = io.BytesIO()
     torch.save({"model": model.state_dict(), "free": free.state_dict()}, file)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
-    resumed_model, resumed = net(seed=8), Free(LpBall("inf", EPS))
+    resumed_model, resumed = net(seed=8), Free()
     resumed_model.load_state_dict(saved["model"])
     resumed.load_state_dict(saved["free"])
     for x, y in passes[2:]:
@@ -171,36 +173,36 @@ def test_a_resumed_run_goes_on_bit_equal() -> None:
 @pytest.mark.parametrize("through_box", [True, False])
 def test_a_black_pixel_pushed_out_of_the_box_comes_back_only_without_the_clipping(through_box: bool) -> None:
     """By hand: a black image, and a model whose slope turns round after the first step."""
-    free = Free(LpBall("inf", EPS), through_box=through_box)
+    free = Free(through_box=through_box)
     x, y = torch.zeros(1, 2), torch.tensor([0])
     model = nn.Linear(2, 2, bias=False)
     expected = {True: ([-EPS, EPS], [-EPS, 0.0]), False: ([-EPS, EPS], [0.0, 0.0])}[through_box]
     for slope, state in zip(([-1.0, 1.0], [1.0, -1.0]), expected, strict=True):
         model.weight.data = torch.tensor([[0.0, 0.0], slope])  # raising the wrong logit raises the loss
-        free.loss(model, x, free.perturb(model, x, y), y).loss.backward()
+        free.loss(model, x, free.perturb(model, x, y, THREAT), y, THREAT).loss.backward()
         torch.testing.assert_close(free.get_extra_state(), torch.tensor([state]))
 
 
 def test_a_larger_batch_after_a_smaller_one_keeps_what_is_known() -> None:
     (x, y), *_ = batches(1)
-    model, free = net(), Free(LpBall("inf", EPS))
+    model, free = net(), Free()
     step(free, model, x[:3], y[:3])
     known = free.get_extra_state().clone()
-    moved = free.perturb(model, x, y)
+    moved = free.perturb(model, x, y, THREAT)
     assert torch.equal(moved[:3], (x[:3] + known).clamp(0, 1))
     assert torch.equal(moved[3:], x[3:])
 
 
 def test_it_learns_labels_that_are_distributions() -> None:
     (x, y), *_ = batches(1)
-    model, (one, mixed) = net(), (Free(LpBall("inf", EPS)), Free(LpBall("inf", EPS)))
+    model, (one, mixed) = net(), (Free(), Free())
     weights = nn.functional.one_hot(y, 5).double()
-    expected = one.loss(model, x, one.perturb(model, x, y), y)
-    output = mixed.loss(model, x, mixed.perturb(model, x, weights), weights.float())
+    expected = one.loss(model, x, one.perturb(model, x, y, THREAT), y, THREAT)
+    output = mixed.loss(model, x, mixed.perturb(model, x, weights, THREAT), weights.float(), THREAT)
     torch.testing.assert_close(output.loss, expected.loss)
     assert output.logs == expected.logs
 
 
 def test_another_norm_is_refused() -> None:
     with pytest.raises(RequestError, match="threat=linf"):
-        Free(LpBall(2, 0.5))
+        Free().perturb(nn.Identity(), torch.rand(2, 3), torch.tensor([0, 1]), LpBall(2, 0.5))

@@ -15,6 +15,8 @@ from robustml.objectives import HAT
 from robustml.threats import LpBall
 from robustml.training import RobustClassifier
 
+THREAT = LpBall("inf", 0.1)
+
 
 def nothing(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
     return x
@@ -64,7 +66,7 @@ def test_the_loss_and_its_gradient_are_the_published_ones(
             expected = expected - target[k] * p[k].log() + beta * p[k] * (p[k].log() - q[k].log())
         expected = expected - gamma * r[opinion].log()
     expected = expected / len(x)
-    output = HAT(nothing, helper, beta=beta, gamma=gamma, h=h).loss(model, x, x_adv, targets if soft else y)
+    output = HAT(nothing, helper, beta=beta, gamma=gamma, h=h).loss(model, x, x_adv, targets if soft else y, THREAT)
     torch.testing.assert_close(output.loss, expected, atol=1e-9, rtol=1e-9)
     parameters = list(model.parameters())
     for ours, theirs in zip(
@@ -78,8 +80,8 @@ def test_the_helper_is_left_as_found(linear_model: nn.Module, helper: nn.Module,
     x, y = flat_batch
     helper.train()
     before = copy.deepcopy(helper.state_dict())
-    objective = HAT(KLPGD(LpBall("inf", 0.1), steps=2), helper)
-    objective.loss(linear_model, x, objective.perturb(linear_model, x, y), y).loss.backward()
+    objective = HAT(KLPGD(steps=2), helper)
+    objective.loss(linear_model, x, objective.perturb(linear_model, x, y, THREAT), y, THREAT).loss.backward()
     assert all(parameter.grad is None and parameter.requires_grad for parameter in helper.parameters())
     assert all(module.training for module in helper.modules())
     assert all(torch.equal(value, before[name]) for name, value in helper.state_dict().items())
@@ -87,7 +89,7 @@ def test_the_helper_is_left_as_found(linear_model: nn.Module, helper: nn.Module,
 
 
 def test_the_helper_is_neither_trained_nor_saved(linear_model: nn.Module, helper: nn.Module) -> None:
-    module = RobustClassifier(linear_model, HAT(nothing, helper), torch.optim.SGD)  # type: ignore[arg-type]
+    module = RobustClassifier(linear_model, HAT(nothing, helper), THREAT, torch.optim.SGD)  # type: ignore[arg-type]
     assert set(module.state_dict()) == {"model.1.weight", "model.1.bias"}
     assert len(list(module.parameters())) == 2
 
@@ -95,7 +97,7 @@ def test_the_helper_is_neither_trained_nor_saved(linear_model: nn.Module, helper
 def test_the_helper_follows_the_images(linear_model: nn.Module, helper: nn.Module, flat_batch: Any) -> None:
     """To their precision here; a device is the same call."""
     x, y = flat_batch.x.double(), flat_batch.y
-    assert HAT(nothing, helper).loss(linear_model.double(), x, x, y).loss.isfinite()
+    assert HAT(nothing, helper).loss(linear_model.double(), x, x, y, THREAT).loss.isfinite()
     assert helper[2].weight.dtype == torch.float64
 
 
@@ -106,7 +108,7 @@ def test_the_three_batches_pass_one_after_the_other(conv_model: nn.Module, image
     expected = conv_model[1].running_mean.clone()
     for batch in (x, x_adv, x + 2 * (x_adv - x)):
         expected = 0.9 * expected + 0.1 * first(batch).mean((0, 2, 3)).detach()
-    HAT(nothing, nn.Sequential(nn.Flatten(), nn.Linear(36, 5))).loss(conv_model, x, x_adv, y)
+    HAT(nothing, nn.Sequential(nn.Flatten(), nn.Linear(36, 5))).loss(conv_model, x, x_adv, y, THREAT)
     torch.testing.assert_close(conv_model[1].running_mean, expected)
 
 
@@ -119,7 +121,7 @@ def test_examples_are_crafted_in_the_mode_asked_for(conv_model: nn.Module, image
 
     conv_model.train()
     for mode in ("eval", "train"):
-        HAT(look, helper, attack_mode=mode).perturb(conv_model, *image_batch)
+        HAT(look, helper, attack_mode=mode).perturb(conv_model, *image_batch, THREAT)
     assert modes == [False, True]
 
 
@@ -128,7 +130,7 @@ def test_certainty_gives_no_nan(scale: float, linear_model: nn.Module, helper: n
     x, y = flat_batch
     model = nn.Sequential(linear_model, nn.Linear(5, 5, bias=False))
     model[1].weight.data = scale * torch.eye(5)
-    output = HAT(nothing, helper).loss(model, x, 1 - x, y)
+    output = HAT(nothing, helper).loss(model, x, 1 - x, y, THREAT)
     assert output.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.loss, list(model.parameters())))
 

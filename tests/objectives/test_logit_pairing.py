@@ -13,6 +13,8 @@ from robustml.errors import RequestError
 from robustml.objectives import LogitPairing
 from robustml.threats import LpBall
 
+THREAT = LpBall("inf", 0.1)
+
 
 def nothing(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
     return x
@@ -43,7 +45,7 @@ def test_the_loss_and_its_gradient_are_the_published_ones(
             for logits in (row, moved):
                 expected = expected - target[k] * (logits[k] - logits.exp().sum().log()) / 16
             expected = expected + weight * (row[k] - moved[k]) ** 2 / 40
-    output = LogitPairing(nothing, weight=weight, label_smoothing=smoothing).loss(model, x, x_adv, given)
+    output = LogitPairing(nothing, weight=weight, label_smoothing=smoothing).loss(model, x, x_adv, given, THREAT)
     torch.testing.assert_close(output.loss, expected, atol=1e-9, rtol=1e-9)
     parameters = list(model.parameters())
     for ours, theirs in zip(
@@ -58,15 +60,15 @@ def test_the_loss_and_its_gradient_are_the_published_ones(
 def test_both_halves_are_one_batch(conv_model: nn.Module, image_batch: Any) -> None:
     sizes: list[int] = []
     conv_model.train().register_forward_hook(lambda model, inputs, _: sizes.append(len(inputs[0])))
-    LogitPairing(nothing).loss(conv_model, image_batch.x, 1 - image_batch.x, image_batch.y)
+    LogitPairing(nothing).loss(conv_model, image_batch.x, 1 - image_batch.x, image_batch.y, THREAT)
     assert sizes == [16]
 
 
 def test_a_mixture_is_attacked_at_its_largest_class(linear_model: nn.Module, flat_batch: Any) -> None:
-    attack = PGD(LpBall("inf", 0.1), steps=2, random_start=False)
+    attack = PGD(steps=2, random_start=False)
     mixed = 0.75 * torch.eye(5)[flat_batch.y] + 0.05
-    found = LogitPairing(attack).perturb(linear_model, flat_batch.x, mixed)
-    assert torch.equal(found, attack(linear_model, flat_batch.x, flat_batch.y))
+    found = LogitPairing(attack).perturb(linear_model, flat_batch.x, mixed, THREAT)
+    assert torch.equal(found, attack(linear_model, flat_batch.x, flat_batch.y, THREAT))
 
 
 def test_examples_are_crafted_in_the_mode_asked_for(conv_model: nn.Module, image_batch: Any) -> None:
@@ -78,7 +80,7 @@ def test_examples_are_crafted_in_the_mode_asked_for(conv_model: nn.Module, image
 
     conv_model.train()
     for mode in ("eval", "train"):
-        LogitPairing(look, attack_mode=mode).perturb(conv_model, *image_batch)
+        LogitPairing(look, attack_mode=mode).perturb(conv_model, *image_batch, THREAT)
     assert modes == [False, True]
 
 

@@ -13,6 +13,8 @@ from robustml.errors import RequestError
 from robustml.objectives import MART
 from robustml.threats import LpBall
 
+THREAT = LpBall("inf", 0.1)
+
 
 def nothing(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
     return x
@@ -48,7 +50,7 @@ def test_the_loss_and_its_gradient_are_the_published_ones(
     leads = model(x_adv).argmax(1) == y
     assert leads.any()
     assert not leads.all()
-    output = MART(nothing, beta=beta).loss(model, x, x_adv, y)
+    output = MART(nothing, beta=beta).loss(model, x, x_adv, y, THREAT)
     expected = published(model(x), model(x_adv), y, beta)
     torch.testing.assert_close(output.loss, expected, atol=1e-9, rtol=1e-9)
     parameters = list(model.parameters())
@@ -64,7 +66,7 @@ def test_two_classes_by_hand() -> None:
     """p = (.8, .2), q = (.3, .7), label 0: the figures of a pocket calculator."""
     model = nn.Sequential(nn.Identity())
     x, x_adv = (torch.tensor([row], dtype=torch.float64).log() for row in ([0.8, 0.2], [0.3, 0.7]))
-    loss = MART(nothing, beta=6.0).loss(model, x, x_adv, torch.tensor([0])).loss
+    loss = MART(nothing, beta=6.0).loss(model, x, x_adv, torch.tensor([0]), THREAT).loss
     # -ln .3 - ln .3001 + 6 (.8 ln(.8 / .3) + .2 ln(.2 / .7)) .2000001
     assert loss.item() == pytest.approx(1.2039728 + 1.2036395 + 6 * (0.7846634 - 0.2505526) * 0.2000001, abs=1e-6)
 
@@ -74,18 +76,18 @@ def test_certainty_gives_no_nan(scale: float, linear_model: nn.Module, flat_batc
     x, y = flat_batch
     model = nn.Sequential(linear_model, nn.Linear(5, 5, bias=False))
     model[1].weight.data = scale * torch.eye(5)
-    output = MART(nothing).loss(model, x, 1 - x, y)
+    output = MART(nothing).loss(model, x, 1 - x, y, THREAT)
     assert output.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.loss, list(model.parameters())))
 
 
 def test_mixtures_are_refused(linear_model: nn.Module, flat_batch: Any) -> None:
     mixed = torch.full((8, 5), 0.2)
-    objective = MART(PGD(LpBall("inf", 0.1), steps=1))
+    objective = MART(PGD(steps=1))
     with pytest.raises(RequestError, match="CutMix"):
-        objective.perturb(linear_model, flat_batch.x, mixed)
+        objective.perturb(linear_model, flat_batch.x, mixed, THREAT)
     with pytest.raises(RequestError, match="CutMix"):
-        objective.loss(linear_model, flat_batch.x, flat_batch.x, mixed)
+        objective.loss(linear_model, flat_batch.x, flat_batch.x, mixed, THREAT)
 
 
 def test_running_statistics_see_the_clean_batch_and_then_the_adversarial_one(
@@ -96,7 +98,7 @@ def test_running_statistics_see_the_clean_batch_and_then_the_adversarial_one(
     expected = conv_model[1].running_mean.clone()
     for batch in (x, 1 - x):
         expected = 0.9 * expected + 0.1 * first(batch).mean((0, 2, 3)).detach()
-    MART(nothing).loss(conv_model, x, 1 - x, y)
+    MART(nothing).loss(conv_model, x, 1 - x, y, THREAT)
     torch.testing.assert_close(conv_model[1].running_mean, expected)
 
 
@@ -109,7 +111,7 @@ def test_examples_are_crafted_in_the_mode_asked_for(conv_model: nn.Module, image
 
     conv_model.train()
     for mode in ("eval", "train"):
-        MART(look, attack_mode=mode).perturb(conv_model, *image_batch)
+        MART(look, attack_mode=mode).perturb(conv_model, *image_batch, THREAT)
     assert modes == [False, True]
 
 

@@ -13,6 +13,8 @@ from robustml.errors import RequestError
 from robustml.objectives import TRADES
 from robustml.threats import LpBall
 
+THREAT = LpBall("inf", 0.1)
+
 
 def nothing(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
     return x
@@ -54,7 +56,7 @@ def test_the_loss_and_its_gradient_are_the_published_ones(
     beta: float, smoothing: float, linear_model: nn.Module, pair: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     (x, x_adv, y), model = pair, linear_model.double()
-    output = TRADES(nothing, beta=beta, label_smoothing=smoothing).loss(model, x, x_adv, y)
+    output = TRADES(nothing, beta=beta, label_smoothing=smoothing).loss(model, x, x_adv, y, THREAT)
     expected = published(model(x), model(x_adv), targets_of(y, smoothing), beta)
     assert_equal_with_gradients(output.loss, expected, model)
     assert torch.equal(output.logits, model(x_adv))
@@ -69,7 +71,7 @@ def test_the_clean_branch_is_not_detached(linear_model: nn.Module, pair: tuple[T
     p (log p/q - KL); both add up in the bias.
     """
     (x, x_adv, y), model = pair, linear_model.double()
-    loss = TRADES(nothing, beta=1.0).loss(model, x, x_adv, y).loss
+    loss = TRADES(nothing, beta=1.0).loss(model, x, x_adv, y, THREAT).loss
     (found,) = torch.autograd.grad(loss, model[1].bias)
     with torch.no_grad():
         p, q = model(x).softmax(1), model(x_adv).softmax(1)
@@ -83,9 +85,9 @@ def test_the_clean_branch_is_not_detached(linear_model: nn.Module, pair: tuple[T
 def test_a_mixture_of_labels_is_weighed(linear_model: nn.Module, pair: tuple[Tensor, Tensor, Tensor]) -> None:
     (x, x_adv, y), model = pair, linear_model.double()
     mixed = 0.7 * targets_of(y) + 0.3 * targets_of(y.flip(0))
-    objective = TRADES(KLPGD(LpBall("inf", 0.1), steps=2), beta=6.0)
-    assert objective.perturb(model, x, mixed).shape == x.shape
-    output = objective.loss(model, x, x_adv, mixed)
+    objective = TRADES(KLPGD(steps=2), beta=6.0)
+    assert objective.perturb(model, x, mixed, THREAT).shape == x.shape
+    output = objective.loss(model, x, x_adv, mixed, THREAT)
     assert_equal_with_gradients(output.loss, published(model(x), model(x_adv), mixed, 6.0), model)
 
 
@@ -95,7 +97,7 @@ def test_certainty_gives_no_nan(scale: float, linear_model: nn.Module, flat_batc
     x, y = flat_batch
     model = nn.Sequential(linear_model, nn.Linear(5, 5, bias=False))
     model[1].weight.data = scale * torch.eye(5)
-    output = TRADES(nothing).loss(model, x, 1 - x, y)
+    output = TRADES(nothing).loss(model, x, 1 - x, y, THREAT)
     assert output.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.loss, list(model.parameters())))
 
@@ -105,7 +107,7 @@ def test_half_precision_logits_give_a_float32_loss(linear_model: nn.Module, flat
         def forward(self, x: Tensor) -> Tensor:
             return (linear_model(x) * 3e4).half()
 
-    output = TRADES(nothing).loss(Half(), flat_batch.x * 0.1, flat_batch.x * 0.2, flat_batch.y)
+    output = TRADES(nothing).loss(Half(), flat_batch.x * 0.1, flat_batch.x * 0.2, flat_batch.y, THREAT)
     assert output.loss.dtype == torch.float32
     assert output.loss.isfinite()
 
@@ -119,7 +121,7 @@ def test_running_statistics_see_the_clean_batch_and_then_the_adversarial_one(
     expected = conv_model[1].running_mean.clone()
     for batch in (x, x_adv):
         expected = 0.9 * expected + 0.1 * first(batch).mean((0, 2, 3)).detach()
-    TRADES(nothing).loss(conv_model, x, x_adv, y)
+    TRADES(nothing).loss(conv_model, x, x_adv, y, THREAT)
     torch.testing.assert_close(conv_model[1].running_mean, expected)
 
 
@@ -132,7 +134,7 @@ def test_examples_are_crafted_in_the_mode_asked_for(conv_model: nn.Module, image
 
     conv_model.train()
     for mode in ("eval", "train", "batch_stats"):
-        TRADES(look, attack_mode=mode).perturb(conv_model, *image_batch)
+        TRADES(look, attack_mode=mode).perturb(conv_model, *image_batch, THREAT)
     assert modes == [False, True, True]
 
 

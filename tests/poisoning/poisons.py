@@ -111,7 +111,7 @@ class Linear(nn.Module):
 
 SURROGATE, LINEAR = network().train(), Linear()
 BALL = LpBall("inf", 0.1)
-PUSH, WANDER = FGSM(BALL), PGD(BALL, steps=2)
+PUSH, WANDER = FGSM(), PGD(steps=2)
 
 BACKDOORS: dict[str, Any] = {
     "badnets": BadNets(Square(2), rate=RATE, target=TARGET),
@@ -121,7 +121,7 @@ BACKDOORS: dict[str, Any] = {
     "sig": SIG(rate=RATE, target=TARGET, frequency=3),
     "wanet": WaNet(rate=RATE, noise_rate=0.2, target=TARGET),
     "single_pixel": SinglePixel(target="cat", victim="ant", pixel=(1, 2)),
-    "label_consistent": LabelConsistent(SURROGATE, WANDER, rate=RATE, target=TARGET, batch_size=5),
+    "label_consistent": LabelConsistent(SURROGATE, WANDER, BALL, rate=RATE, target=TARGET, batch_size=5),
     "input_aware": InputAware(
         SURROGATE, Given(), RATE, 0.2, TARGET, density=0.2, width=4, mask_steps=3, steps=3, batch_size=16
     ),
@@ -138,9 +138,9 @@ ADDING: dict[str, Any] = {
     "add-duplicated": Add(kind="duplicated"),
     "add-out_of_distribution": Add(kind="out_of_distribution"),
     "add-out_of_distribution-label": Add(kind="out_of_distribution", label=3),
-    "inject-true": InjectAdversarial(PUSH, LINEAR),
-    "inject-predicted": InjectAdversarial(PUSH, LINEAR, label="predicted"),
-    "inject-class": InjectAdversarial(WANDER, LINEAR, label="cat", batch_size=5),
+    "inject-true": InjectAdversarial(PUSH, BALL, LINEAR),
+    "inject-predicted": InjectAdversarial(PUSH, BALL, LINEAR, label="predicted"),
+    "inject-class": InjectAdversarial(WANDER, BALL, LINEAR, label="cat", batch_size=5),
 }
 CHANGING: dict[str, Any] = {
     "change-set": Change(kind="set", value=0.25),
@@ -153,8 +153,8 @@ CHANGING: dict[str, Any] = {
     "flip-random": Flip(kind="random"),
     "flip-source_to_target": Flip(kind="source_to_target", source="ant", target=1),
     "flip-most_confusable": Flip(kind="most_confusable"),
-    "inject-replace": InjectAdversarial(WANDER, LINEAR, replace=True),
-    "inject-replace-class": InjectAdversarial(PUSH, LINEAR, label=0, replace=True),
+    "inject-replace": InjectAdversarial(WANDER, BALL, LINEAR, replace=True),
+    "inject-replace-class": InjectAdversarial(PUSH, BALL, LINEAR, label=0, replace=True),
 }
 DELETING: dict[str, Any] = {
     "delete": Delete(),

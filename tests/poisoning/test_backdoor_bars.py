@@ -26,6 +26,8 @@ from robustml.poisoning import (
 )
 from robustml.threats import LpBall
 
+THREAT = LpBall("inf", 0.3)
+
 SEEDS = (0, 1, 2)
 
 
@@ -119,8 +121,10 @@ def test_success_is_the_poisons_doing(poison: Backdoor, least: float, cost: floa
 
 
 def test_label_consistent(setting: Setting) -> None:
-    attack = PGD(LpBall("inf", 0.3), steps=10)
-    found = figures(LabelConsistent(setting.twins[1], attack, FourCorners(amplitude=64 / 255), FourCorners()), setting)
+    attack = PGD(steps=10)
+    found = figures(
+        LabelConsistent(setting.twins[1], attack, THREAT, FourCorners(amplitude=64 / 255), FourCorners()), setting
+    )
     assert found.success >= 0.90
     assert found.twin_success <= 0.05
     assert found.accuracy >= found.twin_accuracy - 0.02

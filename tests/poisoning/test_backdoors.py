@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from poisons import BACKDOORS, COUNT, NAMES, RATE, SURROGATE, TARGET, Given, pictures
+from poisons import BACKDOORS, BALL, COUNT, NAMES, RATE, SURROGATE, TARGET, Given, pictures
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
@@ -32,7 +32,6 @@ from robustml.poisoning import (
     WholePicture,
 )
 from robustml.poisoning.choose import seeded
-from robustml.threats import LpBall
 
 # How many rows differ afterwards: of 120, 30 of each class.
 STAMPING = ["badnets", "blended-square", "label_consistent", "shortcut"]
@@ -207,11 +206,11 @@ def test_four_corners_mirror_each_other_and_keep_to_their_amplitude() -> None:
 
 def test_label_consistent_is_the_attack_and_then_the_trigger() -> None:
     clean = pictures()
-    attack = PGD(LpBall("inf", 0.1), steps=3, random_start=False)
-    poison = LabelConsistent(SURROGATE, attack, Square(2), None, rate=0.25, target=TARGET, batch_size=7)
+    attack = PGD(steps=3, random_start=False)
+    poison = LabelConsistent(SURROGATE, attack, BALL, Square(2), None, rate=0.25, target=TARGET, batch_size=7)
     rows = (clean.y == TARGET).nonzero().squeeze(1)
     surrogate = copy.deepcopy(SURROGATE).eval()
-    x_adv = attack(surrogate, clean.x[rows] / 255.0, clean.y[rows])
+    x_adv = attack(surrogate, clean.x[rows] / 255.0, clean.y[rows], BALL)
     change = x_adv.double() * 255 - clean.x[rows]
     wanted = clean.x[rows] + (change + 1e-4 * change.sign()).trunc().int()  # 25/255, the bytes within an eps of 0.1
     wanted[:, :, 6:, 6:] = 255

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from poisons import BACKDOORS, COUNT, SURROGATE, TARGET, Both, Given, network, pictures
+from poisons import BACKDOORS, BALL, COUNT, SURROGATE, TARGET, Both, Given, network, pictures
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, PGD
@@ -122,7 +122,7 @@ EPS = (0.1, 8 / 255, 0.03, 25.4 / 255, 0.5 / 255 + 1 / 255)
 def test_bytes_stay_within_the_budget_and_the_figure_is_the_largest_change(p: Any, eps: float) -> None:
     threat = LpBall(p, eps if p == "inf" else 20 * eps)
     clean = pictures()
-    poison = InjectAdversarial(FGSM(threat), network(), 0.5, replace=True)
+    poison = InjectAdversarial(FGSM(), threat, network(), 0.5, replace=True)
     after, plan = poisoned(clean, poison)
     change = (after.x.double() - clean.x.double()) / 255
     largest = float(change.flatten(1).norm(p=float(p), dim=1).max())
@@ -139,7 +139,7 @@ def test_bytes_stay_within_the_budget_and_the_figure_is_the_largest_change(p: An
 def test_label_consistent_and_gradient_matching_keep_to_their_eps(eps: float) -> None:
     clean = pictures()
     crafted = (
-        LabelConsistent(SURROGATE, PGD(LpBall("inf", eps), steps=2), Square(1), rate=0.2, target=TARGET),
+        LabelConsistent(SURROGATE, PGD(steps=2), LpBall("inf", eps), Square(1), rate=0.2, target=TARGET),
         GradientMatching(SURROGATE, Both(clean), (0, 5), TARGET, rate=0.2, eps=eps, steps=2),
     )
     for poison in crafted:
@@ -185,7 +185,7 @@ def haunted() -> Records:
         Flip(0.3, "most_confusable"),
         Add(0.5),
         Add(0.5, "out_of_distribution"),
-        InjectAdversarial(FGSM(LpBall("inf", 0.1)), network(6), 0.3, "predicted", replace=True),
+        InjectAdversarial(FGSM(), BALL, network(6), 0.3, "predicted", replace=True),
     ],
     ids=lambda poison: f"{type(poison).__name__}-{getattr(poison, 'kind', '')}",
 )
@@ -201,7 +201,7 @@ AIMING: dict[str, Callable[[object], Poison]] = {
     "flip": lambda target: Flip(0.1, "source_to_target", source="ant", target=target),
     "add": lambda target: Add(0.1, label=target),
     "add-noise": lambda target: Add(0.1, "out_of_distribution", label=target),
-    "inject": lambda target: InjectAdversarial(FGSM(LpBall("inf", 0.1)), SURROGATE, label=target),
+    "inject": lambda target: InjectAdversarial(FGSM(), BALL, SURROGATE, label=target),
 }
 del AIMING["badnets-next"], AIMING["gradient_matching"]  # the one names no class, the other's rows are of a source
 
@@ -262,7 +262,7 @@ def test_what_is_no_class_is_one_line(name: object) -> None:
 
 def test_a_word_that_is_a_class_too_is_refused_with_the_way_out() -> None:
     data = Records(pictures().x, pictures().y, ("true", "next", "cat", "dog"))
-    inject = InjectAdversarial(FGSM(LpBall("inf", 0.1)), SURROGATE)
+    inject = InjectAdversarial(FGSM(), BALL, SURROGATE)
     for label in ("true", True):
         with pytest.raises(RequestError, match=r"write poison.label=0 for the class, or null"):
             replace(inject, label=label).plan(data, seed=0)
@@ -330,9 +330,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: SinglePixel(0, 0, pixel=(1, 2)).plan(pictures(), seed=0), "are both 0"),
     (lambda: Shortcut(Square(), correlation=NAN), "poison.correlation"),
     (lambda: Shortcut("mark"), "is no trigger"),
-    (lambda: LabelConsistent(SURROGATE, PGD(LpBall("inf", 0.1)), shown_trigger=3), "poison.shown_trigger=3 is no"),
+    (lambda: LabelConsistent(SURROGATE, PGD(), BALL, shown_trigger=3), "poison.shown_trigger=3 is no"),
     (
-        lambda: LabelConsistent(SURROGATE, PGD(LpBall("inf", 0.1)), shown_trigger=Square(9)).plan(pictures(), seed=0),
+        lambda: LabelConsistent(SURROGATE, PGD(), BALL, shown_trigger=Square(9)).plan(pictures(), seed=0),
         "not fit",
     ),
     (lambda: replace(BACKDOORS["gradient_matching"], rows=(0, 0)), "different rows"),
@@ -386,7 +386,7 @@ def test_an_attack_that_returns_no_numbers_is_refused() -> None:
     def broken(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
         return x / 0 * 0
 
-    for poison in (InjectAdversarial(broken, SURROGATE), LabelConsistent(SURROGATE, broken, rate=0.1)):
+    for poison in (InjectAdversarial(broken, BALL, SURROGATE), LabelConsistent(SURROGATE, broken, BALL, rate=0.1)):
         with pytest.raises(RequestError, match="NaN or infinity"):
             poison.plan(pictures(), seed=0)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from poisons import LINEAR, PUSH, Linear
+from poisons import BALL, LINEAR, PUSH, Linear
 from sklearn.linear_model import LogisticRegression
 from torch import Generator, Tensor, nn
 
@@ -234,9 +234,9 @@ def test_injected_records_are_adversarial_and_labelled_as_wished(kind: str, plac
         def attack(surrogate: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
             assert not surrogate.training
             seen.append(x)  # noqa: B023
-            return PUSH(surrogate, x, y, generator=generator)
+            return PUSH(surrogate, x, y, BALL, generator=generator)
 
-        _, after, poisoned = changes_of(InjectAdversarial(attack, model, 0.25, label, place), data)
+        _, after, poisoned = changes_of(InjectAdversarial(attack, BALL, model, 0.25, label, place), data)
         assert len(after) == 16
         assert len(poisoned) == (N if place else N + 16)
         assert model.training
@@ -268,12 +268,12 @@ def test_rows_that_the_attack_leaves_alone_are_passed_over() -> None:
     def only_cats(model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
         return torch.where((y == 0).unsqueeze(1), 1 - x, x)
 
-    before, after, _ = changes_of(InjectAdversarial(only_cats, LINEAR, 0.25, replace=True, batch_size=3), data)
+    before, after, _ = changes_of(InjectAdversarial(only_cats, BALL, LINEAR, 0.25, replace=True, batch_size=3), data)
     assert len(before) == 16
     assert (before.y == 0).all()
     assert torch.equal(after.x, 1 - before.x)
     with pytest.raises(RequestError, match="changed only 16 of 64"):
-        InjectAdversarial(only_cats, LINEAR, 0.27, replace=True).plan(data, seed=0)
+        InjectAdversarial(only_cats, BALL, LINEAR, 0.27, replace=True).plan(data, seed=0)
 
 
 ONE_CLASS = Records(torch.rand(8, 3), torch.zeros(8, dtype=torch.int64), ("only",))
@@ -313,8 +313,8 @@ ONE_CLASS = Records(torch.rand(8, 3), torch.zeros(8, dtype=torch.int64), ("only"
         (lambda: Flip(folds=1), "folds must be >= 2"),
         (lambda: Flip().plan(ONE_CLASS, seed=0), "at least two classes"),
         (lambda: Flip(kind="most_confusable").plan(ONE_CLASS, seed=0), "two rows or more of at least two classes"),
-        (lambda: InjectAdversarial(PUSH, LINEAR, batch_size=0), "batch_size must be >= 1"),
-        (lambda: InjectAdversarial(PUSH, LINEAR, label="cow").plan(vectors(), seed=0), "no class 'cow'"),
+        (lambda: InjectAdversarial(PUSH, BALL, LINEAR, batch_size=0), "batch_size must be >= 1"),
+        (lambda: InjectAdversarial(PUSH, BALL, LINEAR, label="cow").plan(vectors(), seed=0), "no class 'cow'"),
     ],
 )
 def test_requests_that_make_no_sense(make: Callable[[], Any], message: str) -> None:
@@ -340,8 +340,8 @@ def test_every_config_builds_and_says_the_defaults(
     assert set(settings) - {"_target_"} == set(made.__dataclass_fields__), "every field is in the YAML"
     if name == "inject":
         assert poison.surrogate is LINEAR
-        assert poison.attack == FGSM(build(settings["attack"]["threat"]))
-    default = made(poison.attack, LINEAR) if name == "inject" else made()
+        assert poison.attack == FGSM()
+    default = made(poison.attack, poison.threat, LINEAR) if name == "inject" else made()
     assert (
         poison.plan(vectors(), seed=0).apply(vectors()).fingerprint()
         == default.plan(vectors(), seed=0).apply(vectors()).fingerprint()

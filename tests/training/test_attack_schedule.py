@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import SGD
 
-from robustml.attacks import FGSM, MSD, PGD, Transfer
+from robustml.attacks import FGSM, MSD, PGD, Transfer, Within
 from robustml.errors import RequestError
 from robustml.objectives import Adversarial, Free, IntervalBound, Standard
 from robustml.threats import LpBall, Union
@@ -39,12 +39,13 @@ SEEN: list[tuple[float, int, float | None]] = []
 class Noted:
     """An attack that notes its own settings."""
 
-    threat: Threat
     steps: int = 10
     step_size: float | None = None
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Tensor:
-        SEEN.append((round(self.threat.eps, 6), self.steps, self.step_size and round(self.step_size, 6)))
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
+    ) -> Tensor:
+        SEEN.append((round(threat.eps, 6), self.steps, self.step_size and round(self.step_size, 6)))
         return x
 
 
@@ -54,11 +55,11 @@ class Wrapper:
 
     objective: Objective
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return self.objective.perturb(model, x, y)
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Any) -> Tensor:
+        return self.objective.perturb(model, x, y, threat)
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
-        return self.objective.loss(model, x, x_adv, y)
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Any) -> LossOutput:
+        return self.objective.loss(model, x, x_adv, y, threat)
 
 
 class Logged(pl.Callback):
@@ -95,12 +96,12 @@ def trainer(epochs: int, *callbacks: pl.Callback, **settings: Any) -> pl.Trainer
 
 
 def module(objective: Objective, validation: Any = None) -> RobustClassifier:
-    return RobustClassifier(nn.Linear(3, 2), objective, partial(SGD, lr=0.1), validation_attack=validation)
+    return RobustClassifier(nn.Linear(3, 2), objective, THREAT, partial(SGD, lr=0.1), validation_attack=validation)
 
 
 def seen(schedule: AttackSchedule, epochs: int, objective: Objective | None = None) -> list[tuple[float, int, Any]]:
     SEEN.clear()
-    trainer(epochs, schedule).fit(module(objective or Adversarial(Noted(THREAT))), Batches())
+    trainer(epochs, schedule).fit(module(objective or Adversarial(Noted())), Batches())
     return list(SEEN)
 
 
@@ -108,7 +109,7 @@ def test_eps_follows_its_line_and_the_step_size_follows_eps() -> None:
     schedule = AttackSchedule(eps=[[0.0, 0.0], [0.5, 1.0]])
     table = [(0.0, 0.05), (0.1, 0.025), (0.2, 0.05), (0.2, 0.05), (0.2, 0.05)]
     expected = [(eps, 10, step) for eps, step in table for _ in range(2)]
-    assert seen(schedule, 5, Adversarial(Noted(THREAT, step_size=0.05))) == expected
+    assert seen(schedule, 5, Adversarial(Noted(step_size=0.05))) == expected
 
 
 def test_eps_before_the_first_point_and_after_the_last() -> None:
@@ -134,7 +135,7 @@ def test_steps_follow_their_points(points: Any, between: Any, expected: list[int
 def test_both_at_once_are_logged_and_the_last_epoch_is_at_full_strength() -> None:
     schedule, logged = AttackSchedule(eps=[[0, 0.5], [1, 1]], steps=[[0, 1], [0.5, None]]), Logged()
     SEEN.clear()
-    trainer(3, schedule, logged).fit(module(Adversarial(Noted(THREAT))), Batches())
+    trainer(3, schedule, logged).fit(module(Adversarial(Noted())), Batches())
     assert SEEN[::2] == [(0.1, 1, None), (0.15, 10, None), (0.2, 10, None)]
     expected = [{"schedule/eps": eps, "schedule/steps": steps} for eps, steps in ((0.1, 1), (0.15, 10), (0.2, 10))]
     assert logged.epochs == [pytest.approx(figures) for figures in expected]
@@ -151,19 +152,16 @@ def test_a_run_of_one_epoch_is_at_full_strength() -> None:
 
 def test_what_wraps_the_attack_and_what_is_beside_it() -> None:
     schedule = AttackSchedule(eps=[[0, 0.5], [1, 1]])
-    assert [eps for eps, _, _ in seen(schedule, 2, Wrapper(Wrapper(Adversarial(Noted(THREAT)))))] == [
-        0.1,
-        0.1,
-        0.2,
-        0.2,
-    ]
-    validation = PGD(THREAT)
-    given = Adversarial(Noted(THREAT), share=0.5, label_smoothing=0.1)
+    found = seen(schedule, 2, Wrapper(Wrapper(Adversarial(Noted()))))
+    assert [eps for eps, _, _ in found] == [0.1, 0.1, 0.2, 0.2]
+    validation = PGD()
+    given = Adversarial(Noted(), share=0.5, label_smoothing=0.1)
     trained = module(given, validation)
     trainer(1, AttackSchedule(eps=[[0, 0.5]])).fit(trained, Batches())
-    assert trained.objective == Adversarial(Noted(LpBall("inf", 0.1)), share=0.5, label_smoothing=0.1)
+    assert trained.objective == Adversarial(Noted(), share=0.5, label_smoothing=0.1)
+    assert (trained.threat, trained.training_threat) == (THREAT, LpBall("inf", 0.1))
     assert trained.validation_attack is validation
-    assert given.attack == Noted(THREAT)
+    assert given.attack == Noted()
 
 
 @pytest.mark.parametrize("every", ["epoch", "batch"])
@@ -181,10 +179,10 @@ def test_a_run_that_resumes_does_what_an_uninterrupted_one_does(every: Any, stop
     expected = seen(make(), 3)
     SEEN.clear()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        trainer(3, make(), Stop()).fit(module(Adversarial(Noted(THREAT))), Batches())
+        trainer(3, make(), Stop()).fit(module(Adversarial(Noted())), Batches())
     with pytest.warns(UserWarning, match="not resumable") if stop_after == 3 else nullcontext():
         trainer(3, make()).fit(
-            module(Adversarial(Noted(THREAT))), Batches(), ckpt_path=tmp_path / "stopped.ckpt", weights_only=True
+            module(Adversarial(Noted())), Batches(), ckpt_path=tmp_path / "stopped.ckpt", weights_only=True
         )
     # batches that cannot be resumed begin again, so that an interrupted epoch is one batch longer
     rest = SEEN[stop_after:]
@@ -204,10 +202,10 @@ def test_a_run_that_resumes_does_what_an_uninterrupted_one_does(every: Any, stop
         (lambda: AttackSchedule(steps=[[0, 1.5]]), "whole numbers"),
         (lambda: AttackSchedule(steps=[[0, 1]], between="curve"), "hold or line"),
         (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, Standard()), "Standard has no attack"),
-        (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, IntervalBound(THREAT)), "IntervalBound has no attack"),
-        (lambda: seen(AttackSchedule(steps=[[0, 1]]), 1, Free(THREAT)), "schedule eps"),
-        (lambda: seen(AttackSchedule(steps=[[0, 1]]), 1, Adversarial(FGSM(THREAT))), "steps of FGSM cannot"),
-        (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, Adversarial(lambda *_, **__: None)), "cannot be run at another"),
+        (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, IntervalBound()), "IntervalBound has no attack"),
+        (lambda: seen(AttackSchedule(steps=[[0, 1]]), 1, Free()), "schedule eps"),
+        (lambda: seen(AttackSchedule(steps=[[0, 1]]), 1, Adversarial(FGSM())), "steps of FGSM cannot"),
+        (lambda: seen(AttackSchedule(eps=[[0, 1]]), 1, Adversarial(lambda model, x, y: x)), "carries its own budget"),
         (lambda: seen(AttackSchedule(eps=[[0, 1], [0.5, 9], [1, 1]]), 1), "wider than the image range"),
         (lambda: seen(AttackSchedule(eps=[[0, 1]]), -1), r"trainer\.max_epochs"),
     ],
@@ -220,10 +218,9 @@ def test_bad_requests(make: Callable[[], object], message: str) -> None:
 @pytest.mark.parametrize("every", ["epoch", "batch"])
 def test_all_step_sizes_of_a_union_of_balls_follow(every: Any) -> None:
     union = Union([THREAT, LpBall(2, 1.0)])
-    trained = module(Adversarial(MSD(union, steps=2, step_sizes=[0.1, 0.5])))
+    trained = module(Adversarial(Within(MSD(steps=2, step_sizes=[0.1, 0.5]), union)))
     trainer(1, AttackSchedule(eps=[[0, 0.5]], every=every)).fit(trained, Batches())
-    halved = Union(union.threats, eps=0.5)
-    assert trained.objective == Adversarial(MSD(halved, steps=2, step_sizes=[0.05, 0.25]))
+    assert trained.objective == Adversarial(Within(MSD(steps=2, step_sizes=[0.05, 0.25]), union.at(0.5)))
 
 
 class Watch(pl.Callback):
@@ -236,15 +233,16 @@ class Watch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        objective: Any = pl_module.objective
+        module: Any = pl_module
         x = torch.full((4, 3), 0.5)
-        self.eps.append(round(objective.threat.eps, 6))
-        self.farthest.append(float((objective.perturb(nn.Identity(), x, x) - x).abs().max()))
+        self.eps.append(round(module.training_threat.eps, 6))
+        moved = module.objective.perturb(nn.Identity(), x, x, module.training_threat)
+        self.farthest.append(float((moved - x).abs().max()))
 
 
 @pytest.mark.parametrize("last", [1.0, 0.25])
 def test_the_ball_of_free_training_grows_and_shrinks(last: float) -> None:
-    objective, watch = Free(THREAT), Watch()
+    objective, watch = Free(), Watch()
     schedule = AttackSchedule(eps=[[0.0, 0.0], [0.5, 1.0], [1.0, last]], every="batch")
     trainer(5, schedule, watch).fit(module(objective), Batches())
     assert watch.eps[0] == 0
@@ -252,28 +250,27 @@ def test_the_ball_of_free_training_grows_and_shrinks(last: float) -> None:
     assert max(watch.eps) > 0.18
     for eps, farthest in zip(watch.eps, watch.farthest, strict=True):
         assert farthest == pytest.approx(eps, abs=1e-6)
-    assert objective.threat == THREAT
 
 
 def test_a_transferred_attack_follows() -> None:
     surrogate = nn.Linear(3, 2)
-    trained = module(Adversarial(Transfer(surrogate, PGD(THREAT, step_size=0.1))))
+    trained = module(Adversarial(Transfer(surrogate, PGD(step_size=0.1))))
     trainer(1, AttackSchedule(eps=[[0, 0.5]])).fit(trained, Batches())
-    assert trained.objective.attack.attack == PGD(LpBall("inf", 0.1), step_size=0.05)
+    assert trained.objective.attack.attack == PGD(step_size=0.05)
 
 
 def test_real_attacks_at_every_strength() -> None:
     """PGD refuses 0 steps and steps of length 0, and with eps 0 must leave the images alone."""
     schedule = AttackSchedule(eps=[[0, 0], [0.5, 1]], steps=[[0, 0], [1, None]], between="line")
-    trained = module(Adversarial(PGD(THREAT, steps=4, step_size=0.1)))
+    trained = module(Adversarial(PGD(steps=4, step_size=0.1)))
     strengths = []
 
     class Look(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-            x_adv = pl_module.objective.attack(pl_module.model, *batch)
+            x_adv = pl_module.objective.attack(pl_module.model, *batch, pl_module.training_threat)
             strengths.append(round(float((x_adv - batch[0]).abs().max()), 4))
 
     trainer(3, schedule, Look()).fit(trained, Batches())
     assert strengths[:2] == [0.0, 0.0]
     assert 0 < strengths[2] <= 0.2
-    assert trained.objective == Adversarial(PGD(THREAT, steps=4, step_size=0.1))
+    assert trained.objective == Adversarial(PGD(steps=4, step_size=0.1))

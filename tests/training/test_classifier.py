@@ -110,11 +110,11 @@ def fit(classifier: RobustClassifier, train: Any, val: Any = None, epochs: int =
 
 
 def adversarial(seed: int = 0, **settings: Any) -> RobustClassifier:
-    return RobustClassifier(network(), Adversarial(PGD(THREAT, steps=2)), partial(SGD, lr=0.5), seed=seed, **settings)
+    return RobustClassifier(network(), Adversarial(PGD(steps=2)), THREAT, partial(SGD, lr=0.5), seed=seed, **settings)
 
 
 def test_the_loss_falls_and_adversarial_is_not_above_clean_accuracy(batches: Batches) -> None:
-    classifier = adversarial(validation_attack=PGD(THREAT, steps=5))
+    classifier = adversarial(validation_attack=PGD(steps=5))
     epochs = fit(classifier, batches, batches, epochs=5)
     assert epochs[-1]["train/loss"] < 0.9 * epochs[0]["train/loss"]
     assert all(epoch["val/adversarial_accuracy"] <= epoch["val/clean_accuracy"] for epoch in epochs)
@@ -130,7 +130,7 @@ def test_the_loss_falls_and_adversarial_is_not_above_clean_accuracy(batches: Bat
 
 def test_validation_is_what_evaluate_measures(batches: Batches) -> None:
     """The same images and the same deterministic attack: two ways of counting that must agree."""
-    attack = PGD(THREAT, steps=3, random_start=False)
+    attack = PGD(steps=3, random_start=False)
     classifier = adversarial(validation_attack=attack)
     (logged,) = fit(classifier, batches, batches)
     results = evaluate(classifier.model, batches, {"pgd": attack}, THREAT)
@@ -142,7 +142,7 @@ def test_logged_metrics_are_means_over_images_and_not_over_batches(batches: Batc
     """At a learning rate of 0 every batch meets the same weights. The last batch is smaller than the others."""
     model = network()
     model[3] = nn.Identity()
-    classifier = RobustClassifier(model, Standard(), partial(SGD, lr=0.0))
+    classifier = RobustClassifier(model, Standard(), THREAT, partial(SGD, lr=0.0))
     (logged,) = fit(classifier, batches, batches)
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert len({len(labels) for _, labels in batches}) == 2
@@ -159,14 +159,14 @@ def test_each_epoch_is_averaged_on_its_own(batches: Batches) -> None:
     class Constant:
         value = 0.0
 
-        def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Any) -> Tensor:
             return x
 
-        def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+        def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Any) -> LossOutput:
             self.value += 1
             return LossOutput(model(x).sum() * 0 + self.value, model(x), {"odd/name": torch.tensor(self.value)})
 
-    epochs = fit(RobustClassifier(network(), Constant(), partial(SGD, lr=0.0)), batches.first(2), epochs=2)
+    epochs = fit(RobustClassifier(network(), Constant(), THREAT, partial(SGD, lr=0.0)), batches.first(2), epochs=2)
     assert [epoch["train/loss"] for epoch in epochs] == pytest.approx([1.5, 3.5])
     assert [epoch["train/odd/name"] for epoch in epochs] == pytest.approx([1.5, 3.5])
 
@@ -179,7 +179,7 @@ def test_a_seed_gives_the_same_weights_bit_by_bit(batches: Batches) -> None:
     runs = []
     for seed in (3, 3, 4):
         torch.rand(7)
-        classifier = adversarial(seed, validation_attack=PGD(THREAT, steps=1))
+        classifier = adversarial(seed, validation_attack=PGD(steps=1))
         fit(classifier, batches.first(3), batches.first(2), epochs=2)
         runs.append(weights(classifier))
     assert torch.equal(runs[0], runs[1])
@@ -187,7 +187,7 @@ def test_a_seed_gives_the_same_weights_bit_by_bit(batches: Batches) -> None:
 
 
 def test_validation_does_not_change_what_is_trained(batches: Batches) -> None:
-    with_validation, without = adversarial(validation_attack=PGD(THREAT, steps=2)), adversarial()
+    with_validation, without = adversarial(validation_attack=PGD(steps=2)), adversarial()
     fit(with_validation, batches, batches, epochs=2)
     fit(without, batches, epochs=2)
     assert torch.equal(weights(with_validation), weights(without))
@@ -195,7 +195,7 @@ def test_validation_does_not_change_what_is_trained(batches: Batches) -> None:
 
 def test_resuming_at_an_epoch_equals_going_on(batches: Batches, tmp_path: Path) -> None:
     def run(folder: str, epochs: int, resume: Path | None = None) -> RobustClassifier:
-        classifier = adversarial(validation_attack=PGD(THREAT, steps=2), scheduler=Piecewise([0.5]))
+        classifier = adversarial(validation_attack=PGD(steps=2), scheduler=Piecewise([0.5]))
         # The schedule of a run of four epochs, wherever it is interrupted.
         classifier.scheduler_factory = lambda optimizer, steps: Piecewise([0.5])(optimizer, 4 * len(batches))
         checkpoints = best_and_last(tmp_path / folder, ADVERSARIAL_ACCURACY)
@@ -216,7 +216,7 @@ def test_the_schedule_is_stepped_after_every_batch(batches: Batches) -> None:
         def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
             seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    classifier = RobustClassifier(network(), Standard(), partial(SGD, lr=0.4), scheduler=Piecewise([0.5], 0.1))
+    classifier = RobustClassifier(network(), Standard(), THREAT, partial(SGD, lr=0.4), scheduler=Piecewise([0.5], 0.1))
     trainer(2, callbacks=[Rates()]).fit(classifier, batches.first(3))
     assert seen == pytest.approx([0.4] * 3 + [0.04] * 3)
 
@@ -225,11 +225,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_batch(batches: 
     calls = iter(range(100))
 
     class Breaks(Standard):
-        def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
-            output = super().loss(model, x, x_adv, y)
+        def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Any) -> LossOutput:
+            output = super().loss(model, x, x_adv, y, threat)
             return output._replace(loss=output.loss * math.nan) if next(calls) == 4 else output
 
-    classifier = RobustClassifier(network(), Breaks(), partial(SGD, lr=0.1))
+    classifier = RobustClassifier(network(), Breaks(), THREAT, partial(SGD, lr=0.1))
     with pytest.raises(RunFailed, match=r"nan at step 5 \(epoch 2, batch 2\)"):
         trainer(2).fit(classifier, batches.first(3))
 
@@ -254,7 +254,7 @@ class Remember:
 
 def test_validation_attacks_the_correct_images_of_the_bare_model_from_the_same_starts(batches: Batches) -> None:
     attack = Remember()
-    classifier = RobustClassifier(network(), Standard(), partial(SGD, lr=0.3), validation_attack=attack)
+    classifier = RobustClassifier(network(), Standard(), THREAT, partial(SGD, lr=0.3), validation_attack=attack)
     epochs = fit(classifier, batches, batches, epochs=2)
     assert all(model is classifier.model and not training for model, _, _, training in attack.calls)
     half = len(attack.calls) // 2
@@ -290,10 +290,10 @@ def test_the_stopwatch_adds_up_and_resets() -> None:
 
 def test_the_attack_s_share_is_timed(batches: Batches) -> None:
     class Slow(Standard):
-        def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Any) -> Tensor:
             time.sleep(0.01)
             return x
 
-    classifier = RobustClassifier(network(), Slow(), partial(SGD, lr=0.1))
+    classifier = RobustClassifier(network(), Slow(), THREAT, partial(SGD, lr=0.1))
     fit(classifier, batches)
     assert 0.01 * len(batches) <= classifier.attack_time.seconds() < 5

@@ -171,12 +171,12 @@ def test_training_is_the_same_with_and_without_the_callback(
 ) -> None:
     """Batch statistics, dropout and the attack's random start: nothing moves."""
     ends = []
-    for number, callbacks in enumerate([(), (Watch(THREAT, every_n_steps=1, action="stop"),), (RobustOverfitting(),)]):
+    for number, callbacks in enumerate([(), (Watch(every_n_steps=1, action="stop"),), (RobustOverfitting(),)]):
         model = copy.deepcopy(conv_model).train()
-        objective = Adversarial(FGSMRS(THREAT), attack_mode="train")
+        objective = Adversarial(FGSMRS(), attack_mode="train")
         folder = tmp_path / str(number)
         folder.mkdir()
-        classifier = RobustClassifier(model, objective, partial(SGD, lr=0.1, momentum=0.9))
+        classifier = RobustClassifier(model, objective, THREAT, partial(SGD, lr=0.1, momentum=0.9))
         trainer(folder, *callbacks, epochs=2).fit(classifier, batches)
         ends.append(weights(model))
     assert torch.equal(ends[0], ends[1])
@@ -206,7 +206,7 @@ def test_training_is_the_same_with_and_without_the_callback(
 def test_a_collapse_is_a_fall_under_pgd_and_not_under_fgsm(
     best: float, fgsm: float, pgd: float, collapsed: bool
 ) -> None:
-    callback = CatastrophicOverfitting(THREAT)
+    callback = CatastrophicOverfitting()
     callback.best = best
     assert callback.collapsed(Health(0.9, fgsm, pgd, 0.5, 0.1)) is collapsed
 
@@ -257,9 +257,9 @@ def classifier_of(model: nn.Module, attack: Any = None) -> RobustClassifier:
     def halving(optimizer: Any, steps: int) -> Any:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
 
-    objective = Adversarial(attack or PGD(THREAT, steps=2, step_size=0.08))
+    objective = Adversarial(attack or PGD(steps=2, step_size=0.08))
     return RobustClassifier(
-        copy.deepcopy(model).train(), objective, partial(SGD, lr=0.1, momentum=0.9), scheduler=halving
+        copy.deepcopy(model).train(), objective, THREAT, partial(SGD, lr=0.1, momentum=0.9), scheduler=halving
     )
 
 
@@ -267,7 +267,7 @@ def test_warn_says_it_once_and_trains_on(conv_model: nn.Module, batches: Batches
     script(GOOD, BAD, BAD, GOOD)
     lines: list[str] = []
     record = Record()
-    callback = Watch(THREAT, every_n_steps=1, say=lines.append)
+    callback = Watch(every_n_steps=1, say=lines.append)
     trainer(tmp_path, callback, record).fit(classifier_of(conv_model), batches)
     (line,) = lines
     assert "catastrophic overfitting at step 2 (epoch 1)" in line
@@ -286,7 +286,7 @@ def test_one_bad_measurement_is_not_yet_a_collapse(
 ) -> None:
     script(GOOD, BAD, GOOD, BAD, BAD, BAD, GOOD, GOOD)
     lines: list[str] = []
-    callback = Watch(THREAT, "rollback", every_n_steps=1, patience=2, say=lines.append)
+    callback = Watch("rollback", every_n_steps=1, patience=2, say=lines.append)
     trainer(tmp_path, callback, epochs=2).fit(classifier_of(conv_model), batches)
     assert [row["healthy"] for row in rows_of(tmp_path)] == ["1", "0", "1", "0", "0", "0", "1", "1"]
     assert [row["action"] for row in rows_of(tmp_path)] == ["", "", "", "", "rollback", "", "", ""]
@@ -300,7 +300,7 @@ def test_rollback_puts_back_weights_and_momentum_and_trains_on_with_smaller_step
     """Healthy after step 2, collapsed after 3 and after 4: both times back to what step 2 had left."""
     played = script(GOOD, GOOD, BAD, BAD, GOOD, GOOD, GOOD, GOOD)
     record = Record()
-    callback = Watch(THREAT, "rollback", every_n_steps=1, extra_steps=1, say=lambda line: None)
+    callback = Watch("rollback", every_n_steps=1, extra_steps=1, say=lambda line: None)
     trainer(tmp_path, record, callback, epochs=2).fit(classifier_of(conv_model), batches)
     assert not torch.equal(played.seen[2], played.seen[1])
     for start in (2, 3, 4):
@@ -322,10 +322,10 @@ def test_an_attack_that_another_callback_puts_in_is_lowered_too(
             self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int
         ) -> None:
             if index == 3:
-                pl_module.objective = Adversarial(PGD(THREAT, steps=9, step_size=0.1))
+                pl_module.objective = Adversarial(PGD(steps=9, step_size=0.1))
 
     script(GOOD, BAD)
-    callback = Watch(THREAT, "rollback", every_n_steps=1, say=lambda line: None)
+    callback = Watch("rollback", every_n_steps=1, say=lambda line: None)
     classifier = classifier_of(conv_model)
     trainer(tmp_path, Schedule(), callback).fit(classifier, batches)
     assert (classifier.objective.attack.steps, classifier.objective.attack.step_size) == (9, 0.05)
@@ -336,7 +336,7 @@ def test_after_the_last_rollback_a_collapse_stops_with_the_healthy_weights(
 ) -> None:
     played = script(GOOD, BAD, BAD)
     lines: list[str] = []
-    callback = Watch(THREAT, "rollback", every_n_steps=1, max_rollbacks=1, say=lines.append)
+    callback = Watch("rollback", every_n_steps=1, max_rollbacks=1, say=lines.append)
     classifier = classifier_of(conv_model)
     trainer(tmp_path, callback, epochs=3).fit(classifier, batches)
     assert len(played.seen) == 3
@@ -353,7 +353,7 @@ def test_stop_in_the_middle_of_an_epoch_leaves_healthy_weights_in_the_checkpoint
 
     def run(resume: str | None = None) -> RobustClassifier:
         classifier = classifier_of(conv_model)
-        callback = Watch(THREAT, "stop", every_n_steps=1, say=lambda line: None)
+        callback = Watch("stop", every_n_steps=1, say=lambda line: None)
         table = EpochTable(tmp_path / "metrics.csv", None)
         running = trainer(
             tmp_path,
@@ -394,7 +394,7 @@ def test_a_resumed_run_does_what_the_uninterrupted_one_does(
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         classifier = classifier_of(conv_model)
-        callback = Watch(THREAT, "rollback", every_n_steps=3, say=lambda line: None)
+        callback = Watch("rollback", every_n_steps=3, say=lambda line: None)
         running = trainer(
             folder,
             callback,
@@ -423,7 +423,7 @@ def test_a_checkpoint_between_two_measurements_brings_the_healthy_state_along(
     conv_model: nn.Module, batches: Batches, tmp_path: Path, script: Any
 ) -> None:
     played = script(GOOD, GOOD)
-    callback = Watch(THREAT, "rollback", every_n_steps=2)
+    callback = Watch("rollback", every_n_steps=2)
     states: list[dict[str, Any]] = []
 
     class Look(pl.Callback):
@@ -441,7 +441,7 @@ def test_checks_come_every_so_often_and_at_the_end_of_an_epoch_and_judge_only_af
     conv_model: nn.Module, batches: Batches, tmp_path: Path, script: Any
 ) -> None:
     script(GOOD, BAD, BAD)
-    callback = Watch(THREAT, every_n_steps=3, after_steps=6, say=lambda line: None)
+    callback = Watch(every_n_steps=3, after_steps=6, say=lambda line: None)
     trainer(tmp_path, callback, epochs=2).fit(classifier_of(conv_model), batches)
     assert [(row["epoch"], row["step"], row["action"]) for row in rows_of(tmp_path)] == [
         ("1", "3", ""),
@@ -454,9 +454,9 @@ def test_checks_come_every_so_often_and_at_the_end_of_an_epoch_and_judge_only_af
 def test_what_cannot_be_rolled_back_is_refused_before_the_first_step(
     conv_model: nn.Module, batches: Batches, tmp_path: Path
 ) -> None:
-    classifier = RobustClassifier(conv_model, Standard(), partial(SGD, lr=0.1))
+    classifier = RobustClassifier(conv_model, Standard(), THREAT, partial(SGD, lr=0.1))
     with pytest.raises(RequestError, match="Standard has no attack"):
-        trainer(tmp_path, Watch(THREAT, "rollback")).fit(classifier, batches)
+        trainer(tmp_path, Watch("rollback")).fit(classifier, batches)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_what_cannot_be_rolled_back_is_refused_before_the_first_step(
 )
 def test_settings_outside_their_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=str(next(iter(settings.values())))):
-        CatastrophicOverfitting(THREAT, **settings)
+        CatastrophicOverfitting(**settings)
 
 
 # The real thing
@@ -476,11 +476,9 @@ def collapse(folder: Path, **settings: Any) -> list[dict[str, str]]:
     order = torch.randperm(len(digits.target), generator=Generator().manual_seed(0))[:512]
     x, y = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1)[order] / 16, torch.tensor(digits.target)[order]
     torch.manual_seed(0)
-    threat = LpBall("inf", 0.3)
-    classifier = RobustClassifier(
-        SingleLayerCNN((1, 8, 8), 10, filters=16), Adversarial(FGSM(threat)), partial(Adam, lr=0.02)
-    )
-    callback = Watch(threat, every_n_steps=20, say=lambda line: None, **settings)
+    model, threat = SingleLayerCNN((1, 8, 8), 10, filters=16), LpBall("inf", 0.3)
+    classifier = RobustClassifier(model, Adversarial(FGSM()), threat, partial(Adam, lr=0.02))
+    callback = Watch(every_n_steps=20, say=lambda line: None, **settings)
     folder.mkdir()
     data = Batches(list(zip(x.split(128), y.split(128), strict=True)))
     trainer(folder, callback, epochs=30).fit(classifier, data)

@@ -55,31 +55,31 @@ class HostSyncs(TorchDispatchMode):
         return result
 
 
-def objectives(threat: LpBall) -> dict[str, Any]:
-    pgd = PGD(threat, steps=3)
+def objectives(norm: str = "inf") -> dict[str, Any]:
+    pgd = PGD(steps=3)
     made = {
         "standard": Standard(),
         "pgd": Adversarial(pgd),
         "mixture": Adversarial(pgd, share=0.5, attack_mode="batch_stats"),
-        "fgsm": Adversarial(FGSM(threat)),
-        "fgsm_rs": Adversarial(FGSMRS(threat), attack_mode="train"),
-        "momentum": Adversarial(MIFGSM(threat, steps=3)),
-        "trades": TRADES(KLPGD(threat, steps=3)),
-        "mart": MART(PGD(threat, steps=3, start_noise=0.001)),
+        "fgsm": Adversarial(FGSM()),
+        "fgsm_rs": Adversarial(FGSMRS(), attack_mode="train"),
+        "momentum": Adversarial(MIFGSM(steps=3)),
+        "trades": TRADES(KLPGD(steps=3)),
+        "mart": MART(PGD(steps=3, start_noise=0.001)),
         "awp": AWP(Adversarial(pgd), warmup_steps=1),
-        "grad_align": GradAlign(FGSM(threat)),
+        "grad_align": GradAlign(FGSM()),
     }
-    return made | ({"free": Free(threat)} if threat.norm == "inf" else {})
+    return made | ({"free": Free()} if norm == "inf" else {})
 
 
-CASES = [("inf", name) for name in objectives(LpBall("inf", 0.3))] + [("2", "pgd"), ("2", "trades"), ("1", "pgd")]
+CASES = [("inf", name) for name in objectives()] + [("2", "pgd"), ("2", "trades"), ("1", "pgd")]
 
 
-def step_of(objective: Any, device: str) -> Callable[[int], Tensor]:
+def step_of(objective: Any, device: str, norm: str = "inf") -> Callable[[int], Tensor]:
     with torch.device(device):
         x, y = torch.rand(4, 1, 8, 8), torch.randint(0, 10, (4,))
         model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
-    module = RobustClassifier(model, objective, partial(SGD, lr=0.1))
+    module = RobustClassifier(model, objective, LpBall(norm, 0.3), partial(SGD, lr=0.1))
     module.attack_time.running = lambda device: contextlib.nullcontext()  # of CUDA's events
     if isinstance(objective, nn.Module):
         objective.to(device)
@@ -90,7 +90,7 @@ def step_of(objective: Any, device: str) -> Callable[[int], Tensor]:
 
 @pytest.mark.parametrize(("norm", "name"), CASES)
 def test_no_step_waits_for_the_device(norm: str, name: str) -> None:
-    step = step_of(objectives(LpBall(norm, 0.3))[name], "meta")
+    step = step_of(objectives(norm)[name], "meta", norm)
     with HostSyncs() as syncs:
         for index in range(3):
             step(index).backward()
@@ -113,7 +113,7 @@ def test_the_counter_sees_what_it_is_to_see() -> None:
 
 
 def test_a_pgd_step_on_the_cpu_asks_for_no_value() -> None:
-    step = step_of(objectives(LpBall("inf", 0.3))["pgd"], "cpu")
+    step = step_of(objectives()["pgd"], "cpu")
     with HostSyncs() as syncs:
         for index in range(3):
             step(index).backward()

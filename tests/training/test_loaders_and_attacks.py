@@ -20,6 +20,8 @@ from robustml.threats import LpBall
 from robustml.training import RobustClassifier
 from robustml.training.batches import images_and_labels
 
+THREAT = LpBall("inf", 0.1)
+
 LOADERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "list": lambda x, y: [x, y],
     "triple": lambda x, y: (x, y, torch.arange(len(y))),
@@ -42,8 +44,10 @@ def pairs() -> list[tuple[Tensor, Tensor]]:
 
 
 def trained(batches: list[Any], attack: Any = None) -> tuple[Tensor, dict[str, float]]:
-    attack = PGD(LpBall("inf", 0.1), steps=1, random_start=False) if attack is None else attack
-    classifier = RobustClassifier(network(), Adversarial(attack), partial(SGD, lr=0.5), validation_attack=attack)
+    attack = PGD(steps=1, random_start=False) if attack is None else attack
+    classifier = RobustClassifier(
+        network(), Adversarial(attack), THREAT, partial(SGD, lr=0.5), validation_attack=attack
+    )
     (figures,) = fit(classifier, Batches(batches), Batches(batches[:1]))
     return weights(classifier), figures
 
@@ -134,7 +138,7 @@ class Returns(nn.Module):
 def test_what_is_no_tensor_of_logits_is_refused_by_every_objective(change: Any, pairs: list[Any]) -> None:
     from training.test_host_syncs import objectives
 
-    for objective in objectives(LpBall("inf", 0.1)).values():
-        classifier = RobustClassifier(Returns(change), objective, partial(SGD, lr=0.1))
+    for objective in objectives().values():
+        classifier = RobustClassifier(Returns(change), objective, THREAT, partial(SGD, lr=0.1))
         with pytest.raises(RequestError, match=r"the model returned a .*logits_key"):
             classifier.training_step(pairs[0], 0)

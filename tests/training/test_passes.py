@@ -66,7 +66,7 @@ def trainer(**settings: Any) -> pl.Trainer:
 class WeightGradient(Standard):
     """The shape of AWP: a gradient of other weights through `functional_call`, then the loss at those weights."""
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Any) -> LossOutput:
         weights = {name: weight.detach().requires_grad_() for name, weight in model.named_parameters()}
         first = nn.functional.cross_entropy(functional_call(model, weights, (x,)), y)
         gradients = torch.autograd.grad(first, list(weights.values()))
@@ -81,7 +81,7 @@ class WeightGradient(Standard):
 class DoubleBackward(Standard):
     """The shape of a gradient penalty: the gradient of the input is itself differentiated."""
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossOutput:
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Any) -> LossOutput:
         leaf = x.detach().requires_grad_()
         logits = model(leaf)
         loss = nn.functional.cross_entropy(logits, y)
@@ -92,13 +92,13 @@ class DoubleBackward(Standard):
 # Forward and backward passes a sample, by hand.
 BY_HAND: dict[str, tuple[Objective, float, float]] = {
     "standard": (Standard(), 1, 1),
-    "fgsm": (Adversarial(FGSM(THREAT)), 2, 2),
-    "fgsm_rs": (Adversarial(FGSMRS(THREAT), attack_mode="train"), 2, 2),
-    "pgd": (Adversarial(PGD(THREAT, steps=10)), 11, 11),
+    "fgsm": (Adversarial(FGSM()), 2, 2),
+    "fgsm_rs": (Adversarial(FGSMRS(), attack_mode="train"), 2, 2),
+    "pgd": (Adversarial(PGD(steps=10)), 11, 11),
     # Two starts of 3 steps; to choose between them, each end is looked at once, forward.
-    "restarts": (Adversarial(PGD(THREAT, steps=3, restarts=2)), 2 * 4 + 1, 2 * 3 + 1),
+    "restarts": (Adversarial(PGD(steps=3, restarts=2)), 2 * 4 + 1, 2 * 3 + 1),
     # Clean and adversarial images pass as one batch of twice as many.
-    "mixture": (Adversarial(FGSM(THREAT), share=0.5), 1 + 2, 1 + 2),
+    "mixture": (Adversarial(FGSM(), share=0.5), 1 + 2, 1 + 2),
     "weights": (WeightGradient(), 2, 2),
     "double backward": (DoubleBackward(), 1, 2),
 }
@@ -107,14 +107,14 @@ BY_HAND: dict[str, tuple[Objective, float, float]] = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_training_step_passes_the_model_as_often_as_counted_by_hand(name: str) -> None:
     objective, forward, backward = BY_HAND[name]
-    classifier = RobustClassifier(network(), objective, partial(SGD, lr=0.1), validation_attack=PGD(THREAT, steps=2))
+    classifier = RobustClassifier(network(), objective, THREAT, partial(SGD, lr=0.1), validation_attack=PGD(steps=2))
     # Validation is not training's cost; it would add to the count if it were not kept out.
     trainer().fit(classifier, Batches(), Batches())
     assert (classifier.passes.forward, classifier.passes.backward) == (19 * forward, 19 * backward)
 
 
 def test_each_epoch_is_counted_on_its_own() -> None:
-    classifier = RobustClassifier(network(), Standard(), partial(SGD, lr=0.1))
+    classifier = RobustClassifier(network(), Standard(), THREAT, partial(SGD, lr=0.1))
     trainer(max_epochs=3).fit(classifier, Batches())
     assert (classifier.passes.forward, classifier.passes.backward) == (19, 19)
 
@@ -129,7 +129,7 @@ def test_examples_that_leave_the_batch_are_not_counted() -> None:
     model, passes = Zero(), PassCounter()
     end = passes.watch(model)
     with passes.counting():
-        PGD(THREAT, steps=3, early_stop=True)(model, torch.rand(3, 4), torch.tensor([0, 1, 2]))
+        PGD(steps=3, early_stop=True)(model, torch.rand(3, 4), torch.tensor([0, 1, 2]), THREAT)
     assert (passes.forward, passes.backward) == (3 + 1 + 1, 3 + 1 + 1)
     end()
     model(torch.rand(3, 4))
@@ -163,7 +163,7 @@ def test_a_compiled_model_is_counted_and_compiled_once() -> None:
 
     model = network()
     model.compile(backend=backend)
-    classifier = RobustClassifier(model, Standard(), partial(SGD, lr=0.1))
+    classifier = RobustClassifier(model, Standard(), THREAT, partial(SGD, lr=0.1))
     before = model._compiled_call_impl
     batches = Batches()
     batches.batches = batches.batches[:2] * 4

@@ -45,9 +45,10 @@ def network(*, norm: bool = True) -> nn.Module:
 def classifier(objective: Objective | None = None, *, norm: bool = True) -> RobustClassifier:
     return RobustClassifier(
         network(norm=norm),
-        objective or Adversarial(PGD(THREAT, steps=1)),
+        objective or Adversarial(PGD(steps=1)),
+        THREAT,
         partial(SGD, lr=0.5, momentum=0.9),
-        validation_attack=PGD(THREAT, steps=1),
+        validation_attack=PGD(steps=1),
     )
 
 
@@ -145,12 +146,12 @@ class Brighter:
     def __init__(self) -> None:
         self.crafted = 0
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Any) -> Tensor:
         self.crafted += 1
         return 0.9 * x + 0.1
 
-    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Any:
-        return Standard().loss(model, x_adv, x_adv, y)
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Any) -> Any:
+        return Standard().loss(model, x_adv, x_adv, y, THREAT)
 
 
 @pytest.mark.parametrize("kind", ["examples", "clean"])
@@ -180,7 +181,7 @@ def test_only_so_many_batches_are_looked_at() -> None:
     seen: list[int] = []
 
     class Counting(Brighter):
-        def perturb(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Any) -> Tensor:
             seen.append(len(x))
             return x
 
@@ -225,7 +226,7 @@ def test_evaluation_within_training_sees_the_average(tmp_path: Path) -> None:
         return x
 
     recorder = Recorder()
-    evaluation = RobustEvaluation({"note": note}, THREAT, tmp_path)
+    evaluation = RobustEvaluation({"note": note}, tmp_path)
     trainer([evaluation, EMA(0.9), recorder], 2).fit(classifier(), datamodule=digits())
     first = {name: value for name, value in seen[0].items() if name in recorder.validated[0]}
     assert all(torch.equal(value, recorder.validated[0][name]) for name, value in first.items())

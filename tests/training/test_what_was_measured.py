@@ -28,7 +28,9 @@ from robustml.training import (
 )
 from robustml.training.callbacks import EpochTable, RobustOverfitting
 
-ATTACK = PGD(LpBall("inf", 0.02), steps=2, random_start=False)
+THREAT = LpBall("inf", 0.02)
+
+ATTACK = PGD(steps=2, random_start=False)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def run(
         EpochTable(folder / "metrics.csv", said.append),
         best_and_last(folder / "checkpoints", CLEAN_ACCURACY),
     ]
-    classifier = RobustClassifier(network(), Adversarial(ATTACK), partial(SGD, lr=1.0), validation_attack=ATTACK)
+    classifier = RobustClassifier(
+        network(), Adversarial(ATTACK), THREAT, partial(SGD, lr=1.0), validation_attack=ATTACK
+    )
     running = trainer(
         epochs, callbacks=callbacks, plugins=[AtomicCheckpointIO()], enable_checkpointing=True, **settings
     )

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from integration.forks import command
 
 import robustml
+from robustml.attacks import PGD, Within
+from robustml.objectives import Adversarial, Free
+from robustml.threats import LpBall
+from robustml.workflows.building import build
+from robustml.workflows.version_0_1 import without_threats
 
 RUNS = Path(__file__).parents[1] / "fixtures" / "version_0_1"
 TRAINED = ("clean", "poisoned", "poisoned/finetuned", "schedules", "chained")
@@ -63,3 +69,28 @@ def test_what_stands_beside_it_is_read(runs: Path, tmp_path: Path) -> None:
     ):
         outcome = command(*words, cwd=tmp_path)
         assert outcome.status == 0, outcome.err
+
+
+OWN: dict[str, Any] = {"_target_": "robustml.threats.LpBall", "p": "inf", "eps": 0.3}
+OTHER = OWN | {"eps": 0.1}
+
+
+def test_copies_of_the_threat_go_and_other_threats_stay() -> None:
+    pgd = {"_target_": "robustml.attacks.PGD", "steps": 3}
+    settings = {
+        "threat": OWN,
+        "objective": {"_target_": "robustml.objectives.Adversarial", "attack": pgd | {"threat": OWN}},
+        "evaluation": {"attacks": {"own": pgd | {"threat": dict(OWN)}, "weak": pgd | {"threat": OTHER}}},
+        "poison": {"_target_": "robustml.poisoning.InjectAdversarial", "attack": pgd | {"threat": OTHER}},
+        "callbacks": {"health": {"_target_": "robustml.training.callbacks.CatastrophicOverfitting", "threat": OWN}},
+        "free": {"_target_": "robustml.objectives.Free", "threat": OWN},
+    }
+    found = without_threats(settings)
+    assert found["threat"] == OWN
+    assert build(found["objective"]) == Adversarial(PGD(steps=3))
+    attacks = build(found["evaluation"]["attacks"])
+    assert attacks == {"own": PGD(steps=3), "weak": Within(PGD(steps=3), LpBall("inf", 0.1))}
+    assert (found["poison"]["attack"], found["poison"]["threat"]) == (pgd, OTHER)
+    assert "threat" not in found["callbacks"]["health"]
+    assert isinstance(build(found["free"]), Free)
+    assert without_threats(found) == found

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["HalfPrecision", "search_in_half_precision"]
 
@@ -39,6 +39,7 @@ def search_in_half_precision(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    threat: Threat,
     *,
     seed: int,
     batch_size: int,
@@ -54,6 +55,7 @@ def search_in_half_precision(
         model: called on images (N, ...), with frozen parameters.
         x: (N, ...) in [0, 1].
         y: (N,).
+        threat: what the attack may do.
         seed: of the attack's random numbers, in both searches.
         batch_size: most examples in the passes that judge.
         half: the model in half precision, where the caller has it in another form than `HalfPrecision`.
@@ -62,11 +64,11 @@ def search_in_half_precision(
         (N, ...): what the attack found.
     """
     half = half or HalfPrecision(model)
-    found = attack(half, x, y, generator=Generator().manual_seed(seed))
+    found = attack(half, x, y, threat, generator=Generator().manual_seed(seed))
     # What fools it in half precision only. Where nothing was found, both are right.
     disputed = (_fooled(half, found, y, batch_size) & ~_fooled(model, found, y, batch_size)).nonzero().squeeze(1)
     if len(disputed):
-        found[disputed] = attack(model, x[disputed], y[disputed], generator=Generator().manual_seed(seed))
+        found[disputed] = attack(model, x[disputed], y[disputed], threat, generator=Generator().manual_seed(seed))
     return found
 
 

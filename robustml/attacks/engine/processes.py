@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from robustml.allocator import keep_freed_memory
 from robustml.errors import RunFailed
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["attack_in_processes", "available_processes"]
 
@@ -33,7 +33,7 @@ def available_processes(x: Tensor) -> int:
 
 
 def attack_in_processes(
-    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, *, generator: Generator, processes: int
+    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator, processes: int
 ) -> Tensor:
     """What `attack` returns for `x` (N, ...), each process working on its share of the examples.
 
@@ -42,6 +42,7 @@ def attack_in_processes(
         model: on the CPU.
         x: (N, ...) in [0, 1].
         y: (N,).
+        threat: what the attack may do.
         generator: every process goes on from the state it is in; here it is left as it was.
         processes: how many.
 
@@ -61,7 +62,7 @@ def attack_in_processes(
             keep_freed_memory()
             model.to(memory_format=torch.channels_last)  # of this process's copy; wide convolutions gain a third
             try:
-                result[mine] = attack(model, x[mine], y[mine], generator=generator)
+                result[mine] = attack(model, x[mine], y[mine], threat, generator=generator)
                 sender.send(None)
             except Exception as error:
                 sender.send(error)

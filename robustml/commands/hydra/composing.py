@@ -64,7 +64,7 @@ def prepared(config: DictConfig, run: str | Path | None = None) -> tuple[Setting
 def record(settings: Settings, without: Sequence[str] = ()) -> None:
     """Put the settings of an earlier run where the entry points' `recorded` default finds them.
 
-    Overrides on the command line then apply to them as they do to a built-in config: the attacks follow the threat.
+    Overrides on the command line then apply to them as they do to a built-in config.
 
     Args:
         settings: of the run.
@@ -72,23 +72,13 @@ def record(settings: Settings, without: Sequence[str] = ()) -> None:
             threat that has none.
     """
     literal = {key: _escaped(value) if key in PATHS else value for key, value in settings.items()}
-    linked = {key: _follow(value, settings.get("threat")) for key, value in literal.items() if key not in without}
-    ConfigStore.instance().store(name="recorded", node=linked, package="_global_")
+    node = {key: value for key, value in literal.items() if key not in without}
+    ConfigStore.instance().store(name="recorded", node=node, package="_global_")
 
 
 def _escaped(value: Any) -> Any:
     """A path as OmegaConf has to be given it: where it holds ``${``, that is a name and no reference."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value) if isinstance(value, str) else value
-
-
-def _follow(node: Any, threat: Any) -> Any:
-    """Write every copy of the run's threat inside `node` as a reference to it again."""
-    if isinstance(node, dict):
-        return {
-            key: "${threat}" if key == "threat" and value == threat else _follow(value, threat)
-            for key, value in node.items()
-        }
-    return [_follow(value, threat) for value in node] if isinstance(node, list) else node
 
 
 def composed(words: Sequence[str], run: Path, own: Path | None = None) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -13,8 +14,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from robustml.config import config_dir
 from robustml.errors import nearest
+from robustml.workflows.building import NO_OWN_THREAT
 
 __all__ = ["explain"]
+
+# Keys of version 0.1, in which each attack held a copy of the threat.
+_OWN_THREAT = re.compile(r"^Could not override '[\w.]*(attack|objective)[\w.]*\.threat\b")
 
 
 def explain(error: Exception, config_name: str | None) -> str:
@@ -27,6 +32,8 @@ def explain(error: Exception, config_name: str | None) -> str:
         return f"there is no config {name!r} in {group or 'the config folder'}; {nearest(name, options)}"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {first}"
+    if _OWN_THREAT.search(str(error)):
+        return NO_OWN_THREAT
     if config_name and (key := _quoted(first)) and first.startswith("Could not override"):
         known = set(_known_names(config_name))
         if key in known:

@@ -41,7 +41,7 @@ class Finding:
 
 
 def check_attack(
-    attack: Attack, threat: Threat | None = None, *, on_finding: Callable[[Finding], None] | None = None
+    attack: Attack, threat: Threat, *, on_finding: Callable[[Finding], None] | None = None
 ) -> list[Finding]:
     """Examine every property of `PROPERTIES` on `attack`.
 
@@ -49,19 +49,13 @@ def check_attack(
     `RequestError`, the property is not applicable: a clear refusal breaks no promise.
 
     Args:
-        attack: see `robustml.types.Attack`.
-        threat: what the attacker may do; `attack.threat` by default.
+        attack: see `robustml.types.Attack`; or one that takes no threat, and keeps to a budget of its own.
+        threat: what the attacker may do.
         on_finding: called after each property.
 
     Returns:
         One finding a property, in the order of `PROPERTIES`; the global random state is left as found.
-
-    Raises:
-        RequestError: it is not known what the attacker may do.
     """
-    threat = threat or getattr(attack, "threat", None)
-    if threat is None:
-        raise RequestError(f"{type(attack).__name__} has no `threat`: say what the attacker may do")
     bench = Bench(attack, threat)
     findings = []
     with random_state_restored():

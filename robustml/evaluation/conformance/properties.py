@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from robustml.attacks import FGSM, at_eps
+from robustml.attacks import FGSM
 from robustml.attacks.engine.gradient import logits_of
-from robustml.errors import RequestError
+from robustml.calling import has_own_budget, run_attack
 from robustml.evaluation.conformance.tiny_models import TinyModel, trained_tiny_model, untrained_tiny_model
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
@@ -48,10 +48,15 @@ class Bench:
         y[-1] = (y[-1] + 1) % 10
         return TinyModel(model, x[:8].clone(), y)
 
-    def run(self, tiny: TinyModel, seed: int = 0, attack: Attack | None = None) -> Tensor:
+    def call(self, tiny: TinyModel, seed: int = 0) -> Tensor:
+        """What the attack makes of the images themselves."""
+        x_adv: Tensor = run_attack(self.attack, *tiny, self.threat, _seeded(seed))
+        return x_adv
+
+    def run(self, tiny: TinyModel, seed: int = 0) -> Tensor:
         """What the attack makes of copies of the images; whether it is detached is a question of its own."""
         model, x, y = tiny
-        x_adv: Tensor = (attack or self.attack)(model, x.clone(), y.clone(), generator=_seeded(seed))
+        x_adv = self.call(TinyModel(model, x.clone(), y.clone()), seed)
         return x_adv.detach() if isinstance(x_adv, Tensor) else x_adv
 
     def sound(self, tiny: TinyModel) -> None:
@@ -133,7 +138,7 @@ def _budget(bench: Bench) -> None:
 def _detached(bench: Bench) -> None:
     model, x, y = bench.basic()
     for images in (x, x.clone().requires_grad_()):
-        x_adv = bench.attack(model, images, y, generator=_seeded(0))
+        x_adv = bench.call(TinyModel(model, images, y))
         given = "images that require gradients" if images.requires_grad else "plain images"
         _require(not x_adv.requires_grad, f"the result for {given} is still part of a graph: detach it")
     _require(images.grad is None and images.requires_grad, "changes requires_grad or .grad of the images")
@@ -142,7 +147,7 @@ def _detached(bench: Bench) -> None:
 def _own_memory(bench: Bench) -> None:
     model, x, y = bench.basic()
     before = x.clone()
-    bench.attack(model, x, y, generator=_seeded(0)).add_(1)
+    bench.call(TinyModel(model, x, y)).add_(1)
     _require(torch.equal(x, before), "the result shares memory with the images: clone it")
 
 
@@ -152,7 +157,7 @@ def _own_memory(bench: Bench) -> None:
 def _arguments(bench: Bench) -> None:
     model, x, y = bench.basic()
     before = x.clone(), y.clone()
-    bench.attack(model, x, y, generator=_seeded(0))
+    bench.call(TinyModel(model, x, y))
     _require(torch.equal(x, before[0]), "changes the images that it was given")
     _require(torch.equal(y, before[1]), "changes the labels that it was given")
 
@@ -339,32 +344,28 @@ def _batch_invariance(bench: Bench) -> None:
     # darker, and so have smaller gradients: what is measured over the whole batch changes with them.
     model, x, y = bench.basic()
     tiny = TinyModel(model.double(), torch.cat([x[:4], 0.2 * x[4:7], x[7:]]).double(), y)
-    worst = _batch_difference(bench, tiny, bench.attack)
-    if worst > 1e-5 and _draws(bench, tiny, bench.attack):
-        same_start = _with_same_start(bench.attack)
-        if same_start is None or _draws(bench, tiny, same_start):
+    worst = _batch_difference(bench, tiny)
+    if worst > 1e-5 and _draws(bench, tiny):
+        ball = bench.threat
+        if type(ball) is not LpBall or has_own_budget(bench.attack):
             raise InapplicableError("random, and no two calls can be made to draw the same")
-        worst = _batch_difference(bench, tiny, same_start)
+        same_start = dataclasses.replace(bench, threat=_SameStart(ball.p, ball.eps, ball.bounds))
+        if _draws(same_start, tiny):
+            raise InapplicableError("random, and no two calls can be made to draw the same")
+        worst = _batch_difference(same_start, tiny)
     _require(worst <= 1e-5, f"an image of a batch comes out differently alone, by up to {worst:.3g}")
 
 
-def _batch_difference(bench: Bench, tiny: TinyModel, attack: Attack) -> float:
+def _batch_difference(bench: Bench, tiny: TinyModel) -> float:
     model, x, y = tiny
-    together = bench.run(tiny, attack=attack)
-    alone = [bench.run(TinyModel(model, x[i : i + 1], y[i : i + 1]), attack=attack) for i in range(len(x))]
+    together = bench.run(tiny)
+    alone = [bench.run(TinyModel(model, x[i : i + 1], y[i : i + 1])) for i in range(len(x))]
     return float((together - torch.cat(alone)).abs().max())
 
 
-def _draws(bench: Bench, tiny: TinyModel, attack: Attack) -> bool:
-    first, second = (bench.run(tiny, seed=seed, attack=attack) for seed in (1, 2))
+def _draws(bench: Bench, tiny: TinyModel) -> bool:
+    first, second = (bench.run(tiny, seed=seed) for seed in (1, 2))
     return not torch.equal(first, second)
-
-
-def _with_same_start(attack: Attack) -> Attack | None:
-    threat = getattr(attack, "threat", None)
-    if not (dataclasses.is_dataclass(attack) and type(threat) is LpBall):
-        return None
-    return cast(Attack, dataclasses.replace(cast(Any, attack), threat=_SameStart(threat.p, threat.eps, threat.bounds)))
 
 
 # Wherever it is called, and whatever the model and the images.
@@ -415,9 +416,9 @@ def _constant_model(bench: Bench) -> None:
 # How much it finds.
 
 
-def _fooled(bench: Bench, attack: Attack) -> Tensor:
+def _fooled(bench: Bench) -> Tensor:
     tiny = trained_tiny_model()
-    return _misclassified(tiny, bench.run(tiny, attack=attack))
+    return _misclassified(tiny, bench.run(tiny))
 
 
 def _misclassified(tiny: TinyModel, x_adv: Tensor) -> Tensor:
@@ -436,12 +437,12 @@ def _require_no_weaker(strong: Tensor, weak: Tensor, what: str) -> None:
 
 def _beats_noise(bench: Bench) -> None:
     tiny = trained_tiny_model()
-    found = _fooled(bench, bench.attack)
+    found = _fooled(bench)
     noise = bench.threat.project(bench.threat.sample(tiny.x, _seeded(0)), tiny.x)
     _require_no_weaker(found, _misclassified(tiny, noise), "weaker than random noise of the same size")
     if isinstance(bench.threat, LpBall):
         clean = _misclassified(tiny, tiny.x)
-        easy = _fooled(bench, FGSM(bench.threat)) & ~clean
+        easy = _fooled(Bench(FGSM(), bench.threat)) & ~clean
         nothing = not (found & ~clean).any() and int(easy.sum()) >= 10
         _require(not nothing, f"fools no image, where one gradient step fools {int(easy.sum())} of {len(easy)}")
 
@@ -452,13 +453,14 @@ def _more_steps(bench: Bench) -> None:
     params = getattr(attack, "params", None)
     if "steps" in fields:
         few, many = _few_and_many(attack.steps)
-        weak, strong = (dataclasses.replace(attack, steps=steps) for steps in (few, many))
+        changed = [dataclasses.replace(attack, steps=steps) for steps in (few, many)]
     elif "params" in fields and isinstance(params, Mapping) and "steps" in params:
         few, many = _few_and_many(params["steps"])
-        weak, strong = (dataclasses.replace(attack, params={**params, "steps": steps}) for steps in (few, many))
+        changed = [dataclasses.replace(attack, params={**params, "steps": steps}) for steps in (few, many)]
     else:
         raise InapplicableError("has no number of steps to change")
-    _require_no_weaker(_fooled(bench, strong), _fooled(bench, weak), f"weaker with {many} steps than with {few}")
+    weak, strong = (_fooled(dataclasses.replace(bench, attack=one)) for one in changed)
+    _require_no_weaker(strong, weak, f"weaker with {many} steps than with {few}")
 
 
 def _few_and_many(steps: int) -> tuple[int, int]:
@@ -469,21 +471,20 @@ def _is_dataclass(attack: Attack) -> bool:
     return dataclasses.is_dataclass(attack) and not isinstance(attack, type)
 
 
-def _rescaled(bench: Bench, factor: float) -> Attack:
-    try:
-        return at_eps(bench.attack, factor * bench.threat.eps)
-    except RequestError as error:
-        raise InapplicableError("cannot be run with another budget") from error
+def _rescaled(bench: Bench, factor: float) -> Bench:
+    if has_own_budget(bench.attack):
+        raise InapplicableError("carries a budget of its own")
+    return dataclasses.replace(bench, threat=bench.threat.at(factor * bench.threat.eps))
 
 
 def _zero_budget(bench: Bench) -> None:
     tiny = bench.basic()
-    moved = float((bench.run(tiny, attack=_rescaled(bench, 0.0)) - tiny.x).abs().max())
+    moved = float((_rescaled(bench, 0.0).run(tiny) - tiny.x).abs().max())
     _require(moved <= 1e-6, f"changes images by {moved:.3g} where eps is 0")
 
 
 def _twice_the_budget(bench: Bench) -> None:
-    larger, smaller = _fooled(bench, bench.attack), _fooled(bench, _rescaled(bench, 0.5))
+    larger, smaller = _fooled(bench), _fooled(_rescaled(bench, 0.5))
     _require_no_weaker(larger, smaller, "weaker with twice the budget")
 
 

@@ -1,66 +1,25 @@
 """Whether an attack used the budget that it is judged by: one that stayed far below it is no evidence.
 
-What an attack says of itself is compared before it runs; what it did is looked at afterwards, whatever it said. An
-attack that fails on an image goes to the edge of what it may do, or gives the image back as it was (minimum-norm
+An attack is called with the threat, or brings a budget of its own; what it did is looked at afterwards either way. One
+that fails on an image goes to the edge of what it may do, or gives the image back as it was (minimum-norm
 attacks, AutoAttack). One that gave up half way was built for another budget, or its steps do not reach.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from robustml.errors import RequestError
+from robustml.calling import has_own_budget
 from robustml.evaluation.verdicts import AttackVerdicts, Bools, Floats
 from robustml.results import Flag
-from robustml.threats import LpBall, Union
+from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = ["look_at_budget", "reach", "refuse_smaller_budget"]
+__all__ = ["look_at_budget", "reach"]
 
 # Signed steps reach the edge of a cube; a step of Euclidean length loses what the image box cuts off.
 _USED = {"inf": 0.9, "2": 0.6, "1": 0.6}
-
-
-def refuse_smaller_budget(name: str, attack: Attack, threat: Threat) -> list[Flag]:
-    """Compare the threat that an attack names as its own, if it does, with the one that it is to be judged by.
-
-    Returns:
-        A flag where it keeps to another norm.
-
-    Raises:
-        RequestError: its eps is smaller, or its image box.
-    """
-    flags = []
-    for own in _threats_of(attack):
-        allowed: list[Any] = [threat, *(threat.balls if isinstance(threat, Union) else ())]
-        alike = [each for each in allowed if _kind(each) == _kind(own)]
-        if not alike:
-            if isinstance(own, LpBall) and isinstance(threat, LpBall):
-                message = (
-                    f"{name} keeps to an L{own.norm} ball of eps={own.eps:.6g}, the threat is L{threat.norm} with "
-                    f"eps={threat.eps:.6g}: what withstands it need not withstand the threat"
-                )
-                flags.append(Flag(name="budget_not_used", message=message, attack=name))
-            continue
-        largest = min(each.eps for each in alike)
-        if own.eps < largest * (1 - 1e-6):
-            raise RequestError(
-                f"attack {name!r} was built for eps={own.eps:.6g}, the threat is eps={largest:.6g}: what withstands "
-                "the smaller budget says nothing of the larger; build it for this threat, or evaluate at its own eps"
-            )
-        low, high = threat.bounds
-        if own.bounds[0] > low + 1e-6 or own.bounds[1] < high - 1e-6:
-            raise RequestError(
-                f"attack {name!r} was built for images in {list(own.bounds)}, the threat allows {list(threat.bounds)}: "
-                "build it for this threat"
-            )
-    return flags
 
 
 def reach(x: Tensor, threat: Threat) -> Tensor | None:
@@ -104,7 +63,7 @@ def look_at_budget(
     # budget on any image is another matter.
     moved = failed & (verdicts.distance > 0)
     if not moved.any():
-        if getattr(attack, "gives_up", False) or any(True for _ in _threats_of(attack)):
+        if getattr(attack, "gives_up", False) or not has_own_budget(attack):
             return []
         moved = attacked
     used = float((verdicts.distance[moved] / reached[moved].clip(min=1e-12)).max())
@@ -116,34 +75,3 @@ def look_at_budget(
         "or its steps are too few or too small; what it leaves is not shown to be robust"
     )
     return [Flag(name="budget_not_used", message=message, attack=name)]
-
-
-def _kind(threat: Any) -> tuple[str, str]:
-    return type(threat).__name__, str(getattr(threat, "norm", ""))
-
-
-def _threats_of(attack: Any, depth: int = 0) -> Iterator[Any]:
-    """The threats that an attack and the attacks inside it were built for."""
-    own = getattr(attack, "threat", None)
-    if isinstance(getattr(own, "eps", None), int | float) and hasattr(own, "bounds"):
-        yield own
-    if depth < 3:
-        for inner in _inside(attack):
-            yield from _threats_of(inner, depth + 1)
-
-
-def _inside(attack: Any) -> list[Any]:
-    """The attacks that an attack is made of: in its fields, or in lists and mappings there."""
-    if dataclasses.is_dataclass(attack):
-        values = [getattr(attack, field.name) for field in dataclasses.fields(attack)]
-    else:
-        values = list(getattr(attack, "__dict__", {}).values())
-    if isinstance(attack, tuple):
-        values += list(attack)
-    if isinstance(attack, functools.partial):
-        values += [attack.func, *attack.args, *attack.keywords.values()]
-    found = []
-    for value in values:
-        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
-        found += [part for part in parts if callable(part) and hasattr(part, "threat") and not isinstance(part, type)]
-    return found

@@ -22,7 +22,6 @@ Those that attacks raise beside each other are in `robustml.evaluation.sanity.ri
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -93,10 +92,10 @@ def look_at_limits(
     if not len(x) or not _differentiable(model, x):
         return []
     low, high = threat.bounds
-    box = cast(Threat, LpBall(math.inf, high - low, threat.bounds))
-    attack = PGD(box, steps=50, random_start=False, early_stop=True)
+    box = LpBall(math.inf, high - low, threat.bounds)
+    attack = PGD(steps=50, random_start=False, early_stop=True)
     with torch.no_grad():
-        share = float((logits_of(model, attack(model, x, y, generator=generator)).argmax(1) == y).float().mean())
+        share = float((logits_of(model, attack(model, x, y, box, generator=generator)).argmax(1) == y).float().mean())
     if share <= _UNBOUNDED_SHARE:
         return []
     message = (

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from robustml.calling import refuse_misfit
 from robustml.data import Records
 from robustml.poisoning.backdoors.shown import shown
 from robustml.poisoning.checks import check_rate, check_stamp, check_whole
@@ -24,7 +25,7 @@ from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.poisoning.triggers import FourCorners, Trigger
 from robustml.progress import track
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["LabelConsistent"]
 
@@ -36,6 +37,7 @@ class LabelConsistent:
     Args:
         surrogate: images (N, C, H, W) in [0, 1] to logits; lent in eval mode, handed back as found.
         attack: makes the pictures hard to read for the surrogate.
+        threat: what the attack may do.
         trigger: stamped on the perturbed pictures.
         shown_trigger: stamped at test time; None is `trigger`. The paper plants it fainter than it shows it.
         rate: the share of the whole training set that is changed, all of it of the target class.
@@ -49,6 +51,7 @@ class LabelConsistent:
 
     surrogate: nn.Module
     attack: Attack
+    threat: Threat
     trigger: Trigger = field(default_factory=FourCorners)
     shown_trigger: Trigger | None = None
     rate: float = 0.05
@@ -57,6 +60,7 @@ class LabelConsistent:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail after the surrogate was attacked."""
+        refuse_misfit(self.attack, self.threat)
         check_rate(self.rate)
         check_stamp(self.trigger)
         if self.shown_trigger is not None:
@@ -76,10 +80,10 @@ class LabelConsistent:
         with borrowed(self.surrogate) as device:
             for part in track(torch.split(torch.arange(len(rows)), self.batch_size), "crafting poison"):
                 x = changed[part]
-                x_adv = attacked(self.attack, self.surrogate, x, records.y[rows[part]], generator, device)
+                x_adv = attacked(self.attack, self.threat, self.surrogate, x, records.y[rows[part]], generator, device)
                 pairs.append((x_adv, x))
                 changed[part] = stamped(x_adv, self.trigger)
-        return planned(self, records, records.changed(rows, changed), budget=budget_of(self.attack, pairs))
+        return planned(self, records, records.changed(rows, changed), budget=budget_of(self.threat, pairs))
 
     def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, stamped."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robustml.calling import refuse_misfit
 from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_rate, check_whole
@@ -24,7 +25,7 @@ from robustml.poisoning.pixels import in_unit_range
 from robustml.poisoning.plan import PoisonPlan
 from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
-from robustml.types import Attack
+from robustml.types import Attack, Threat
 
 __all__ = ["InjectAdversarial"]
 
@@ -38,6 +39,7 @@ class InjectAdversarial:
 
     Args:
         attack: crafts them against their true labels.
+        threat: what the attack may do.
         surrogate: inputs (N, ...) in [0, 1] to logits (N, C), in the classes of the set; lent in eval mode, handed back
             as found.
         rate: how many are injected, as a share of the set before, in [0, 1].
@@ -52,6 +54,7 @@ class InjectAdversarial:
     """
 
     attack: Attack
+    threat: Threat
     surrogate: nn.Module
     rate: float = 0.1
     label: int | str | None = "true"
@@ -60,6 +63,7 @@ class InjectAdversarial:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail after the data are loaded."""
+        refuse_misfit(self.attack, self.threat)
         check_rate(self.rate)
         check_whole(self.batch_size, "poison.batch_size", "must be a whole number, batch_size must be >= 1", 1)
 
@@ -73,7 +77,7 @@ class InjectAdversarial:
         wanted = None if own else class_to_aim_at(records, self.label, "poison.label")
         candidates = torch.arange(len(records)) if wanted is None else rows_of_others(records, wanted)
         rows, x_adv, x = self._crafted(records, candidates, rows_for(self.rate, records), seed)
-        budget = budget_of(self.attack, [(x_adv, x)])
+        budget = budget_of(self.threat, [(x_adv, x)])
         if wanted is not None:
             y = torch.full_like(rows, wanted)
         elif keeps:
@@ -104,7 +108,7 @@ class InjectAdversarial:
             batch = order[looked_at : looked_at + min(missing, self.batch_size)]
             x, looked_at = records.x[batch], looked_at + len(batch)
             with borrowed(self.surrogate) as device:
-                x_adv = attacked(self.attack, self.surrogate, x, records.y[batch], generator, device)
+                x_adv = attacked(self.attack, self.threat, self.surrogate, x, records.y[batch], generator, device)
             differs = (x_adv != x).flatten(1).any(dim=1)
             rows.append(batch[differs])
             found.append(x_adv[differs])

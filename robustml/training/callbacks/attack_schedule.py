@@ -14,18 +14,19 @@ from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 
-from robustml.attacks import Transfer, at_eps
+from robustml.attacks import Transfer, Within
+from robustml.calling import has_own_budget
 from robustml.errors import RequestError
 from robustml.objectives import Free
-from robustml.training.attack_fields import replaced, with_attack
+from robustml.training.attack_changes import has_fields, with_attack
 from robustml.training.classifier import RobustClassifier
-from robustml.types import Attack, Objective
+from robustml.types import Attack
 
 __all__ = ["AttackSchedule"]
 
 
 class AttackSchedule(pl.Callback):
-    """Exchange the attack inside the objective, whatever wraps it; the validation attack stays as it is.
+    """Set the threat of training, and exchange the attack inside the objective; validation stays as it is.
 
     `Free`, whose training steps are its attack, has an eps to schedule and no steps.
 
@@ -33,8 +34,8 @@ class AttackSchedule(pl.Callback):
     `schedule/eps` and `schedule/steps`.
 
     Args:
-        eps: points (progress, multiple of the attack's own eps), straight lines between them; before the first and
-            after the last it is as there. Step sizes follow, relative and absolute ones. None leaves eps alone.
+        eps: points (progress, multiple of the threat's eps), straight lines between them; before the first and after
+            the last it is as there. Step sizes follow, relative and absolute ones. None leaves eps alone.
         steps: points (progress, number of steps); None for a number is the attack's own, 0 is no attack. None leaves
             the steps alone. Step sizes in the unit of eps stay, those that the attack derives from its steps follow.
         between: what the steps do between points: ``"hold"`` the last one's, or follow a ``"line"``, rounded.
@@ -64,6 +65,7 @@ class AttackSchedule(pl.Callback):
         self.between = between
         self.every = every
         self._now: tuple[float | None, int | None] | None = None
+        self._attack: Attack | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the attack at full strength; refuse what cannot be changed."""
@@ -71,14 +73,16 @@ class AttackSchedule(pl.Callback):
             raise RequestError("a schedule of the attack follows the epochs of the run: set trainer.max_epochs")
         if not isinstance(pl_module, RobustClassifier):
             raise RequestError(f"attacks are scheduled for a RobustClassifier, got a {type(pl_module).__name__}")
-        self._ball = pl_module.objective.threat if isinstance(pl_module.objective, Free) else None
-        if self._ball is not None and self.steps is not None:
-            raise RequestError("free adversarial training takes one step a batch: schedule eps, or data.replay")
-        if self._ball is None:
-            self._attack = _attack_of(pl_module.objective)
-            for progress, _ in (*(self.eps or ()), *(self.steps or ())):
-                self._at(progress)
-        self._now = None
+        self._attack, self._now = None, None
+        for _, multiple in self.eps or ():
+            pl_module.threat.at(multiple * pl_module.threat.eps)
+        if isinstance(pl_module.objective, Free):
+            if self.steps is not None:
+                raise RequestError("free adversarial training takes one step a batch: schedule eps, or data.replay")
+            return
+        with_attack(pl_module.objective, self._remember)
+        for progress, _ in (*(self.eps or ()), *(self.steps or ())):
+            self._at(progress)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the epoch's attack."""
@@ -95,36 +99,35 @@ class AttackSchedule(pl.Callback):
         elif self._now is None:  # a run that resumes within an epoch has no start of it
             self._set(trainer.current_epoch, cast(int, trainer.max_epochs), pl_module)
 
+    def _remember(self, attack: Attack) -> Attack:
+        self._attack = attack
+        return attack
+
     def _set(self, number: int, count: int, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, RobustClassifier)
         progress = min(number / (count - 1), 1.0) if count > 1 else 1.0
-        strength = self._multiple(progress), self._number(progress)
+        strength = multiple, steps = self._multiple(progress), self._number(progress)
+        full = pl_module.threat
         if strength != self._now:
-            pl_module.objective = self._scheduled(pl_module.objective, progress)
+            share = 0.0 if steps == 0 else multiple
+            pl_module.training_threat = full if share is None else full.at(share * full.eps)
+            if self._attack is not None:
+                attack = self._at(progress)
+                pl_module.objective = with_attack(pl_module.objective, lambda _: attack)
             self._now = strength
-        multiple, steps = strength
-        full = _eps(self._attack) if self._ball is None else self._ball.eps
-        figures = {"eps": None if multiple is None else multiple * full, "steps": steps}
-        for name, figure in figures.items():
+        own = self._attack.threat if isinstance(self._attack, Within) else full
+        for name, figure in {"eps": None if multiple is None else multiple * own.eps, "steps": steps}.items():
             if figure is not None:
                 pl_module.note(f"schedule/{name}", float(figure))
 
-    def _scheduled(self, objective: Objective, progress: float) -> Objective:
-        if self._ball is not None:
-            multiple = cast(float, self._multiple(progress))
-            return replaced(objective, "threat", dataclasses.replace(self._ball, eps=multiple * self._ball.eps))
-        attack = self._at(progress)
-        return with_attack(objective, lambda _: attack)
-
     def _at(self, progress: float) -> Attack:
         """The attack as it is then."""
+        assert self._attack is not None
         multiple, steps = self._multiple(progress), self._number(progress)
-        attack = self._attack
-        if steps is not None:
-            # no attack has 0 steps; in a ball of radius 0 one step stays where it is
-            attack = _with_steps(attack, max(steps, 1))
-            multiple = 0.0 if steps == 0 else multiple
-        return attack if multiple is None else _with_eps(attack, multiple)
+        if steps is None:
+            return _changed(self._attack, multiple, None)
+        # no attack has 0 steps; in a ball of radius 0 one step stays where it is
+        return _changed(self._attack, 0.0 if steps == 0 else multiple, max(steps, 1))
 
     def _multiple(self, progress: float) -> float | None:
         return None if self.eps is None else _on_line(self.eps, progress)
@@ -164,45 +167,35 @@ def _on_line(points: Sequence[tuple[float, float]], progress: float) -> float:
     return low + (high - low) * (progress - start) / (end - start)
 
 
-def _attack_of(objective: Objective) -> Attack:
-    found: list[Attack] = []
-
-    def note(attack: Attack) -> Attack:
-        found.append(attack)
-        return attack
-
-    with_attack(objective, note)
-    return found[0]
-
-
-def _with_eps(attack: Attack, multiple: float) -> Attack:
-    if isinstance(attack, Transfer):
-        return dataclasses.replace(attack, attack=_with_eps(attack.attack, multiple))
-    changed: Any = at_eps(attack, multiple * _eps(attack))
-    if multiple == 0:  # in a ball of radius 0 no step leads anywhere, and attacks refuse steps of length 0
-        return cast(Attack, changed)
-    if getattr(changed, "step_size", None) is not None:
-        changed = dataclasses.replace(changed, step_size=multiple * changed.step_size)
-    if getattr(changed, "step_sizes", None) is not None:  # one for each ball of a union
-        changed = dataclasses.replace(changed, step_sizes=[multiple * size for size in changed.step_sizes])
-    return cast(Attack, changed)
-
-
-def _with_steps(attack: Attack, steps: int) -> Attack:
-    _steps(attack)
-    return cast(Attack, dataclasses.replace(cast(Any, attack), steps=steps))
+def _changed(attack: Any, multiple: float | None, steps: int | None) -> Attack:
+    """The attack in a threat that is so many times as wide, with so many steps; None leaves either as it is."""
+    if isinstance(attack, Within) and multiple is not None:
+        own = attack.threat
+        attack = Within(attack.attack, own.at(multiple * own.eps))
+    elif multiple is not None and has_own_budget(attack):
+        raise RequestError(
+            f"{type(attack).__name__} carries its own budget, which no schedule of eps changes: let it take `threat`"
+        )
+    if isinstance(attack, Transfer | Within):
+        return dataclasses.replace(attack, attack=_changed(attack.attack, multiple, steps))
+    changes: dict[str, Any] = {}
+    if steps is not None:
+        _steps(attack)
+        changes["steps"] = steps
+    if multiple:  # in a ball of radius 0 no step leads anywhere, and attacks refuse steps of length 0
+        if has_fields(attack, "step_size") and attack.step_size is not None:
+            changes["step_size"] = multiple * attack.step_size
+        if has_fields(attack, "step_sizes") and attack.step_sizes is not None:  # one for each ball of a union
+            changes["step_sizes"] = [multiple * size for size in attack.step_sizes]
+    return cast(Attack, dataclasses.replace(attack, **changes)) if changes else attack
 
 
-def _eps(attack: Attack) -> float:
-    """The attack's own radius; 0 where it has none, which `at_eps` refuses."""
-    return float(getattr(getattr(attack, "threat", None), "eps", 0.0))
-
-
-def _steps(attack: Attack) -> int:
-    known: list[str] = [field.name for field in dataclasses.fields(attack)] if dataclasses.is_dataclass(attack) else []
-    if "steps" not in known:
+def _steps(attack: Any) -> int:
+    if isinstance(attack, Transfer | Within):
+        return _steps(attack.attack)
+    if not has_fields(attack, "steps"):
         raise RequestError(
             f"the steps of {type(attack).__name__} cannot be changed: choose an attack with a `steps` field "
             "(attack=pgd), or schedule eps alone"
         )
-    return int(cast(Any, attack).steps)
+    return int(attack.steps)

@@ -27,11 +27,10 @@ from torch import Generator, Tensor
 from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.objectives.labels import classes_of
-from robustml.training.attack_fields import with_attack
+from robustml.training.attack_changes import with_attack, with_smaller_steps
 from robustml.training.batches import images_and_labels
 from robustml.training.callbacks.table import read_table
 from robustml.training.classifier import RobustClassifier, derived_seed
-from robustml.training.gentler import gentler
 from robustml.training.health import Health, measure_health
 from robustml.types import Attack, Objective, Threat
 
@@ -55,10 +54,8 @@ class CatastrophicOverfitting(pl.Callback):
     of weights (EMA, SWA) keep what they have taken in meanwhile.
 
     Args:
-        threat: of the measurement; of training's attack, as a rule. Where its eps grows only slowly to that, give
-            `after_steps`.
         action: ``"warn"``: say so, and flag the results; ``"stop"``: end training with the last healthy weights;
-            ``"rollback"``: go back to them, and train on with a gentler attack.
+            ``"rollback"``: go back to them, and train on with smaller attack steps.
         every_n_steps: how often.
         after_steps: measure, but do not judge, before that many steps.
         steps: of PGD.
@@ -69,6 +66,8 @@ class CatastrophicOverfitting(pl.Callback):
         extra_steps: how many steps each rollback adds to the attack's; where a smaller step alone does not help.
         max_rollbacks: stop at the collapse after that many.
         say: prints a line.
+        threat: of the measurement; that of the training if None. Where a schedule lets eps grow only slowly to that,
+            give `after_steps`.
 
     Raises:
         RequestError: an unknown action, or a value outside its range.
@@ -76,7 +75,6 @@ class CatastrophicOverfitting(pl.Callback):
 
     def __init__(
         self,
-        threat: Threat,
         action: Action = "warn",
         every_n_steps: int = 250,
         after_steps: int = 0,
@@ -88,6 +86,7 @@ class CatastrophicOverfitting(pl.Callback):
         extra_steps: int = 0,
         max_rollbacks: int = 3,
         say: Callable[[str], None] = print,
+        threat: Threat | None = None,
     ) -> None:
         if action not in ("warn", "stop", "rollback"):
             raise RequestError(f"action={action!r} is unknown; expected warn, stop or rollback")
@@ -120,13 +119,13 @@ class CatastrophicOverfitting(pl.Callback):
         self._healthy_step = 0
         self._moved = False
         self._found: Objective | None = None
-        self._gentler: Objective | None = None
-        self._gentled = 0
+        self._changed: Objective | None = None
+        self._changed_for = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse now what could not be done later; a run that this callback had stopped stays so."""
         if self.action == "rollback":
-            with_attack(_classifier(pl_module).objective, lambda attack: gentler(attack, self.factor, self.extra_steps))
+            with_attack(_classifier(pl_module).objective, self._with_smaller_steps)
         if self._stopped and self.action != "warn":
             trainer.should_stop = True
 
@@ -140,17 +139,17 @@ class CatastrophicOverfitting(pl.Callback):
             self._keep(trainer, pl_module, self._healthy_step)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Train with the gentler attack after a rollback, also where another callback has put in a new one."""
+        """Train with the smaller steps after a rollback, also where another callback has put in a new one."""
         self._moved = True
         if not self.rollbacks:
             return
         module = _classifier(pl_module)
-        if module.objective is not self._gentler:
-            self._found, self._gentler = module.objective, None
-        if self._gentler is None or self._gentled != self.rollbacks:
+        if module.objective is not self._changed:
+            self._found, self._changed = module.objective, None
+        if self._changed is None or self._changed_for != self.rollbacks:
             assert self._found is not None
-            self._gentler = module.objective = with_attack(self._found, self._as_gentle_as_now)
-            self._gentled = self.rollbacks
+            self._changed = module.objective = with_attack(self._found, self._with_smaller_steps)
+            self._changed_for = self.rollbacks
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -209,7 +208,8 @@ class CatastrophicOverfitting(pl.Callback):
         figures: tuple[float, ...] = ()
         if trainer.is_global_zero:
             generator = Generator().manual_seed(derived_seed(module.seed, trainer.global_step))
-            figures = measure_health(module.model, x, classes_of(y), self.threat, self.steps, generator)
+            threat = module.threat if self.threat is None else self.threat
+            figures = measure_health(module.model, x, classes_of(y), threat, self.steps, generator)
         # One process decides, and all act alike.
         health = Health(*trainer.strategy.broadcast(figures))
         for name, value in health._asdict().items():
@@ -236,7 +236,7 @@ class CatastrophicOverfitting(pl.Callback):
             self.rollbacks += 1
             self._ailing = 0
             done = (
-                f"back to the weights of step {self._healthy_step} with a gentler attack "
+                f"back to the weights of step {self._healthy_step} with smaller attack steps "
                 f"(rollback {self.rollbacks} of at most {self.max_rollbacks})"
             )
         if trainer.is_global_zero:
@@ -248,8 +248,8 @@ class CatastrophicOverfitting(pl.Callback):
             )
         return action
 
-    def _as_gentle_as_now(self, attack: Attack) -> Attack:
-        return gentler(attack, self.factor**self.rollbacks, self.extra_steps * self.rollbacks)
+    def _with_smaller_steps(self, attack: Attack) -> Attack:
+        return with_smaller_steps(attack, self.factor**self.rollbacks, self.extra_steps * self.rollbacks)
 
     def _keep(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> None:
         if self.action == "warn":

@@ -27,23 +27,23 @@ class RobustEvaluation(pl.Callback):
 
     Args:
         attacks: name to attack.
-        threat: what the attacker may do.
         folder: where the files go.
         every_n_epochs: evaluate after epochs n, 2n, ... and after the last.
         split: ``"val"``, or ``"train"``. The test set is not for decisions that training takes.
         limit: evaluate on so many images, drawn from every class; None takes all.
         seed: of the attacks' random starts.
+        threat: what the attacker may do; that of the training if None.
     """
 
     def __init__(
         self,
         attacks: Mapping[str, Attack],
-        threat: Threat,
         folder: Path,
         every_n_epochs: int = 1,
         split: Literal["train", "val"] = "val",
         limit: int | None = None,
         seed: int = 0,
+        threat: Threat | None = None,
     ) -> None:
         if every_n_epochs < 1:
             raise RequestError(f"every_n_epochs must be >= 1, got {every_n_epochs}")
@@ -71,7 +71,7 @@ class RobustEvaluation(pl.Callback):
                 pl_module.model,
                 loader,
                 self.attacks,
-                self.threat,
+                pl_module.threat if self.threat is None else self.threat,
                 class_names=data.class_names,
                 seed=self.seed,
                 examples=0,

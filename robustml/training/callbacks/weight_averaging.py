@@ -93,7 +93,9 @@ class _Average(WeightAveraging):
             for batch in islice(loader, int(min(self.batches, trainer.num_training_batches))):
                 x, y = (part.to(device) for part in images_and_labels(batch))
                 x = x.to(next(pl_module.model.parameters()).dtype)
-                examples.append(objective.perturb(pl_module.model, x, y) if self.statistics == "examples" else x)
+                if self.statistics == "examples":
+                    x = objective.perturb(pl_module.model, x, y, pl_module.training_threat)
+                examples.append(x)
             with evaluating(pl_module.model):  # to have every module's mode back
                 update_bn(examples, pl_module.model)
         for norm in norms:

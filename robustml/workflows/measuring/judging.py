@@ -38,7 +38,7 @@ def evaluate_as_configured(
 ) -> RobustnessResults:
     """Run the attacks of the `evaluation` settings on the test split; corruptions and curve if they ask for them."""
     loader = data.loader("test", device=device, batch_size=settings["batch_size"], limit=settings["limit"])
-    attacks = build_attacks(settings)
+    attacks = build_attacks(settings, threat)
     model = model.to(device)
     say(f"evaluating on {len(loader.records)} test images: clean, {', '.join(attacks) or 'no attack'}")
     results = evaluate(
@@ -68,7 +68,7 @@ def evaluate_as_configured(
     limited = data.loader("test", device=device, batch_size=settings["batch_size"], limit=limit)
     radii = _curve_radii(curve_settings, threat)
     say(f"accuracy under {name} at {len(radii)} values of eps, on {len(limited.records)} test images")
-    return united(results, accuracy_curve(model, limited, name, attacks[name], radii, seed=settings["seed"]))
+    return united(results, accuracy_curve(model, limited, name, attacks[name], threat, radii, seed=settings["seed"]))
 
 
 def _curve_radii(settings: Mapping[str, Any], threat: Threat) -> list[float]:
