@@ -135,7 +135,7 @@ def evaluate(
                                 crafting, clean.model, batch, name, attack, target, threat, seed
                             )
                             if record is not None:
-                                record.put(name, batch.number, done)
+                                record.put(name, batch.number, done, batch.ids)
                             places = [place for place in wanted if place[0] == batch.number]
                             shown[name] |= {place: x_adv[place[1]].cpu() for place in places}
                             if on_attack is not None:
@@ -260,7 +260,9 @@ def _examples(
         return None
     x, y = torch.stack([seen.x for seen in kept]).to(device), torch.tensor([seen.y for seen in kept], device=device)
     made = {name: torch.stack([images[seen.place] for seen in kept]).to(device) for name, images in attacked.items()}
-    return pick_examples(clean.model, x, y, made, class_names, count)
+    found = [clean.parts[seen.place[0]].ids for seen in kept]
+    ids = [int(known[seen.place[1]]) for known, seen in zip(found, kept, strict=True) if known is not None]
+    return pick_examples(clean.model, x, y, made, class_names, count, ids if len(ids) == len(kept) else None)
 
 
 def _open(

@@ -27,7 +27,7 @@ from robustml.training.callbacks import EpochTable
 from robustml.untrusted import own_files
 from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
 from robustml.workflows.measuring.certification import build_certification
-from robustml.workflows.poisoning import poison_as_configured, write_grid
+from robustml.workflows.poison import poison_as_configured, write_grid
 from robustml.workflows.preparing import build_attacks, introduce
 from robustml.workflows.records import RECORDS, records_to_train_on
 from robustml.workflows.run import GRID, LAST, PLAN, load_model
