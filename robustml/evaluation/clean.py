@@ -75,6 +75,7 @@ def clean_pass(model: nn.Module, batches: Batches, threat: Threat | None, seed: 
             y.cpu().numpy(),
             prediction.cpu().numpy(),
             {},
+            ids=batch.ids,
             images=batch.images,
             reach=None if reached is None else reached.cpu().numpy(),
         )

@@ -18,6 +18,7 @@ def pick_examples(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    ids: Tensor,
     attacked: Mapping[str, Tensor],
     class_names: Sequence[str] | None,
     count: int,
@@ -28,6 +29,7 @@ def pick_examples(
         model: in eval mode.
         x: (N, ...) images.
         y: (N,) labels.
+        ids: (N,) of the records; -1 where they are not known.
         attacked: attack name to what it made of `x`.
         class_names: names of the classes; "0", "1", ... by default.
         count: how many to keep.
@@ -56,6 +58,7 @@ def pick_examples(
         x=kept(x.float()),
         x_adv=kept(attacked[name].float()),
         y=kept(y),
+        ids=kept(ids),
         prediction=kept(prediction),
         confidence=kept(confidence),
         adversarial_prediction=kept(adversarial_prediction),

@@ -45,6 +45,7 @@ class Verdicts:
         y: labels (N,).
         prediction: what the model takes each for when nobody attacks (N,).
         attacks: what each attack did.
+        ids: the id of each record (N,), where the loader knows it.
         images: the identity of each image (`robustml.evaluation.batches.identities`), where it is known.
         reach: how far each can be moved at all, in the unit of eps, where that is known.
         elsewhere: which images withstand what else the run tried, such as the search of a curve; True where nothing
@@ -54,6 +55,7 @@ class Verdicts:
     y: Integers
     prediction: Integers
     attacks: dict[str, AttackVerdicts]
+    ids: Integers | None = None
     images: Integers | None = None
     reach: Floats | None = None
     elsewhere: Bools | None = None
@@ -62,6 +64,20 @@ class Verdicts:
     def correct(self) -> Bools:
         """Which images are classified correctly when nobody attacks."""
         return np.equal(self.y, self.prediction)
+
+    def shown_to(self, attack: str, *, cascade: bool) -> Bools:
+        """Which images an attack is run on: those classified correctly.
+
+        Args:
+            attack: its name; one that has no verdicts yet comes after all that have.
+            cascade: in a cascade, only those of them that withstood every attack before it.
+        """
+        shown = self.correct
+        for name, before in self.attacks.items() if cascade else ():
+            if name == attack:
+                break
+            shown = shown & before.robust
+        return shown
 
     @property
     def worst_case(self) -> Bools:
@@ -96,6 +112,7 @@ class Verdicts:
             y=np.concatenate([part.y for part in parts]),
             prediction=np.concatenate([part.prediction for part in parts]),
             attacks=attacks,
+            ids=_joined([part.ids for part in parts]),
             images=_joined([part.images for part in parts]),
             reach=_joined([part.reach for part in parts]),
         )

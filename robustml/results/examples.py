@@ -31,6 +31,7 @@ class Examples:
         adversarial_confidence: probability of `adversarial_prediction`, float (K,).
         class_names: name of each label; empty if unknown.
         attack: name of the attack.
+        ids: of the records, int (K,), as `robustml.data.record_name` takes them; -1 where they are not known.
     """
 
     x: NDArray[np.floating[Any]]
@@ -42,6 +43,7 @@ class Examples:
     adversarial_confidence: NDArray[np.floating[Any]]
     class_names: tuple[str, ...]
     attack: str
+    ids: NDArray[np.integer[Any]]
 
     @property
     def images(self) -> bool:
@@ -86,13 +88,14 @@ class Examples:
                 adversarial_confidence=arrays.get("adversarial_confidence", unknown).astype(float),
                 class_names=tuple(printable(str(name)) for name in names),
                 attack=printable(str(arrays["attack"])) if "attack" in arrays else "",
+                ids=arrays.get("ids", np.full(count, -1)).astype(int),
             )
         except KeyError as error:
             raise RequestError(f"{path} lacks an array: {error.args[0]}") from error
         except (ValueError, TypeError) as error:
             raise RequestError(f"{path} cannot be read as arrays: {' '.join(str(error).split())}") from error
         rows = (examples.y, examples.prediction, examples.adversarial_prediction, examples.confidence,
-                examples.adversarial_confidence)  # fmt: skip
+                examples.adversarial_confidence, examples.ids)  # fmt: skip
         if {row.shape for row in rows} != {(count,)} or examples.x.shape != examples.x_adv.shape or examples.x.ndim < 2:
             raise RequestError(f"{path}: the arrays differ in length or shape")
         return examples if count else None
