@@ -55,7 +55,7 @@ def victim(data: DataModule) -> nn.Module:
 
 def extracted(victim: nn.Module, method: Extraction, data: DataModule, out: Path, **options: object) -> Results:
     sizes = {"budget": 40, "curve": (0.5,), "transfer_limit": 10, "student": lambda: MLP((1, 8, 8), 10, (8,))}
-    return extract(victim, method, data, THREAT, out=out, attack=PGD(THREAT, steps=2), **(sizes | options))  # type: ignore[arg-type]
+    return extract(victim, method, data, THREAT, out=out, attack=PGD(steps=2), **(sizes | options))  # type: ignore[arg-type]
 
 
 METHODS: dict[str, tuple[Extraction, PoolSource, int, int]] = {
