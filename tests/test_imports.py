@@ -43,6 +43,7 @@ FLOORS = {
     "calling": 1,
     "config": 1,
     "say": 1,
+    "progress": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -54,6 +55,7 @@ ON_THE_GROUND = {
     ("calling", "types"),
     ("config", "errors"),
     ("say", "errors"),
+    ("progress", "say"),
     ("untrusted", "errors"),
     ("untrusted", "files"),
 }

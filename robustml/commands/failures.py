@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robustml.commands.signals import Stopped, stoppable, stopped_by
 from robustml.errors import RequestError, RunFailed, printable
+from robustml.progress import shown
 from robustml.say import is_first_process
 
 __all__ = ["report_failures"]
@@ -27,7 +28,7 @@ def report_failures(main: Callable[[], object], config_name: str | None = None) 
         config_name: the entry point whose keys are suggested for one that is misspelt.
     """
     try:
-        with stoppable():
+        with stoppable(), shown():
             main()
             sys.stdout.flush()
     except (Stopped, KeyboardInterrupt, SystemExit) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, nearest
+from robustml.progress import track
 
 if TYPE_CHECKING:
     from robustml.reporting.reproduction.paper import Paper
@@ -106,18 +107,17 @@ def _reproduce(paper: Paper, request: Request) -> None:
         composed(words(variant, seeds[0]), folder / variant / f"seed-{seeds[0]}", request.own)
     print(f"{paper.title}: {len(variants)} x {len(seeds)} trainings, {cost_text(paper)}", flush=True)
     runs, finished = [], {}
-    for variant in variants:
-        for seed in seeds:
-            run = folder / variant / f"seed-{seed}"
-            name = run.relative_to(folder).as_posix()
-            try:
-                rerun(words(variant, seed), run, request.own)
-            except RunFailed as error:
-                print(f"  {run}: {error}", file=sys.stderr)
-                runs.append(SeedRun(variant=variant, seed=seed, folder=name, failed=str(error)))
-                continue
-            seen, finished[variant, seed] = read_seed(run, paper, variant, seed, name)
-            runs.append(seen)
+    for variant, seed in track([(variant, seed) for variant in variants for seed in seeds], "trainings"):
+        run = folder / variant / f"seed-{seed}"
+        name = run.relative_to(folder).as_posix()
+        try:
+            rerun(words(variant, seed), run, request.own)
+        except RunFailed as error:
+            print(f"  {run}: {error}", file=sys.stderr)
+            runs.append(SeedRun(variant=variant, seed=seed, folder=name, failed=str(error)))
+            continue
+        seen, finished[variant, seed] = read_seed(run, paper, variant, seed, name)
+        runs.append(seen)
     reproduction = compare(paper, runs, finished, [*limit, *request.overrides])
     print("\n" + reproduction_text(reproduction) + "\n")
     write_reproduction(reproduction, folder / "reproduction.json")

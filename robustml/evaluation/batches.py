@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import length_hint
 from typing import Any, cast
 
 import numpy as np
@@ -67,6 +68,10 @@ class Batches:
         self._device, self._rank, self._world_size = device, rank, world_size
         self._first: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None] = []
         self._complete = False
+
+    def __length_hint__(self) -> int:
+        """How many batches a pass has, as far as the loader says so; for those who wait."""
+        return -(-length_hint(self._loader) // self._world_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Walk through all of them once; a pass that is broken off does not count as the first."""

@@ -24,6 +24,7 @@ from robustml.evaluation.processes import gathered, rank_and_world_size
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
+from robustml.progress import track
 from robustml.results import CorruptionPoint, Corruptions, rate
 
 __all__ = ["corruption_accuracy"]
@@ -66,7 +67,7 @@ def corruption_accuracy(
     right, count = dict.fromkeys(cells, 0), 0
     judged = None
     with evaluating(model), torch.inference_mode(False), torch.no_grad():
-        for batch in Batches(loader, device, *rank_and_world_size()):
+        for batch in track(Batches(loader, device, *rank_and_world_size()), "corruptions"):
             x, y = batch.x, batch.y
             judged = judged or fitted(model, x[:2])
             count += len(y)

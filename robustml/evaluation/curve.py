@@ -37,6 +37,7 @@ from robustml.evaluation.verdicts import Bools, Integers
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating, frozen
+from robustml.progress import track
 from robustml.results import Curve, CurvePoint, Flag, share
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
@@ -138,7 +139,7 @@ def _smallest_rungs(
     with torch.inference_mode(False), evaluating(model), frozen(model):
         crafting, judged = Crafting(model, device), None
         try:
-            for batch in batches if rungs else ():
+            for batch in track(batches, f"curve of {name}") if rungs else ():
                 x, y = batch.x, batch.y
                 if judged is None:
                     judged = fitted(model, x[:2])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
 from robustml.models import as_module
 from robustml.models.fitted import Fitted
 from robustml.modes import evaluating, frozen
+from robustml.progress import track
 from robustml.results import Examples, Flag
 from robustml.types import Attack, Threat
 
@@ -124,7 +126,7 @@ def evaluate(
             wanted = {seen.place for seen in clean.sample.images() if seen.prediction == seen.y} if examples else set()
             stopped = False
             for name, attack in attacks.items():
-                for batch in batches:
+                for batch in track(batches, name, result=partial(_left, clean.parts, name)):
                     stopped = stopped or (time_limit is not None and time.monotonic() - started > time_limit)
                     verdicts = clean.parts[batch.number]
                     done = None if record is None else record.get(name, batch.number)
@@ -168,6 +170,13 @@ def evaluate(
         message = f"{to_go}: the worst case is an upper bound, which going on can only lower"
         flags.append(Flag(name="stopped_early", message=message))
     return RobustnessResults.of(verdicts, threat, flags, kept, class_names)
+
+
+def _left(parts: Mapping[int, Verdicts], name: str) -> str:
+    """What an attack left standing, for whoever watches."""
+    left = sum(int(part.attacks[name].robust.sum()) for part in parts.values())
+    count = sum(len(part.correct) for part in parts.values())
+    return f"{100 * left / max(count, 1):.1f}% of {count:,} still right"
 
 
 def _first_looks(

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from robustml.errors import RequestError
 from robustml.extraction.method import MakeStudent
+from robustml.progress import track
 
 __all__ = ["StudentTraining"]
 
@@ -56,7 +57,7 @@ class StudentTraining:
             student = make_student().to(x.device).train()
             optimizer = torch.optim.Adam(student.parameters(), lr=self.learning_rate)
             order = torch.empty(0, dtype=torch.int64)
-            for step in range(self.steps):
+            for step in track(range(self.steps), "training the copy"):
                 if not len(order):
                     order = torch.randperm(len(x))
                 chosen, order = order[: self.batch_size].to(x.device), order[self.batch_size :]

@@ -10,8 +10,8 @@ import pytest
 
 from robustml.reporting import read_run
 from robustml.reporting.figures.charts import accuracy_curve, heat_map, training_curves
-from robustml.reporting.figures.pictures import magnification, picture_grid
 from robustml.reporting.formats import NOTHING
+from robustml.reporting.pages.pictures import magnification, picture_grid
 from robustml.results import Curve
 
 from .conftest import MakeRun, write_examples

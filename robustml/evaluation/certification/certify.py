@@ -27,6 +27,7 @@ from robustml.evaluation.certification.certificates import ABSTAINED, Certifier
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.verdicts import Bools, Verdicts
 from robustml.modes import evaluating, frozen
+from robustml.progress import track
 from robustml.results import Certified, CertifiedPoint, share
 from robustml.types import Attack, Threat
 
@@ -100,7 +101,7 @@ def certify(
     seconds = 0.0
     with torch.inference_mode(False), evaluating(target), frozen(target):
         crafting = Crafting(target, device)
-        for batch in batches:
+        for batch in track(batches, f"certificates by {method.name}"):
             x, y = batch.x, batch.y
             places = range(batch.first, batch.first + len(x))
             images.append(batch.images)

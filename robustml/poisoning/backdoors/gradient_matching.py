@@ -27,6 +27,7 @@ from robustml.poisoning.pixels import as_stored, in_unit_range
 from robustml.poisoning.plan import PoisonPlan, Triggered
 from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import borrowed
+from robustml.progress import track
 from robustml.results import Budget
 
 __all__ = ["GradientMatching"]
@@ -98,7 +99,7 @@ class GradientMatching:
                 value.requires_grad_()
             aim = self._gradient(weights, in_unit_range(wanted.x).to(device), wanted.target.to(device))
             aim = [part.detach() for part in aim]
-            for part in torch.split(torch.arange(len(rows)), self.batch_size):
+            for part in track(torch.split(torch.arange(len(rows)), self.batch_size), "crafting poison"):
                 x, y = in_unit_range(changed[part]).to(device), records.y[rows[part]].to(device)
                 tries = [self._matched(weights, x, y, aim, eps, draws) for _ in range(self.restarts)]
                 best = min(range(self.restarts), key=lambda number: tries[number][1])

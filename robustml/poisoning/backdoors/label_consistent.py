@@ -24,6 +24,7 @@ from robustml.poisoning.plan import PoisonPlan, Triggered
 from robustml.poisoning.planned import planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.poisoning.triggers import FourCorners, Trigger
+from robustml.progress import track
 from robustml.types import Attack, Threat
 
 __all__ = ["LabelConsistent"]
@@ -77,7 +78,7 @@ class LabelConsistent:
                 trigger(in_unit_range(records.x[:1]))
         changed, pairs = records.x[rows], []
         with borrowed(self.surrogate) as device:
-            for part in torch.split(torch.arange(len(rows)), self.batch_size):
+            for part in track(torch.split(torch.arange(len(rows)), self.batch_size), "crafting poison"):
                 x = changed[part]
                 x_adv = attacked(self.attack, self.threat, self.surrogate, x, records.y[rows[part]], generator, device)
                 pairs.append((x_adv, x))

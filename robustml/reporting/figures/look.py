@@ -12,11 +12,14 @@ from html import escape
 from typing import Any
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
+from numpy.typing import NDArray
 
 from robustml.errors import printable
 from robustml.results import Rate
@@ -31,6 +34,9 @@ __all__ = [
     "Chart",
     "as_svg",
     "band",
+    "box",
+    "draw_picture",
+    "framed",
     "legend_above",
     "new_figure",
     "percent_axis",
@@ -157,6 +163,30 @@ def as_svg(figure: Figure, description: str) -> str:
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", lambda found: found[1] + FONTS, text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(printable(description))}" ', 1)
+
+
+def draw_picture(axes: Axes, picture: NDArray[Any]) -> None:
+    """A picture (C, H, W) in [0, 1] in a thin frame, every pixel a square; of other than three channels their mean."""
+    pixels = np.clip(picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(axis=0), 0, 1)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="none")
+    framed(axes)
+
+
+def framed(axes: Axes) -> None:
+    """Neither ticks nor grid, but a thin frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_edgecolor(GREY)
+        spine.set_linewidth(0.5)
+
+
+def box(axes: Axes, row: float, column: float, height: float, width: float) -> None:
+    """A frame around pixels of a picture, which may lie half outside of it."""
+    frame = Rectangle((column, row), width, height, fill=False, edgecolor=VERMILLION, linewidth=1.5, clip_on=False)
+    axes.add_patch(frame)
 
 
 def band(axes: Axes, places: Sequence[float], rates: Sequence[Rate], strength: float = 0.16, **look: Any) -> None:

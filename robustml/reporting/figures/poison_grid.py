@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from robustml.errors import printable
 from robustml.files import replacing
-from robustml.reporting.figures.look import GREY, INK, VERMILLION, new_figure, printable, styled
+from robustml.reporting.figures.look import INK, VERMILLION, box, draw_picture, new_figure, styled
 
 __all__ = ["write_poison_grid"]
 
@@ -67,7 +67,7 @@ def write_poison_grid(
         for row, (pictures, title) in enumerate(zip(rows, titles, strict=True)):
             for column in range(count):
                 axes = grid[row][column]
-                _draw(axes, pictures[column])
+                draw_picture(axes, pictures[column])
                 if row == 2:
                     _frame(axes, after[column] - before[column])
                 if row == 0:
@@ -85,19 +85,6 @@ def write_poison_grid(
     return path
 
 
-def _draw(axes: Axes, picture: NDArray[np.float64]) -> None:
-    """One picture (C, H, W), every pixel a square."""
-    pixels = np.clip(picture, 0, 1)
-    axes.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_edgecolor(GREY)
-        spine.set_linewidth(0.5)
-
-
 def _frame(axes: Axes, change: NDArray[np.float64]) -> None:
     """A frame around the pixels that a change (C, H, W) touches, if they lie within a quarter of the picture."""
     pixels = np.abs(change).max(axis=0)
@@ -106,10 +93,7 @@ def _frame(axes: Axes, change: NDArray[np.float64]) -> None:
         return
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
     if 4 * height * width <= pixels.size:
-        corner = (columns[0] - 1.5, rows[0] - 1.5)  # a pixel off, so that the frame hides nothing
-        axes.add_patch(
-            Rectangle(corner, width + 2, height + 2, fill=False, edgecolor=VERMILLION, linewidth=1, clip_on=False)
-        )
+        box(axes, rows[0] - 1.5, columns[0] - 1.5, height + 2, width + 2)  # a pixel off, so that it hides nothing
 
 
 def _unit(pictures: NDArray[Any]) -> NDArray[np.float64]:

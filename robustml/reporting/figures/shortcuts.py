@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from robustml.reporting.figures.look import VERMILLION, as_svg, new_figure, percent_axis, styled
+from robustml.reporting.figures.look import as_svg, box, draw_picture, framed, new_figure, percent_axis, styled
 from robustml.reporting.formats import percent
 from robustml.results import Rate
 
@@ -87,37 +86,14 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
                 (row[2], each.host, each.host_name),
                 (row[3], each.grafted(), f"{each.host_name} with the patch"),
             ):
-                _show(axes, picture)
+                draw_picture(axes, picture)
                 axes.set_title(title, fontsize=10)
-            for axes in row:
-                _bare(axes)
+            framed(row[0])
             for axes in (row[0], row[1], row[3]):
-                _box(axes, each)
+                box(axes, each.place[0] - 0.5, each.place[1] - 0.5, each.size, each.size)
         scale = drawing.colorbar(shown, ax=grid[:, 0], location="left", shrink=0.8, aspect=14 * len(suspects))
         scale.set_label("pictures turned")
         percent_axis(scale.ax)
         scale.ax.set_ylim(0, 1)
         names = ", ".join(each.class_name for each in suspects)
         return as_svg(drawing, f"Where patches of {names} turn other pictures into their class")
-
-
-def _show(axes: Any, picture: NDArray[np.float32]) -> None:
-    """A picture (C, H, W) in [0, 1], every pixel a square; of more or fewer than three channels their mean."""
-    pixels = picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(axis=0)
-    axes.imshow(np.clip(pixels, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="none")
-
-
-def _bare(axes: Any) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-
-
-def _box(axes: Any, suspect: Suspect) -> None:
-    """A frame around the most suspect place."""
-    corner = (suspect.place[1] - 0.5, suspect.place[0] - 0.5)
-    axes.add_patch(
-        Rectangle(corner, suspect.size, suspect.size, fill=False, edgecolor=VERMILLION, linewidth=2, clip_on=False)
-    )

@@ -11,8 +11,8 @@ from robustml.reporting.figures.charts import MOST_CLASSES, accuracy_curve, clas
 from robustml.reporting.figures.extraction import queries_curve
 from robustml.reporting.figures.health import health_curves, health_sentence
 from robustml.reporting.figures.look import Chart
-from robustml.reporting.figures.pictures import magnification, picture_grid
 from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text
+from robustml.reporting.pages.pictures import magnification, picture_grid
 from robustml.reporting.pages.template import Facts, Section, Tile
 from robustml.reporting.runs import Run
 from robustml.reporting.sentences import checked_text, run_sentences, selection_sentence, strongest

@@ -15,7 +15,7 @@ from robustml.reporting import formats
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.tables.cells import Table, cell_of
 
-__all__ = ["Facts", "Section", "Tile", "write_page"]
+__all__ = ["Facts", "Section", "Tile", "render", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,9 @@ def write_page(path: Path, template: str, /, **values: Any) -> Path:
     Returns:
         `path`.
     """
-    return write_text(path, _environment().get_template(template).render(values))
+    return write_text(path, render(template, **values))
+
+
+def render(template: str, /, **values: Any) -> str:
+    """A template of this folder, filled; every value is escaped."""
+    return _environment().get_template(template).render(values)

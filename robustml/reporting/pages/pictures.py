@@ -1,0 +1,84 @@
+"""Test images beside their attacked versions, with what was changed and what the model made of each."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from robustml.reporting.figures.look import FONTS
+from robustml.reporting.pages.template import render
+from robustml.results import Examples
+
+__all__ = ["magnification", "picture_grid"]
+
+SIZE = 92
+
+
+def magnification(examples: Examples) -> int:
+    """The round factor (1, 2, 5, 10, ...) that makes the largest change of a pixel fill at most half of the range."""
+    largest = float(np.abs(_float(examples.x_adv) - _float(examples.x)).max())
+    if largest <= 0:
+        return 1
+    # 1.001: a change of 0.05, held as a float, shall still be shown tenfold.
+    bound = 0.5 / largest * 1.001
+    exponent = max(0, math.floor(math.log10(bound))) if bound >= 1 else 0
+    steps = (step * 10**exponent for step in (5, 2, 1))
+    return max(1, next((step for step in steps if step <= bound), 1))
+
+
+def picture_grid(examples: Examples, most: int = 8) -> str:
+    """One column an example: the image, the perturbation (grey is no change), the attacked image, both predictions.
+
+    Args:
+        examples: images (K, C, H, W) in [0, 1]; drawn are the first `most`.
+        most: how many columns.
+
+    Returns:
+        An SVG element with embedded PNG pictures, or "" where the examples are not images.
+    """
+    if not examples.images:
+        return ""
+    count, factor = min(most, len(examples.y)), magnification(examples)
+    x, x_adv = _float(examples.x), _float(examples.x_adv)
+    columns = []
+    for place in range(count):
+        true = int(examples.y[place])
+        said = (
+            (int(examples.prediction[place]), float(examples.confidence[place])),
+            (int(examples.adversarial_prediction[place]), float(examples.adversarial_confidence[place])),
+        )
+        columns.append(
+            {
+                "true": examples.name(true),
+                "pictures": [_png(one) for one in (x[place], 0.5 + factor * (x_adv[place] - x[place]), x_adv[place])],
+                "said": [
+                    (label == true, examples.name(label), f"{100 * sure:.0f}% sure" if math.isfinite(sure) else "")
+                    for label, sure in said
+                ],
+            }
+        )
+    return render(
+        "pictures.svg.j2", columns=columns, size=SIZE, factor=factor, attack=examples.attack, fonts=FONTS
+    ).strip()
+
+
+def _float(images: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(images, dtype=np.float64)
+
+
+def _png(picture: NDArray[np.float64]) -> str:
+    """An image (C, H, W) as a PNG in base64, its pixels enlarged whole so that no viewer smooths them."""
+    channels = picture if picture.shape[0] == 3 else picture.mean(axis=0, keepdims=True)
+    pixels = np.clip(np.nan_to_num(channels, nan=0.5), 0.0, 1.0)
+    bytes_ = np.rint(pixels * 255).astype(np.uint8).transpose(1, 2, 0)
+    enlarge = max(1, math.ceil(2 * SIZE / max(bytes_.shape[:2])))
+    bytes_ = bytes_.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(bytes_ if bytes_.shape[2] == 3 else bytes_[:, :, 0]).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
