@@ -33,10 +33,7 @@ _AT_A_TIME = 16384
 
 @dataclass(frozen=True)
 class Batch:
-    """Images `x` (N, ...) and labels `y` (N,), the images' identities (N,), the batch's number and where it begins.
-
-    `ids` (N,) are the records' own, where the loader knows them (`robustml.data.record_name`).
-    """
+    """Images `x` (N, ...), labels `y` (N,), a hash of each image, and the id of its record where the loader tells."""
 
     number: int
     first: int
@@ -63,7 +60,7 @@ class Batches:
 
     def __init__(self, loader: Loader, device: torch.device, rank: int = 0, world_size: int = 1) -> None:
         self._loader = _in_batches(loader)
-        ids = getattr(loader, "ids", None)
+        ids = getattr(loader, "ids", None)  # of our own loaders, in the order of a pass
         self._ids = ids.cpu().numpy() if isinstance(ids, Tensor) else None
         self._device, self._rank, self._world_size = device, rank, world_size
         self._first: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None] = []

@@ -75,8 +75,8 @@ def clean_pass(model: nn.Module, batches: Batches, threat: Threat | None, seed: 
             y.cpu().numpy(),
             prediction.cpu().numpy(),
             {},
-            ids=batch.ids,
             images=batch.images,
+            ids=batch.ids,
             reach=None if reached is None else reached.cpu().numpy(),
         )
     return clean

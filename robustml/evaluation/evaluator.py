@@ -137,7 +137,7 @@ def evaluate(
                                 crafting, clean.model, batch, name, attack, target, threat, seed
                             )
                             if record is not None:
-                                record.put(name, batch.number, done)
+                                record.put(name, batch.number, done, batch.ids)
                             places = [place for place in wanted if place[0] == batch.number]
                             shown[name] |= {place: x_adv[place[1]].cpu() for place in places}
                             if on_attack is not None:
@@ -155,7 +155,7 @@ def evaluate(
             parts, flags, shown = _gather(clean.parts, flags, shown)
             if not parts:
                 raise RequestError("there is nothing to evaluate: the loader has no batches (is the split empty?)")
-            kept = _examples(clean, shown, class_names, examples, device) if examples else None
+            kept = _examples(clean, parts, shown, class_names, examples, device) if examples else None
         finally:
             crafting.restore()
     verdicts = Verdicts.concatenate([parts[index] for index in sorted(parts)])
@@ -241,6 +241,7 @@ def _attack_batch(
 
 def _examples(
     clean: Clean,
+    parts: Mapping[int, Verdicts],
     shown: Mapping[str, Mapping[Place, Tensor]],
     class_names: Sequence[str] | None,
     count: int,
@@ -255,8 +256,9 @@ def _examples(
         return None
     x, y = torch.stack([seen.x for seen in kept]).to(device), torch.tensor([seen.y for seen in kept], device=device)
     made = {name: torch.stack([images[seen.place] for seen in kept]).to(device) for name, images in attacked.items()}
-    ids = torch.tensor([seen.record for seen in kept], device=device)
-    return pick_examples(clean.model, x, y, ids, made, class_names, count)
+    found = [parts[seen.place[0]].ids for seen in kept]
+    ids = [int(known[seen.place[1]]) for known, seen in zip(found, kept, strict=True) if known is not None]
+    return pick_examples(clean.model, x, y, made, class_names, count, ids if len(ids) == len(kept) else None)
 
 
 def _gather(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,10 +19,10 @@ def pick_examples(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    ids: Tensor,
     attacked: Mapping[str, Tensor],
     class_names: Sequence[str] | None,
     count: int,
+    ids: Sequence[int] | None = None,
 ) -> Examples | None:
     """Up to `count` images of one batch that were classified correctly: the fooled ones first, classes mixed.
 
@@ -29,10 +30,10 @@ def pick_examples(
         model: in eval mode.
         x: (N, ...) images.
         y: (N,) labels.
-        ids: (N,) of the records; -1 where they are not known.
         attacked: attack name to what it made of `x`.
         class_names: names of the classes; "0", "1", ... by default.
         count: how many to keep.
+        ids: (N,) of the records, where they are known.
 
     Returns:
         None where there was no attack or no image was classified correctly.
@@ -58,12 +59,12 @@ def pick_examples(
         x=kept(x.float()),
         x_adv=kept(attacked[name].float()),
         y=kept(y),
-        ids=kept(ids),
         prediction=kept(prediction),
         confidence=kept(confidence),
         adversarial_prediction=kept(adversarial_prediction),
         adversarial_confidence=kept(adversarial_confidence),
         class_names=names,
+        ids=None if ids is None else np.array(ids)[order.cpu().numpy()],
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -94,11 +95,12 @@ class Progress:
         rounded = np.array(entry["rounded"], dtype=np.bool_)
         return AttackVerdicts(robust, np.array(entry["distance"], dtype=np.float64), rounded, entry["seconds"])
 
-    def put(self, attack: str, batch: int, verdicts: AttackVerdicts) -> None:
-        """Record the verdicts of one attack on one batch; on return they are on the disk."""
+    def put(self, attack: str, batch: int, verdicts: AttackVerdicts, ids: npt.NDArray[np.int64] | None = None) -> None:
+        """Record the verdicts of one attack on one batch, of records `ids`; on return they are on the disk."""
         entry = {
             "attack": attack,
             "batch": batch,
+            **({} if ids is None else {"ids": ids.tolist()}),
             "robust": verdicts.robust.astype(int).tolist(),
             "rounded": verdicts.rounded.astype(int).tolist(),
             "distance": verdicts.distance.tolist(),

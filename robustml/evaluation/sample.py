@@ -21,14 +21,13 @@ __all__ = ["Sample", "Seen"]
 
 
 class Seen(NamedTuple):
-    """One image of the sample: its place (batch, row), the image (...) on the CPU, label, prediction and id (or -1)."""
+    """One image of the sample: its place (batch, row), the image (...) on the CPU, label and prediction."""
 
     priority: int
     place: tuple[int, int]
     x: Tensor
     y: int
     prediction: int
-    record: int
 
 
 class Sample:
@@ -54,11 +53,10 @@ class Sample:
         quota = self._quota()
         for row, (priority, label) in enumerate(zip(priorities, labels, strict=True)):
             members = self._classes[label]
-            record = -1 if batch.ids is None else int(batch.ids[row])
             if len(members) >= quota and priority >= members[quota - 1].priority:
                 continue
             image = batch.x[row].detach().clone().cpu()
-            insort(members, Seen(priority, (batch.number, row), image, label, said[row], record), key=_order)
+            insort(members, Seen(priority, (batch.number, row), image, label, said[row]), key=_order)
             del members[quota:]
         if len(self._classes) > self._size:
             lowest = sorted(self._classes, key=lambda label: _order(self._classes[label][0]))[: self._size]

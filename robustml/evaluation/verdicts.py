@@ -45,8 +45,8 @@ class Verdicts:
         y: labels (N,).
         prediction: what the model takes each for when nobody attacks (N,).
         attacks: what each attack did.
-        ids: the id of each record (N,), where the loader knows it.
         images: the identity of each image (`robustml.evaluation.batches.identities`), where it is known.
+        ids: the id of each record (`robustml.data.record_name`), where the loader tells.
         reach: how far each can be moved at all, in the unit of eps, where that is known.
         elsewhere: which images withstand what else the run tried, such as the search of a curve; True where nothing
             was tried.
@@ -55,8 +55,8 @@ class Verdicts:
     y: Integers
     prediction: Integers
     attacks: dict[str, AttackVerdicts]
-    ids: Integers | None = None
     images: Integers | None = None
+    ids: Integers | None = None
     reach: Floats | None = None
     elsewhere: Bools | None = None
 
@@ -112,8 +112,8 @@ class Verdicts:
             y=np.concatenate([part.y for part in parts]),
             prediction=np.concatenate([part.prediction for part in parts]),
             attacks=attacks,
-            ids=_joined([part.ids for part in parts]),
             images=_joined([part.images for part in parts]),
+            ids=_joined([part.ids for part in parts]),
             reach=_joined([part.reach for part in parts]),
         )
 

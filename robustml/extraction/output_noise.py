@@ -93,7 +93,7 @@ def _drawn(secret: str, classes: int) -> tuple[NDArray[np.float64], NDArray[np.f
 
     Torch's and numpy's generators can be seeded by guessing, the former with 32 bits: the numbers come from a hash.
     """
-    from scipy.special import ndtri
+    from scipy.special import ndtri  # a while, for this defense alone
 
     key = hashlib.sha256(secret.encode(errors="surrogatepass")).digest() + classes.to_bytes(8, "little")
     stream = hashlib.shake_256(key).digest(8 * _FEATURES * (2 * classes + 1))

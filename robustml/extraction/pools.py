@@ -79,7 +79,7 @@ class NaturalImages:
 
     def __call__(self, data: DataModule, count: int, *, generator: Generator | None = None) -> Pool:
         """`count` squares, scaled to the victim's size; either photograph is a class of its own."""
-        from sklearn.datasets import load_sample_images
+        from sklearn.datasets import load_sample_images  # a second, for this pool alone
 
         photographs = [torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in load_sample_images().images]
         labels = torch.randint(0, len(photographs), (count,), generator=generator)

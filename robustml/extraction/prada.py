@@ -125,7 +125,7 @@ class _Growing:
 
 def _normality(distances: Tensor) -> float:
     """W of Shapiro and Wilk, of the distances (N,) within three deviations of their mean."""
-    from scipy.stats import shapiro
+    from scipy.stats import shapiro  # half a second, for this defense alone
 
     spread = distances.std(correction=0)
     kept = distances[(distances - distances.mean()).abs() <= 3 * spread]

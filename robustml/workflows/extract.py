@@ -161,8 +161,12 @@ def extract(
         stops = [round(share * len(heard)) for share in shares]
         points, copy = budget_curve(method, heard, stops, make_student, reference, seed=seed)
         whole, generator = asked(), attack_generator(seed, "transfer", x.device)
+
+        def answers(x_adv: Tensor) -> Tensor:
+            return torch.cat([whole(part) for part in torch.split(x_adv, whole.batch_size)])
+
         try:
-            success = transfer_success(copy, whole, attack, threat, x[right], y[right], generator=generator)
+            success = transfer_success(copy, answers, attack, threat, x[right], y[right], generator=generator)
         except QueriesRefused as refusal:
             say(f"transfer success is not known: {refusal}")
             success = rate(0, 0)

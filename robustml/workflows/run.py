@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from robustml.data import DataModule
 from robustml.errors import RequestError, pasteable
 from robustml.files import read_json, sha256
+from robustml.models.checkpoints import read_weights
 from robustml.results import Results, read_results
 from robustml.types import Threat
 from robustml.workflows.building import Settings, build
 from robustml.workflows.settings import CONFIG, read_settings
 from robustml.workflows.trust import Trust
-from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights, read_weights
+from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights
 
 __all__ = [
     "BEST",

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from robustml.errors import RequestError
 from robustml.files import replacing, sha256
+from robustml.models.checkpoints import read_weights
 from robustml.results import ModelFacts
 from robustml.workflows.building import plain_target
 
-__all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "read_weights", "save_weights"]
+__all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "save_weights"]
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -59,16 +60,8 @@ def checkpoint_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         RequestError: the file is missing, cannot be read, or is none of ours.
     """
-    if not path.is_file():
-        raise RequestError(f"there is no checkpoint {path}")
     prefix = "model."
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        state = checkpoint["state_dict"]
-        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{path} is not a checkpoint that can be read: {reason}") from error
+    return {key.removeprefix(prefix): value for key, value in read_weights(path).items() if key.startswith(prefix)}
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -86,15 +79,3 @@ def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path 
         return ModelFacts(name=name)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Those of a safetensors file.
-
-    Raises:
-        RequestError: it cannot be read.
-    """
-    try:
-        return load_file(path)
-    except Exception as error:
-        raise RequestError(f"{path} cannot be read as safetensors: {error}") from error

@@ -59,7 +59,7 @@ def test_no_alarm_gives_way_to_another(linear_model: nn.Module) -> None:
     assert interface("10.0.0.9", honest()).shape == (1, 5)
 
 
-def test_a_thief_with_many_addresses_is_noticed_and_nobody_refused(linear_model: nn.Module) -> None:
+def test_an_attacker_with_many_addresses_is_noticed_and_nobody_refused(linear_model: nn.Module) -> None:
     alarms: Alarms = []
     interface = clients(linear_model, alarms)
     for number, query in enumerate(LATTICE):
@@ -68,7 +68,7 @@ def test_a_thief_with_many_addresses_is_noticed_and_nobody_refused(linear_model:
     assert interface("10.0.0.1", honest()).shape == (1, 5)
     for number, query in enumerate(LATTICE.repeat(1, 1) + 0.2):
         interface(f"10.0.1.{number}", query[None])
-    assert [client for client, _ in alarms] == [EVERYONE] * 3, "of 17 queries, each five are a thief's"
+    assert [client for client, _ in alarms] == [EVERYONE] * 3, "of 17 queries, each five are an attacker's"
 
 
 def test_what_is_remembered_of_queries_has_a_bound(linear_model: nn.Module) -> None:
@@ -167,9 +167,9 @@ def test_cheap_requests_and_new_clients_come_first() -> None:
     async def all_of_them() -> None:
         turns = Turns(1, 2**30)
         await asyncio.gather(
-            request(turns, "first", "thief", 10),
-            request(turns, "large", "thief", 2**24),
-            *[request(turns, "many", "thief", 10) for _ in range(3)],
+            request(turns, "first", "attacker", 10),
+            request(turns, "large", "attacker", 2**24),
+            *[request(turns, "many", "attacker", 10) for _ in range(3)],
             request(turns, "honest", "other", 10),
         )
         assert (turns._free, turns._bytes, len(turns._here)) == (1, 0, 0)

@@ -199,14 +199,14 @@ def test_prada_tells_a_lattice_from_honest_digits(owned: Owned, digits: DataModu
     honest = ModelVictim(owned.model, defense=Prada(0.9))
     honest(owned.x)
     assert honest.alarm_after is None
-    thief = ModelVictim(owned.model, defense=Prada(0.9))
+    watched = ModelVictim(owned.model, defense=Prada(0.9))
     image = InDomain()(digits, 1, generator=seeded(1)).x
     lattice = (image + 0.02 * torch.arange(1, 257).view(-1, 1, 1, 1) / 256).clamp(0, 1)
-    thief(lattice[:128])
-    assert thief.alarm_after is not None
+    watched(lattice[:128])
+    assert watched.alarm_after is not None
     with pytest.raises(QueriesRefused, match="attacker"):
-        thief(lattice[128:])
-    assert thief.queries == 128
+        watched(lattice[128:])
+    assert watched.queries == 128
 
 
 def test_what_honest_users_lose() -> None:

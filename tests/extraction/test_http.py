@@ -73,11 +73,11 @@ def victim(endpoint: Endpoint) -> Callable[..., HttpVictim]:
 
 def test_a_sound_answer(endpoint: Endpoint, victim: Callable[..., HttpVictim]) -> None:
     endpoint.answer = 200, '{"probabilities": [[0.25, 0.75], [1, 0]]}'
-    thief = victim(budget=3)
-    assert torch.equal(thief(torch.rand(2, 4)), torch.tensor([[0.25, 0.75], [1, 0]], dtype=torch.float64))
+    client = victim(budget=3)
+    assert torch.equal(client(torch.rand(2, 4)), torch.tensor([[0.25, 0.75], [1, 0]], dtype=torch.float64))
     with pytest.raises(BudgetSpent):
-        thief(torch.rand(2, 4))
-    assert (thief.queries, endpoint.requests) == (2, 1)
+        client(torch.rand(2, 4))
+    assert (client.queries, endpoint.requests) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,19 @@ def test_nonsense_is_one_clear_line(
     answer: Answer, expected: str, endpoint: Endpoint, victim: Callable[..., HttpVictim]
 ) -> None:
     endpoint.answer = answer
-    thief = victim()
+    client = victim()
     with pytest.raises(RunFailed) as refusal:
-        thief(torch.rand(2, 4))
+        client(torch.rand(2, 4))
     assert expected in str(refusal.value)
     assert str(refusal.value).isprintable()
-    assert (thief.queries, endpoint.requests) == (2, 1), "asked once, and paid for"
+    assert (client.queries, endpoint.requests) == (2, 1), "asked once, and paid for"
 
 
 def test_status_429_is_a_refusal_that_keeps_what_was_heard(
     endpoint: Endpoint, victim: Callable[..., HttpVictim]
 ) -> None:
-    endpoint.answer = 429, '{"error": "thief"}'
-    with pytest.raises(QueriesRefused, match="thief"):
+    endpoint.answer = 429, '{"error": "too many"}'
+    with pytest.raises(QueriesRefused, match="too many"):
         victim()(torch.rand(2, 4))
 
 
@@ -133,11 +133,11 @@ def test_an_endpoint_that_is_down() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    thief = HttpVictim(f"http://127.0.0.1:{port}")
+    client = HttpVictim(f"http://127.0.0.1:{port}")
     with pytest.raises(RunFailed, match="refused"):
-        thief(torch.rand(1, 4))
+        client(torch.rand(1, 4))
     with pytest.raises(RequestError, match="refused"):
-        thief.about()
+        client.about()
 
 
 DRIPS = {
@@ -208,9 +208,9 @@ def test_an_ipv6_address() -> None:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            thief = HttpVictim(f"http://[::1]:{server.server_port}/")
-            assert thief(torch.rand(1, 4)).tolist() == [[0.5, 0.5]]
-            assert thief.url == f"http://[::1]:{server.server_port}"
+            client = HttpVictim(f"http://[::1]:{server.server_port}/")
+            assert client(torch.rand(1, 4)).tolist() == [[0.5, 0.5]]
+            assert client.url == f"http://[::1]:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

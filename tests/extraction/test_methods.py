@@ -1,4 +1,4 @@
-"""Thieves against victims whose answers are known: exact for equations, bars for what is learnt."""
+"""Methods against victims whose answers are known: exact for equations, bars for what is learnt."""
 
 from __future__ import annotations
 

@@ -67,11 +67,11 @@ def test_weights_that_are_none_are_one_line(run_copy: Path) -> None:
     key = next(iter(checkpoint["state_dict"]))
     for value in (3, torch.ones(2, device="meta"), torch.eye(2).to_sparse(), torch.zeros(1).expand(10**12)):
         torch.save(checkpoint | {"state_dict": checkpoint["state_dict"] | {key: value}}, last)
-        with pytest.raises(RequestError, match=r"no tensor of numbers|another architecture|not a checkpoint"):
+        with pytest.raises(RequestError, match=r"no tensor|another architecture|no state dict|cannot be read"):
             robustml.load_model(run_copy, "last")
     for content in ({}, {"state_dict": 3}, [], {"state_dict": {3: torch.ones(1)}}):
         torch.save(content, last)
-        with pytest.raises(RequestError, match=r"not a checkpoint|another architecture"):
+        with pytest.raises(RequestError, match=r"no state dict|another architecture|cannot be read"):
             robustml.load_model(run_copy, "last")
 
 
