@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from safetensors.torch import load, save
@@ -42,6 +42,7 @@ class Lineage:
         test: what it is judged on.
         before: what the weights that it began with had been trained or selected on.
         fitted_to: `DataModule.fitted_to`.
+        ids: the ids of the records of `train`, `val` and `test`, in this order; empty where they are unknown.
     """
 
     train: Tensor
@@ -49,6 +50,7 @@ class Lineage:
     test: Tensor
     before: Tensor
     fitted_to: str | None = None
+    ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     @classmethod
     def of(cls, data: DataModule, before: Lineage | None = None) -> Lineage:
@@ -60,6 +62,7 @@ class Lineage:
             record_digests(data.test.x),
             nothing if before is None else before.seen(),
             data.fitted_to,
+            torch.cat([part.ids for part in (data.train, data.val, data.test) if part is not None]),
         )
 
     def seen(self) -> Tensor:
@@ -92,7 +95,7 @@ class Lineage:
     def to_bytes(self) -> bytes:
         """As a file of a run directory holds it (safetensors)."""
         fitted_to = torch.tensor(list((self.fitted_to or "").encode("ascii")), dtype=torch.uint8)
-        return save({name: getattr(self, name) for name in _PARTS} | {"fitted_to": fitted_to})
+        return save({name: getattr(self, name) for name in (*_PARTS, "ids")} | {"fitted_to": fitted_to})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Lineage:
@@ -111,4 +114,4 @@ class Lineage:
             raise RequestError(f"it is no list of records: {str(error).splitlines()[0]}") from error
         if any(part.dtype != torch.int64 or part.ndim != 1 for part in parts):
             raise RequestError("it is no list of records: expected digests of 8 bytes")
-        return cls(train, val, test, before, fitted_to or None)
+        return cls(train, val, test, before, fitted_to or None, tensors.get("ids", torch.empty(0, dtype=torch.int64)))

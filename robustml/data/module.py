@@ -150,11 +150,8 @@ class DataModule(pl.LightningDataModule):
         if self.val_size:
             rest, held_out = stratified_split(train.y, rows_in(self.val_size, len(train)), self.split_seed)
             self.val, train = train.take(held_out), train.take(rest)
-        if self.train_limit is not None:
-            train = train.sample(self.train_limit, self.split_seed)
-        if self.test_limit is not None:
-            test = test.sample(self.test_limit, self.split_seed)
-        self.train, self.test = train, test
+        self.train = train if self.train_limit is None else train.sample(self.train_limit, self.split_seed)
+        self.test = test if self.test_limit is None else test.sample(self.test_limit, self.split_seed)
         self.class_names = train.class_names
         self.num_classes = len(self.class_names)
         self.shape = tuple(train.x.shape[1:])

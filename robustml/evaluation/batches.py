@@ -33,13 +33,14 @@ _AT_A_TIME = 16384
 
 @dataclass(frozen=True)
 class Batch:
-    """Images `x` (N, ...) and labels `y` (N,), the images' identities (N,), the batch's number and where it begins."""
+    """Images `x` (N, ...), labels `y` (N,), a hash of each image, and the id of its record where the loader tells."""
 
     number: int
     first: int
     x: Tensor
     y: Tensor
     images: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int64] | None = None
 
 
 class Batches:
@@ -59,6 +60,8 @@ class Batches:
 
     def __init__(self, loader: Loader, device: torch.device, rank: int = 0, world_size: int = 1) -> None:
         self._loader = _in_batches(loader)
+        ids = getattr(loader, "ids", None)  # of our own loaders, in the order of a pass
+        self._ids = ids.cpu().numpy() if isinstance(ids, Tensor) else None
         self._device, self._rank, self._world_size = device, rank, world_size
         self._first: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None] = []
         self._complete = False
@@ -88,7 +91,8 @@ class Batches:
             else:
                 self._first.append((images, labels))
             if len(y):
-                yield Batch(index, start, x.to(self._device), y.to(self._device), images)
+                ids = None if self._ids is None else self._ids[start:first]
+                yield Batch(index, start, x.to(self._device), y.to(self._device), images, ids)
         if self._complete and count != len(self._first):
             more = "more" if count > len(self._first) else f"{count}"
             raise RequestError(

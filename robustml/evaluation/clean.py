@@ -76,6 +76,7 @@ def clean_pass(model: nn.Module, batches: Batches, threat: Threat | None, seed: 
             prediction.cpu().numpy(),
             {},
             images=batch.images,
+            ids=batch.ids,
             reach=None if reached is None else reached.cpu().numpy(),
         )
     return clean

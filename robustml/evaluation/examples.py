@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ def pick_examples(
     attacked: Mapping[str, Tensor],
     class_names: Sequence[str] | None,
     count: int,
+    ids: Sequence[int] | None = None,
 ) -> Examples | None:
     """Up to `count` images of one batch that were classified correctly: the fooled ones first, classes mixed.
 
@@ -31,6 +33,7 @@ def pick_examples(
         attacked: attack name to what it made of `x`.
         class_names: names of the classes; "0", "1", ... by default.
         count: how many to keep.
+        ids: (N,) of the records, where they are known.
 
     Returns:
         None where there was no attack or no image was classified correctly.
@@ -61,6 +64,7 @@ def pick_examples(
         adversarial_prediction=kept(adversarial_prediction),
         adversarial_confidence=kept(adversarial_confidence),
         class_names=names,
+        ids=None if ids is None else np.array(ids)[order.cpu().numpy()],
     )
 
 

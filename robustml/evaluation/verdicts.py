@@ -46,6 +46,7 @@ class Verdicts:
         prediction: what the model takes each for when nobody attacks (N,).
         attacks: what each attack did.
         images: the identity of each image (`robustml.evaluation.batches.identities`), where it is known.
+        ids: the id of each record (`robustml.data.record_name`), where the loader tells.
         reach: how far each can be moved at all, in the unit of eps, where that is known.
         elsewhere: which images withstand what else the run tried, such as the search of a curve; True where nothing
             was tried.
@@ -55,6 +56,7 @@ class Verdicts:
     prediction: Integers
     attacks: dict[str, AttackVerdicts]
     images: Integers | None = None
+    ids: Integers | None = None
     reach: Floats | None = None
     elsewhere: Bools | None = None
 
@@ -62,6 +64,20 @@ class Verdicts:
     def correct(self) -> Bools:
         """Which images are classified correctly when nobody attacks."""
         return np.equal(self.y, self.prediction)
+
+    def shown_to(self, attack: str, *, cascade: bool) -> Bools:
+        """Which images an attack is run on: those classified correctly.
+
+        Args:
+            attack: its name; one that has no verdicts yet comes after all that have.
+            cascade: in a cascade, only those of them that withstood every attack before it.
+        """
+        shown = self.correct
+        for name, before in self.attacks.items() if cascade else ():
+            if name == attack:
+                break
+            shown = shown & before.robust
+        return shown
 
     @property
     def worst_case(self) -> Bools:
@@ -97,6 +113,7 @@ class Verdicts:
             prediction=np.concatenate([part.prediction for part in parts]),
             attacks=attacks,
             images=_joined([part.images for part in parts]),
+            ids=_joined([part.ids for part in parts]),
             reach=_joined([part.reach for part in parts]),
         )
 

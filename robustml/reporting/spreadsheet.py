@@ -1,13 +1,16 @@
-"""CSV that a spreadsheet may open: no cell of it is taken for a formula."""
+"""CSV that a spreadsheet may open: no cell of it is taken for a formula; and how a rate stands in columns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from robustml.results import Rate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["csv_text"]
+__all__ = ["csv_text", "rate_columns"]
 
 # The last four are the same signs in full width, which some programs read alike.
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
@@ -24,3 +27,14 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def _text(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.lstrip().startswith(_FORMULA) else cell
+
+
+def rate_columns(rates: Mapping[str, Rate | None], *, counted: bool = False) -> dict[str, float | None]:
+    """The values and the bounds of rates as columns of a row: `<name>`, `<name>_low`, `<name>_high`; and `<name>_n`."""
+    columns: dict[str, float | None] = {}
+    for name, rate in rates.items():
+        low, high = (None, None) if rate is None else rate.ci95
+        columns |= {name: None if rate is None else rate.value, f"{name}_low": low, f"{name}_high": high}
+        if counted:
+            columns[f"{name}_n"] = 0 if rate is None else rate.n
+    return columns

@@ -31,6 +31,7 @@ class Examples:
         adversarial_confidence: probability of `adversarial_prediction`, float (K,).
         class_names: name of each label; empty if unknown.
         attack: name of the attack.
+        ids: of the records (`robustml.data.record_name`), int (K,); None where they are unknown.
     """
 
     x: NDArray[np.floating[Any]]
@@ -42,6 +43,7 @@ class Examples:
     adversarial_confidence: NDArray[np.floating[Any]]
     class_names: tuple[str, ...]
     attack: str
+    ids: NDArray[np.integer[Any]] | None = None
 
     @property
     def images(self) -> bool:
@@ -56,7 +58,7 @@ class Examples:
         """Write them as an .npz that needs no pickle to read."""
         import numpy as np  # reports that show no pictures start without it
 
-        arrays = {name: np.asarray(value) for name, value in vars(self).items()}
+        arrays = {name: np.asarray(value) for name, value in vars(self).items() if value is not None}
         with replacing(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -86,6 +88,7 @@ class Examples:
                 adversarial_confidence=arrays.get("adversarial_confidence", unknown).astype(float),
                 class_names=tuple(printable(str(name)) for name in names),
                 attack=printable(str(arrays["attack"])) if "attack" in arrays else "",
+                ids=arrays["ids"].astype(int) if "ids" in arrays else None,
             )
         except KeyError as error:
             raise RequestError(f"{path} lacks an array: {error.args[0]}") from error

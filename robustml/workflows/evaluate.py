@@ -30,7 +30,7 @@ from robustml.workflows.given import judged_on
 from robustml.workflows.measuring.backdoors import Planted, check_shown, inherited, planted_by, planted_in, twin_of
 from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.trojans import backdoors_of_model
-from robustml.workflows.poisoning import poison_as_configured
+from robustml.workflows.poison import poison_as_configured
 from robustml.workflows.preparing import introduce, pick_device
 from robustml.workflows.run import TROJAN, VERDICTS, Run, load_model, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings

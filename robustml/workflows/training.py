@@ -30,7 +30,7 @@ from robustml.workflows.completing import close, complete
 from robustml.workflows.describing import described
 from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
 from robustml.workflows.measuring.certification import build_certification
-from robustml.workflows.poisoning import poison_as_configured, write_grid
+from robustml.workflows.poison import poison_as_configured, write_grid
 from robustml.workflows.preparing import build_attacks, introduce
 from robustml.workflows.records import RECORDS, records_to_train_on
 from robustml.workflows.resume import check_resume

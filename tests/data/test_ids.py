@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from data.tiny import noise, png, write_parquet, write_texts
 from robustml.data import (
@@ -17,6 +19,7 @@ from robustml.data import (
     Digits,
     ExtraImages,
     ImageFolder,
+    Lineage,
     ParquetImages,
     Records,
     Source,
@@ -29,6 +32,9 @@ from robustml.data import (
     resampled,
 )
 from robustml.data.splits import Split
+from robustml.evaluation import evaluate
+from robustml.results import Examples
+from robustml.threats import LpBall
 
 
 def csv(folder: Path) -> Source:
@@ -123,3 +129,31 @@ def test_records_that_are_added_have_ids_of_their_own() -> None:
     assert [record_name(one) for one in twice.ids[-4:].tolist()] == ["added 0", "added 1", "added 2", "added 3"]
     assert torch.equal(twice.ids[:60], records.ids)
     assert twice.fingerprint() == Records(twice.x, twice.y, twice.class_names).fingerprint(), "ids are no content"
+
+
+def test_verdicts_examples_and_what_a_run_saw_name_records_by_their_ids(tmp_path: Path) -> None:
+    data = DataModule(Given(), name="given", val_size=12, test_limit=24)
+    data.setup()
+    lineage = Lineage.from_bytes(Lineage.of(data).to_bytes())
+    assert data.val is not None
+    assert torch.equal(lineage.ids, torch.cat([data.train.ids, data.val.ids, data.test.ids]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    ball = LpBall("inf", 0.3)
+    loader = data.loader("test", batch_size=7)
+    brighter = {"brighter": lambda model, x, y, generator=None: (x + 0.3).clamp(0, 1)}
+    found = evaluate(model, loader, brighter, ball, progress=tmp_path / "verdicts.jsonl", examples=4)
+    entries = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()[1:]]
+    assert [one for entry in entries for one in entry["ids"]] == data.test.ids.tolist()
+    assert found.verdicts.ids is not None
+    assert found.verdicts.ids.tolist() == data.test.ids.tolist()
+    examples = found.examples
+    assert examples is not None
+    assert examples.ids is not None
+    rows = [data.test.ids.tolist().index(one) for one in examples.ids.tolist()]
+    assert np.allclose(examples.x, data.test.x[rows].numpy() / 255)
+    examples.save(tmp_path / "examples.npz")
+    again = Examples.read(tmp_path / "examples.npz")
+    assert again is not None
+    assert np.array_equal(again.ids, examples.ids)

@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_package_and_every_config(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in config_dir().rglob("*.yaml"):
         assert f"robustml/configs/{path.relative_to(config_dir()).as_posix()}" in names
-    assert "robustml/cli.py" in names
+    assert {"robustml/cli.py", "robustml/reporting/pages/base.html.j2", "robustml/reporting/pages/style.css"} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
 
 

@@ -47,7 +47,11 @@ def finished(folder: Path, clean: float, robust: float, **files: str) -> Finishe
         "threat": {"norm": "inf", "eps": 0.3},
         "clean_accuracy": counted(round(1000 * clean), 1000),
         "attacks": {"pgd": {"robust_accuracy": counted(round(1000 * robust), 1000), "max_norm": 0.3, "seconds": 1.0}},
-        "selection": {"monitor": "val/clean_accuracy", "best": {"epoch": 1}, "last": {"epoch": 2}},
+        "selection": {
+            "monitor": "val/clean_accuracy",
+            "best": {"epoch": 2, "step": 20},
+            "last": {"epoch": 3, "step": 30},
+        },
     }
     (folder / "results.json").write_text(json.dumps(results))
     for name, text in files.items():

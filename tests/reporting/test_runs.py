@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from robustml.errors import RequestError
 from robustml.reporting.runs import find_runs, labels, read_run
-from robustml.results import Results, read_results, write_results
 
 from .conftest import MakeRun, write_examples
 
@@ -85,15 +83,3 @@ def test_pickled_arrays_are_refused(make_run: MakeRun) -> None:
     np.savez(folder / "examples.npz", x=np.array([{}], dtype=object), y=np.zeros(1, dtype=int))
     with pytest.raises(RequestError, match="cannot be read"):
         read_run(folder)
-
-
-def test_older_results_are_counted_from_1(make_run: MakeRun) -> None:
-    folder = make_run()
-    content = json.loads((folder / "results.json").read_text())
-    content["selection"]["best"] = {"epoch": 0, "clean_accuracy": 0.972}
-    write_results(Results.model_validate(content), folder / "results.json")
-    for _ in range(2):  # and not once more when they are written again
-        best = read_results(folder).selection.best
-        assert (best.epoch, best.step) == (1, 0)
-        content["selection"]["best"] = best.model_dump()
-        write_results(Results.model_validate(content), folder / "results.json")

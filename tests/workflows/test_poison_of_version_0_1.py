@@ -15,7 +15,7 @@ from robustml.poisoning import Flip
 from robustml.results import read_results
 from robustml.workflows.building import build
 from robustml.workflows.measuring.backdoors import planted_in
-from robustml.workflows.poisoning import poison_as_configured
+from robustml.workflows.poison import poison_as_configured
 from robustml.workflows.settings import read_settings
 from robustml.workflows.version_0_1 import is_old_set, restored_old_set
 

@@ -47,22 +47,18 @@ def curves(frame: pd.DataFrame, swept: Sequence[str], runs: Mapping[str, Run]) -
 
     Where they drew none and one model was attacked within several budgets, its runs are the points of a curve.
     """
-    own = frame[frame["source"] == "curve"]
-    if own.empty:
+    own = [(name, run.results.curve, run.results.threat.norm) for name, run in runs.items() if run.results.curve]
+    if not own:
         return list(_across_runs(frame, swept, runs))
-    points = own.copy()
-    points["norm"] = [runs[name].results.threat.norm for name in points["run"]]
-    seeds = points["seed"].nunique() > 1 and "seed" not in swept
+    firsts = frame.drop_duplicates("run").set_index("run", drop=False)
+    seeds = firsts["seed"].nunique() > 1 and "seed" not in swept
     charts = []
-    for (attack, norm), part in points.groupby(["attack", "norm"], sort=False):
-        lines = []
-        for _, run in part.groupby("run", sort=False):
-            label = label_of(run.iloc[0], swept) + (f", seed {run.iloc[0]['seed']}" if seeds else "")
-            lines.append((label, _curve(str(attack), run)))
-        train_eps = [float(eps) for eps in part["train_eps"].dropna().unique()]
-        charts.append(
-            Chart(accuracy_curve(lines, train_eps, str(norm)), f"Attack {attack}; bands are 95% intervals of each run.")
-        )
+    for attack, norm in dict.fromkeys((curve.attack, norm) for _, curve, norm in own):
+        members = [(firsts.loc[name], curve) for name, curve, other in own if (curve.attack, other) == (attack, norm)]
+        lines = [(label_of(row, swept) + (f", seed {row['seed']}" if seeds else ""), curve) for row, curve in members]
+        train_eps = [eps for row, _ in members if (eps := runs[str(row["run"])].train_eps)]
+        caption = f"Attack {attack}; bands are 95% intervals of each run."
+        charts.append(Chart(accuracy_curve(lines, train_eps, norm), caption))
     return charts
 
 

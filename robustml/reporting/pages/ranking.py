@@ -16,7 +16,7 @@ from robustml.files import write_text
 from robustml.reporting.formats import eps_text, norm_text
 from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.runs import Run, labels
-from robustml.reporting.spreadsheet import csv_text
+from robustml.reporting.spreadsheet import csv_text, rate_columns
 from robustml.reporting.tables.cells import Content, Table
 from robustml.reporting.tables.comparison import asked_rates, comparison_table, entries_of_runs, worst_of
 from robustml.reporting.tables.text import table_text, wrapped
@@ -63,21 +63,13 @@ def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
                 "eps": results.threat.eps,
                 "n": results.clean_accuracy.n,
                 "attacks": " ".join(results.attacks),
-                **_rate_columns(rates),
+                **rate_columns(rates),
                 "corruptions": None if results.corruptions is None else results.corruptions.mean_accuracy,
                 "verdict": verdict(results).word,
                 "flags": len(results.flags),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _rate_columns(rates: Mapping[str, Rate | None]) -> dict[str, float | None]:
-    columns: dict[str, float | None] = {}
-    for name, rate in rates.items():
-        low, high = (None, None) if rate is None else rate.ci95
-        columns |= {name: None if rate is None else rate.value, f"{name}_low": low, f"{name}_high": high}
-    return columns
 
 
 def _contests(runs: Sequence[Run]) -> dict[tuple[str, str, float, int], list[tuple[int | None, Run]]]:

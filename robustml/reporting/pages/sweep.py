@@ -14,7 +14,7 @@ from robustml.reporting.figures.sweeps import WORST_CASE, backdoor_curves, curve
 from robustml.reporting.formats import eps_texts, percent
 from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.runs import Run, comparable, one_model, read_run
-from robustml.reporting.spreadsheet import csv_text
+from robustml.reporting.spreadsheet import csv_text, rate_columns
 from robustml.reporting.tables.cells import Content, Table
 from robustml.reporting.tables.comparison import Entry, comparison_table, entries_of_runs, worst_of
 from robustml.reporting.verdict import verdict
@@ -180,21 +180,17 @@ def _backdoors(runs: Mapping[str, Run], swept: Mapping[str, Mapping[str, Any]]) 
         block = run.results.backdoor
         if block is None:
             continue
-        twin, attacked = block.twin, run.results.worst_case if run.results.attacks else None
+        twin = block.twin
         found: dict[str, Rate | None] = {
             "clean_accuracy": run.results.clean_accuracy,
             "attack_success_rate": block.attack_success_rate,
             "backdoor_recovery_accuracy": block.backdoor_recovery_accuracy,
             "twin_clean_accuracy": twin.clean_accuracy if twin else None,
             "twin_attack_success_rate": twin.attack_success_rate if twin else None,
-            "robust_accuracy": attacked.robust_accuracy if attacked else None,
+            "robust_accuracy": worst_of(run),
         }
-        row: dict[str, Any] = {"run": name, **swept[name], "seed": run.results.seed, "poisoned": block.rate}
-        for measure, rate in found.items():
-            row[measure] = None if rate is None else rate.value
-            row[f"{measure}_low"], row[f"{measure}_high"] = (None, None) if rate is None else rate.ci95
-            row[f"{measure}_n"] = 0 if rate is None else rate.n
-        rows.append(row)
+        row = {"run": name, **swept[name], "seed": run.results.seed, "poisoned": block.rate}
+        rows.append(row | rate_columns(found, counted=True))
     return pd.DataFrame(rows)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import jinja2
 
 from robustml.files import write_text
-from robustml.reporting import formats
 from robustml.reporting.figures.look import Chart
-from robustml.reporting.tables.cells import Table, cell_of
+from robustml.reporting.formats import interval_text, plain
+from robustml.reporting.tables.cells import Table
 
 __all__ = ["Facts", "Section", "Tile", "render", "write_page"]
 
@@ -53,7 +53,7 @@ class Facts:
     @property
     def known(self) -> dict[str, str]:
         """The others, as text."""
-        return {name: formats.plain(value) for name, value in self.values.items() if value is not None}
+        return {name: plain(value) for name, value in self.values.items() if value is not None}
 
 
 @cache
@@ -66,9 +66,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    names = ("percent", "plain", "eps_text", "norm_text", "seconds_text", "interval_text")
-    environment.filters |= {name: getattr(formats, name) for name in names}
-    environment.filters |= {"cell": cell_of, "sentence": lambda text: f"{text[0].upper()}{text[1:]}" if text else ""}
+    environment.filters |= {
+        "plain": plain,
+        "interval_text": interval_text,
+        "sentence": lambda text: f"{text[0].upper()}{text[1:]}" if text else "",
+    }
     return environment
 
 

@@ -18,7 +18,7 @@ from robustml.results import Backdoor as BackdoorBlock
 from robustml.results import PoisonSummary, Rate, Reliance, Twin, read_results
 from robustml.say import say
 from robustml.workflows.building import build
-from robustml.workflows.poisoning import Poisoning
+from robustml.workflows.poison import Poisoning
 from robustml.workflows.run import RESULTS, TROJAN, load_model
 from robustml.workflows.settings import read_settings
 
