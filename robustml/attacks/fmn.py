@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, input_gradient
-from robustml.attacks.engine.losses import Goal, margin
+from robustml.attacks.engine.losses import Goal, adversarial_lead
 from robustml.attacks.engine.setup import Target, choose_target, require_counts, required
 from robustml.errors import RequestError
 from robustml.threats import LpBall
@@ -113,7 +113,7 @@ class FMN:
         widest = torch.linalg.vector_norm(torch.full_like(origin[0], high - low), ord=ball.p)
         for step in range(self.steps):
             decay = (1 + math.cos(math.pi * step / self.steps)) / 2
-            gradient, logits = input_gradient(model, x_adv.view_as(x), lambda logits: margin(logits, goal))
+            gradient, logits = input_gradient(model, x_adv.view_as(x), lambda logits: adversarial_lead(logits, goal))
             gradient = gradient.flatten(1)
             norm = torch.linalg.vector_norm(x_adv - origin, ord=ball.p, dim=1)
             reached = goal.reached(logits)
@@ -121,7 +121,7 @@ class FMN:
             best = torch.where(better.unsqueeze(1), x_adv, best)
             best_norm = torch.where(better, norm, best_norm)
             slope = torch.linalg.vector_norm(gradient, ord=_DUAL[ball.p], dim=1)
-            to_boundary = margin(logits, goal).abs().to(norm) / slope.clamp_min(torch.finfo(slope.dtype).tiny)
+            to_boundary = adversarial_lead(logits, goal).abs().to(norm) / slope.clamp_min(torch.finfo(slope.dtype).tiny)
             grown = torch.where(best_norm.isinf(), norm + to_boundary, eps) * (1 + self.eps_step * decay)
             shrunk = torch.minimum(eps, best_norm) * (1 - self.eps_step * decay)
             # No longer than the box is wide: a vanishing gradient makes the estimate infinite.

@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import crafting, logits_of
-from robustml.attacks.engine.losses import Goal, margin
+from robustml.attacks.engine.losses import Goal, adversarial_lead
 from robustml.attacks.engine.setup import require_counts, required
 from robustml.draws import Draws
 from robustml.errors import RequestError
@@ -82,7 +82,7 @@ class Square:
         picture = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
 
         def lead_of(images: Tensor, labels: Tensor) -> Tensor:
-            return margin(logits_of(model, images.view(-1, *shape)), Goal(labels))
+            return adversarial_lead(logits_of(model, images.view(-1, *shape)), Goal(labels))
 
         painter: _Painter = (_Signs if ball.p == math.inf else _Bumps)(ball, pictures)
         best = painter.start(draws)

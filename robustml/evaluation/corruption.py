@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, distributed
+from torch import Generator, Tensor
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
 from robustml.draws import Draws
 from robustml.errors import RequestError, nearest
 from robustml.evaluation.batches import Batches, Loader, device_of
+from robustml.evaluation.processes import gathered, rank_and_world_size
 from robustml.models import as_module
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
@@ -64,11 +65,9 @@ def corruption_accuracy(
     model = as_module(model)
     device = device_of(model) if device is None else torch.device(device)
     right, count = dict.fromkeys(cells, 0), 0
-    grouped = distributed.is_available() and distributed.is_initialized()
-    rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
     judged = None
     with evaluating(model), torch.inference_mode(False), torch.no_grad():
-        for batch in track(Batches(loader, device, rank, world_size), "corruptions"):
+        for batch in track(Batches(loader, device, *rank_and_world_size()), "corruptions"):
             x, y = batch.x, batch.y
             judged = judged or fitted(model, x[:2])
             count += len(y)
@@ -77,11 +76,9 @@ def corruption_accuracy(
                 right[name, severity] += int((logits_of(judged, corrupted).argmax(dim=1) == y).sum())
                 if on_corruption is not None:
                     on_corruption(name, severity, batch.number)
-    if grouped:
-        gathered: list[Any] = [None] * world_size
-        distributed.all_gather_object(gathered, (right, count))
-        right = {cell: sum(other[cell] for other, _ in gathered) for cell in cells}
-        count = sum(other for _, other in gathered)
+    everything = gathered((right, count))
+    right = {cell: sum(other[cell] for other, _ in everything) for cell in cells}
+    count = sum(other for _, other in everything)
     if count == 0:
         raise RequestError("there is nothing to corrupt: the loader has no batches (is the split empty?)")
     table: dict[str, list[CorruptionPoint]] = {}

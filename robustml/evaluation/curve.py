@@ -22,7 +22,7 @@ from typing import Annotated, Any, cast
 import numpy as np
 import torch
 from pydantic import AllowInfNan, Field
-from torch import Generator, Tensor, distributed, nn
+from torch import Generator, Tensor, nn
 
 from robustml.attacks import FMN
 from robustml.attacks.engine.gradient import logits_of
@@ -32,6 +32,7 @@ from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.evaluator import evaluate
 from robustml.evaluation.parameters import attack_generator
+from robustml.evaluation.processes import gathered, rank_and_world_size
 from robustml.evaluation.verdicts import Bools, Integers
 from robustml.models import as_module
 from robustml.models.fitted import fitted
@@ -101,10 +102,7 @@ def accuracy_curve(
     rungs = [threat.at(eps) for eps in radii]
     refuse_misfit(attack, rungs[-1])
     model = as_module(model)
-    rank, world_size = 0, 1
-    if distributed.is_available() and distributed.is_initialized():
-        rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    batches = Batches(loader, device_of(model), rank, world_size)
+    batches = Batches(loader, device_of(model), *rank_and_world_size())
     clean = evaluate(model, batches, {}, rungs[-1], seed=seed, examples=0).verdicts
     rungs = [rung for rung in rungs if rung.eps > 0]
     fooled_at, missed, flags = _smallest_rungs(model, batches, name, attack, rungs, clean.correct, seed)
@@ -136,9 +134,7 @@ def _smallest_rungs(
 
     Missed are images that the attack did not fool at the largest eps though the middle one suffices.
     """
-    device, world_size = device_of(model), 1
-    if distributed.is_available() and distributed.is_initialized():
-        world_size = distributed.get_world_size()
+    device = device_of(model)
     found: dict[int, tuple[Integers, int]] = {}
     with torch.inference_mode(False), evaluating(model), frozen(model):
         crafting, judged = Crafting(model, device), None
@@ -159,12 +155,9 @@ def _smallest_rungs(
                 found[batch.number] = fooled_at.numpy(), missed
         finally:
             crafting.restore()
-    flags = list(crafting.flags.values())
-    if world_size > 1:
-        gathered: list[Any] = [None] * world_size
-        distributed.all_gather_object(gathered, (found, flags))
-        found = {index: part for parts, _ in gathered for index, part in parts.items()}
-        flags = list(dict.fromkeys(flag for _, raised in gathered for flag in raised))
+    everything = gathered((found, list(crafting.flags.values())))
+    flags = list(dict.fromkeys(flag for _, raised in everything for flag in raised))
+    found = {index: part for parts, _ in everything for index, part in parts.items()}
     parts = [found[index] for index in sorted(found)]
     if not parts:
         return np.zeros(len(correct), dtype=np.int64), 0, flags

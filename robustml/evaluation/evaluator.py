@@ -8,7 +8,6 @@ images itself. Every figure is counted per image, so that the worst case is the 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.calling import refuse_misfit
@@ -27,7 +26,8 @@ from robustml.evaluation.clean import Clean, clean_pass
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.examples import pick_examples
 from robustml.evaluation.parameters import attack_generator, attack_parameters
-from robustml.evaluation.progress import Progress
+from robustml.evaluation.processes import gathered, rank_and_world_size
+from robustml.evaluation.progress import Progress, identity
 from robustml.evaluation.results import RobustnessResults
 from robustml.evaluation.sanity.budget import look_at_budget
 from robustml.evaluation.sanity.model import look_at_limits, look_at_model
@@ -105,7 +105,7 @@ def evaluate(
     started = time.monotonic()
     model = as_module(model)
     device = torch.device(device) if device is not None else device_of(model)
-    rank, world_size = _rank_and_world_size()
+    rank, world_size = rank_and_world_size()
     flags: list[Flag] = []
     for attack in attacks.values():
         refuse_misfit(attack, threat)
@@ -115,11 +115,13 @@ def evaluate(
         try:
             clean = clean_pass(model, batches, threat if attacks else None, seed)
             crafting.after_clean_pass()
-            if world_size > 1:
-                clean.sample.gather(world_size)
+            clean.sample.gather()
             if rank == 0 and clean.classes:
                 flags += _first_looks(clean, attacks, threat, seed, device, check_limits=check_limits)
-            record = None if progress is None else _open(progress, rank, model, attacks, threat, seed, cascade, clean)
+            record = None
+            if progress is not None:
+                own = progress if rank == 0 else progress.with_name(f"{progress.name}.{rank}")
+                record = Progress(own, identity(model, clean.parts, attacks, threat, seed, cascade=cascade))
             shown: dict[str, dict[Place, Tensor]] = {name: {} for name in attacks}
             wanted = {seen.place for seen in clean.sample.images() if seen.prediction == seen.y} if examples else set()
             stopped = False
@@ -128,8 +130,8 @@ def evaluate(
                     stopped = stopped or (time_limit is not None and time.monotonic() - started > time_limit)
                     verdicts = clean.parts[batch.number]
                     done = None if record is None else record.get(name, batch.number)
+                    target = verdicts.shown_to(name, cascade=cascade)
                     if done is None and not stopped:
-                        target = verdicts.worst_case if cascade else verdicts.correct
                         try:
                             done, x_adv = _attack_batch(
                                 crafting, clean.model, batch, name, attack, target, threat, seed
@@ -146,19 +148,22 @@ def evaluate(
                             stopped = True
                     if done is None:
                         # Nobody has attacked these yet: what withstood the attacks so far counts as robust.
-                        left = verdicts.worst_case if cascade else verdicts.correct
-                        done = AttackVerdicts(left, np.zeros(len(left)), left.copy(), pending=int(left.sum()))
+                        untried = int(target.sum())
+                        done = AttackVerdicts(target, np.zeros(len(target)), target.copy(), pending=untried)
                     verdicts.attacks[name] = dataclasses.replace(done, params=attack_parameters(attack, threat.eps))
             flags += crafting.flags.values()
-            parts, flags, shown = _gather(clean.parts, flags, shown, world_size)
+            parts, flags, shown = _gather(clean.parts, flags, shown)
             if not parts:
                 raise RequestError("there is nothing to evaluate: the loader has no batches (is the split empty?)")
-            kept = _examples(clean, shown, class_names, examples, device) if examples else None
+            kept = _examples(clean, parts, shown, class_names, examples, device) if examples else None
         finally:
             crafting.restore()
     verdicts = Verdicts.concatenate([parts[index] for index in sorted(parts)])
     flags += look_at_predictions(verdicts, clean.classes, class_names)
-    flags += look_at_attacks(verdicts, attacks, cascade=cascade) + _budgets(verdicts, attacks, threat, cascade=cascade)
+    flags += look_at_attacks(verdicts, attacks, cascade=cascade)
+    for name, attack in attacks.items():
+        target = verdicts.shown_to(name, cascade=cascade)
+        flags += look_at_budget(name, attack, verdicts.attacks[name], target, verdicts.reach, threat)
     pending = {name: attack.pending for name, attack in verdicts.attacks.items() if attack.pending}
     if pending:
         to_go = ", ".join(f"{name} has {count} images to go" for name, count in pending.items())
@@ -234,18 +239,9 @@ def _attack_batch(
     return AttackVerdicts(robust.cpu().numpy(), distance.numpy(), rounded.cpu().numpy(), seconds), x_adv
 
 
-def _budgets(verdicts: Verdicts, attacks: Mapping[str, Attack], threat: Threat, *, cascade: bool) -> list[Flag]:
-    """Whether each attack used its budget on the images that it was shown."""
-    flags, left = [], verdicts.correct
-    for name, attack in attacks.items():
-        done = verdicts.attacks[name]
-        flags += look_at_budget(name, attack, done, left, verdicts.reach, threat)
-        left = left & done.robust if cascade else left
-    return flags
-
-
 def _examples(
     clean: Clean,
+    parts: Mapping[int, Verdicts],
     shown: Mapping[str, Mapping[Place, Tensor]],
     class_names: Sequence[str] | None,
     count: int,
@@ -260,56 +256,18 @@ def _examples(
         return None
     x, y = torch.stack([seen.x for seen in kept]).to(device), torch.tensor([seen.y for seen in kept], device=device)
     made = {name: torch.stack([images[seen.place] for seen in kept]).to(device) for name, images in attacked.items()}
-    found = [clean.parts[seen.place[0]].ids for seen in kept]
+    found = [parts[seen.place[0]].ids for seen in kept]
     ids = [int(known[seen.place[1]]) for known, seen in zip(found, kept, strict=True) if known is not None]
     return pick_examples(clean.model, x, y, made, class_names, count, ids if len(ids) == len(kept) else None)
 
 
-def _open(
-    path: Path,
-    rank: int,
-    model: nn.Module,
-    attacks: Mapping[str, Attack],
-    threat: Threat,
-    seed: int,
-    cascade: bool,
-    clean: Clean,
-) -> Progress:
-    """The record of this process."""
-    weights, data = hashlib.sha256(), hashlib.sha256()
-    for key, value in model.state_dict().items():
-        weights.update(key.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    for index in sorted(clean.parts):
-        part = clean.parts[index]
-        for values in (part.images, part.y, part.prediction):
-            data.update(np.ascontiguousarray(values).tobytes())
-    identity = {
-        "model": weights.hexdigest(),
-        "data": data.hexdigest(),
-        "threat": str(threat),
-        "attacks": {name: str(attack_parameters(attack, threat.eps)) for name, attack in attacks.items()},
-        "seed": seed,
-        "cascade": cascade,
-    }
-    return Progress(path if rank == 0 else path.with_name(f"{path.name}.{rank}"), identity)
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
 def _gather(
-    parts: dict[int, Verdicts], flags: list[Flag], shown: dict[str, dict[Place, Tensor]], world_size: int
+    parts: dict[int, Verdicts], flags: list[Flag], shown: dict[str, dict[Place, Tensor]]
 ) -> tuple[dict[int, Verdicts], list[Flag], dict[str, dict[Place, Tensor]]]:
     """The same on all processes: every verdict, every flag once, every picture."""
-    if world_size == 1:
-        return parts, flags, shown
-    gathered: list[Any] = [None] * world_size
-    distributed.all_gather_object(gathered, (parts, flags, shown))
-    merged = {index: verdicts for other, _, _ in gathered for index, verdicts in other.items()}
+    everything = gathered((parts, flags, shown))
+    merged = {index: verdicts for other, _, _ in everything for index, verdicts in other.items()}
     # Only the first process looked at the model; what attacks leave behind, each of them sees.
-    raised = {(flag.name, flag.attack, flag.message): flag for _, other, _ in gathered for flag in other}
-    pictures = {name: {place: x for *_, other in gathered for place, x in other[name].items()} for name in shown}
-    return merged, list(raised.values()), pictures
+    raised = dict.fromkeys(flag for _, other, _ in everything for flag in other)
+    pictures = {name: {place: x for *_, other in everything for place, x in other[name].items()} for name in shown}
+    return merged, list(raised), pictures

@@ -6,18 +6,50 @@ lost; a line that was cut short is dropped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
 from robustml.errors import RequestError, RunFailed
-from robustml.evaluation.verdicts import AttackVerdicts
+from robustml.evaluation.parameters import attack_parameters
+from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
+from robustml.types import Attack, Threat
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "identity"]
+
+
+def identity(
+    model: nn.Module,
+    parts: Mapping[int, Verdicts],
+    attacks: Mapping[str, Attack],
+    threat: Threat,
+    seed: int,
+    *,
+    cascade: bool,
+) -> dict[str, Any]:
+    """Everything that verdicts depend on, as plain values; `parts` are the clean verdicts, by number of the batch."""
+    weights, data = hashlib.sha256(), hashlib.sha256()
+    for key, value in model.state_dict().items():
+        weights.update(key.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for number in sorted(parts):
+        for values in (parts[number].images, parts[number].y, parts[number].prediction):
+            data.update(np.ascontiguousarray(values).tobytes())
+    return {
+        "model": weights.hexdigest(),
+        "data": data.hexdigest(),
+        "threat": str(threat),
+        "attacks": {name: str(attack_parameters(attack, threat.eps)) for name, attack in attacks.items()},
+        "seed": seed,
+        "cascade": cascade,
+    }
 
 
 class Progress:
@@ -25,7 +57,7 @@ class Progress:
 
     Args:
         path: JSON lines; made where it does not exist.
-        identity: everything that the verdicts depend on, as plain values.
+        identity: see the function of that name.
 
     Raises:
         RequestError: the file belongs to an evaluation of another model, data, attack or setting.

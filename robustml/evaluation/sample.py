@@ -8,19 +8,20 @@ the order of the images nor on how they are cut into batches or dealt to process
 from __future__ import annotations
 
 from bisect import insort
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from robustml.evaluation.batches import Batch
+from robustml.evaluation.processes import gathered
 
 __all__ = ["Sample", "Seen"]
 
 
 class Seen(NamedTuple):
-    """One image of the sample: where it was (batch, row), the image (...) on the CPU, its label and prediction."""
+    """One image of the sample: its place (batch, row), the image (...) on the CPU, label and prediction."""
 
     priority: int
     place: tuple[int, int]
@@ -61,13 +62,11 @@ class Sample:
             lowest = sorted(self._classes, key=lambda label: _order(self._classes[label][0]))[: self._size]
             self._classes = {label: self._classes[label] for label in lowest}
 
-    def gather(self, world_size: int) -> None:
+    def gather(self) -> None:
         """Put the samples of all processes together, so that each has that of the whole set."""
-        gathered: list[Any] = [None] * world_size
-        distributed.all_gather_object(gathered, self._classes)
-        for label in sorted({label for classes in gathered for label in classes}):
-            members = [seen for classes in gathered for seen in classes.get(label, ())]
-            self._classes[label] = sorted(members, key=_order)
+        found = gathered(self._classes)
+        for label in sorted({label for classes in found for label in classes}):
+            self._classes[label] = sorted((seen for classes in found for seen in classes.get(label, ())), key=_order)
 
     def images(self) -> list[Seen]:
         """Those that were kept, the first of every class before the second of any."""

@@ -65,6 +65,20 @@ class Verdicts:
         """Which images are classified correctly when nobody attacks."""
         return np.equal(self.y, self.prediction)
 
+    def shown_to(self, attack: str, *, cascade: bool) -> Bools:
+        """Which images an attack is run on: those classified correctly.
+
+        Args:
+            attack: its name; one that has no verdicts yet comes after all that have.
+            cascade: in a cascade, only those of them that withstood every attack before it.
+        """
+        shown = self.correct
+        for name, before in self.attacks.items() if cascade else ():
+            if name == attack:
+                break
+            shown = shown & before.robust
+        return shown
+
     @property
     def worst_case(self) -> Bools:
         """Which images withstand every attack of the run (and are correct to begin with)."""

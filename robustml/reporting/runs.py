@@ -199,7 +199,7 @@ def _read_health(path: Path) -> pd.DataFrame | None:
     actions = frame["action"].fillna("").astype(str)
     frame = frame.drop(columns="action").apply(pd.to_numeric, errors="coerce").assign(action=actions)
     frame = frame.dropna(subset=["step"])
-    return None if frame.empty else _from_1(frame.sort_values("step").reset_index(drop=True))
+    return None if frame.empty else frame.sort_values("step").reset_index(drop=True)
 
 
 def _read_metrics(path: Path) -> pd.DataFrame | None:
@@ -214,11 +214,4 @@ def _read_metrics(path: Path) -> pd.DataFrame | None:
         frame.insert(0, "epoch", range(len(frame)))
     # A resumed run writes an epoch again: the later row is the one that counts.
     frame = frame.dropna(subset=["epoch"]).drop_duplicates("epoch", keep="last")
-    return None if frame.empty else _from_1(frame.sort_values("epoch").reset_index(drop=True))
-
-
-def _from_1(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with its epochs counted from 1: older versions counted them from 0."""
-    if "epoch" in frame.columns and frame["epoch"].min() == 0:
-        frame["epoch"] += 1
-    return frame
+    return None if frame.empty else frame.sort_values("epoch").reset_index(drop=True)

@@ -13,7 +13,7 @@ from bound import bound
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, FGSMRS, MIFGSM, PGD, Goal
-from robustml.attacks.engine.losses import cross_entropy, difference_of_logits_ratio, margin
+from robustml.attacks.engine.losses import adversarial_lead, cross_entropy, difference_of_logits_ratio
 from robustml.threats import LpBall
 from robustml.types import Attack
 
@@ -126,8 +126,8 @@ TARGETS = [2, 3, 0, 1]
 def test_losses_by_hand() -> None:
     """The first row of LOGITS, on paper."""
     logits, y, target = torch.tensor(LOGITS[:1], dtype=torch.float64), torch.tensor([0]), torch.tensor([2])
-    assert margin(logits, Goal(y)).item() == 2.0
-    assert margin(logits, Goal(y, target)).item() == -1.0
+    assert adversarial_lead(logits, Goal(y)).item() == 2.0
+    assert adversarial_lead(logits, Goal(y, target)).item() == -1.0
     assert difference_of_logits_ratio(logits, Goal(y)).item() == pytest.approx(2 / (3 - 1))
     assert difference_of_logits_ratio(logits, Goal(y, target)).item() == pytest.approx(1 / (3 - (1 + 0) / 2))
     total = math.exp(1) + math.exp(3) + math.exp(2) + 1 + math.exp(-1)
@@ -140,8 +140,8 @@ def test_losses_are_the_published_formulas() -> None:
     computed = {
         "ce": cross_entropy(logits, Goal(y)),
         "ce targeted": cross_entropy(logits, Goal(y, target)),
-        "margin": margin(logits, Goal(y)),
-        "margin targeted": margin(logits, Goal(y, target)),
+        "margin": adversarial_lead(logits, Goal(y)),
+        "margin targeted": adversarial_lead(logits, Goal(y, target)),
         "dlr": difference_of_logits_ratio(logits, Goal(y)),
         "dlr targeted": difference_of_logits_ratio(logits, Goal(y, target)),
     }

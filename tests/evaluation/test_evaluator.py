@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks import FGSM, PGD, TorchAttack
+from robustml.data import DataModule, Digits
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation import attack_parameters, evaluate
 from robustml.threats import LpBall
@@ -387,3 +388,16 @@ def test_attack_parameters_are_plain_values() -> None:
     assert parameters == {"attack": "TorchAttack", "eps": 0.3, "name": "PGD", "params": {"steps": 3}}
     assert json.loads(json.dumps(attack_parameters(PGD(steps=7), 0.3)))["steps"] == 7
     assert attack_parameters(Change(lambda x: x), 0.3) == {"attack": "Change"}
+
+
+def test_verdicts_and_pictures_name_their_records(digits_net: Any) -> None:
+    data = DataModule(name="digits", source=Digits(), batch_size=64)
+    data.setup()
+    loader = data.loader("test", limit=60)
+    found = evaluate(digits_net.model, loader, {"fgsm": FGSM()}, LpBall("inf", 0.1), examples=4)
+    assert found.verdicts.ids is not None
+    assert found.verdicts.ids.tolist() == loader.ids.tolist()
+    assert found.examples is not None
+    rows = {identity: row for row, identity in enumerate(loader.ids.tolist())}
+    for identity, x in zip(found.examples.ids.tolist(), found.examples.x, strict=True):
+        assert np.allclose(loader.records.x[rows[identity]].numpy() / 255, x)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["Goal", "LossName", "attack_loss", "cross_entropy", "difference_of_logits_ratio", "margin"]
+__all__ = ["Goal", "LossName", "adversarial_lead", "attack_loss", "cross_entropy", "difference_of_logits_ratio"]
 
 LossName = Literal["ce", "margin", "dlr"]
 
@@ -43,15 +43,15 @@ def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return -functional.cross_entropy(logits, goal.target, reduction="none")
 
 
-def margin(logits: Tensor, goal: Goal) -> Tensor:
-    """How far (N,) the best wrong class leads the true one, or the target leads the best other class."""
+def adversarial_lead(logits: Tensor, goal: Goal) -> Tensor:
+    """How far (N,) the best wrong class leads the true one, or the target the best other class: minus the margin."""
     label = goal.y if goal.target is None else goal.target
-    lead = _largest_other(logits, label) - _pick(logits, label)
-    return lead if goal.target is None else -lead
+    ahead = _largest_other(logits, label) - _pick(logits, label)
+    return ahead if goal.target is None else -ahead
 
 
 def difference_of_logits_ratio(logits: Tensor, goal: Goal) -> Tensor:
-    """The margin (N,) over the spread of the leading logits, so that scaling the logits changes nothing.
+    """The lead (N,) over the spread of the leading logits, so that scaling the logits changes nothing.
 
     Raises:
         RequestError: fewer than 3 classes (4 with a target): the ratio is not defined.
@@ -88,6 +88,6 @@ def _largest_other(logits: Tensor, label: Tensor) -> Tensor:
 
 _LOSSES: Mapping[str, Callable[[Tensor, Goal], Tensor]] = {
     "ce": cross_entropy,
-    "margin": margin,
+    "margin": adversarial_lead,
     "dlr": difference_of_logits_ratio,
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Generator, nn
 
+from robustml.data import record_name
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.certification.certificates import ABSTAINED, Certifier
@@ -96,6 +97,7 @@ def certify(
     reused = verdicts if target is model else None
     labels, found, survived = [], [], []
     batches, images = Batches(loader, device), []
+    ids: list[int] = []
     seconds = 0.0
     with torch.inference_mode(False), evaluating(target), frozen(target):
         crafting = Crafting(target, device)
@@ -103,6 +105,7 @@ def certify(
             x, y = batch.x, batch.y
             places = range(batch.first, batch.first + len(x))
             images.append(batch.images)
+            ids += [] if batch.ids is None else batch.ids.tolist()
             started = time.perf_counter()
             generators = _generators(device, seed, "certify", places)
             found.append(method(model, x, y, radii=radii, bounds=threat.bounds, generators=generators))
@@ -131,7 +134,7 @@ def certify(
         verdict = {name: attack.robust for name, attack in reused.attacks.items()}
     else:
         verdict = {name: torch.cat([part[name] for part in survived]).cpu().numpy() for name in attacks}
-    broken = _contradicted((prediction == truth) & (radius >= threat.eps), verdict, method, threat)
+    broken = _contradicted((prediction == truth) & (radius >= threat.eps), verdict, ids, method, threat)
     radius, correct = np.where(broken, -1.0, radius), prediction == truth
     certified = {at: share(correct & (radius >= at)) for at in (*radii, threat.eps)}
     return CertifiedResults(
@@ -170,7 +173,9 @@ def require_norm(method: Certifier, threat: Threat) -> None:
         )
 
 
-def _contradicted(certified: Bools, survived: Mapping[str, Bools], method: Certifier, threat: Threat) -> Bools:
+def _contradicted(
+    certified: Bools, survived: Mapping[str, Bools], ids: Sequence[int], method: Certifier, threat: Threat
+) -> Bools:
     """Which images an attack fooled although they are certified (N,), if chance explains that many.
 
     Raises:
@@ -184,13 +189,19 @@ def _contradicted(certified: Bools, survived: Mapping[str, Bools], method: Certi
         # Of all images, not of the certified ones: among those that are certified by a hair, more may be wrong.
         chance = float(binom.sf(fooled.sum() - 1, len(certified), method.error_rate))
         if chance < _FALSE_ALARMS:
+            first = _name(int(fooled.argmax()), ids)
             raise RunFailed(
                 f"attack {name!r} fools {fooled.sum()} of {certified.sum()} images that {method.name} certifies at "
-                f"eps={threat.eps:.6g}, the first of them test image {fooled.argmax()}: either the certificates or the "
-                "attack's images are wrong, so neither figure can be trusted"
+                f"eps={threat.eps:.6g}, the first of them {first}: either the certificates or the attack's "
+                "images are wrong, so neither figure can be trusted"
             )
         broken |= fooled
     return broken
+
+
+def _name(place: int, ids: Sequence[int]) -> str:
+    """What to call an image: by its record, where the loader knows that."""
+    return record_name(ids[place]) if ids else f"image {place}"
 
 
 def _radii(threat: Threat) -> tuple[float, ...]:

@@ -7,21 +7,22 @@ returned its input, or noise, would keep every promise; so the last properties c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from robustml.errors import RequestError
-from robustml.evaluation.conformance.properties import (
-    PROPERTIES,
-    Bench,
-    BrokenError,
-    InapplicableError,
-    random_state_restored,
-)
+from robustml.evaluation.conformance.contract import CONTRACT
+from robustml.evaluation.conformance.strength import STRENGTH
+from robustml.evaluation.conformance.trial import BrokenError, InapplicableError, Trial
+from robustml.evaluation.sanity.guard import RandomState
 from robustml.types import Attack, Threat
 
 __all__ = ["PROPERTIES", "Finding", "Outcome", "check_attack"]
+
+PROPERTIES: Mapping[str, Callable[[Trial], None]] = CONTRACT | STRENGTH
 
 Outcome = Literal["pass", "break", "error", "not applicable"]
 
@@ -56,22 +57,24 @@ def check_attack(
     Returns:
         One finding a property, in the order of `PROPERTIES`; the global random state is left as found.
     """
-    bench = Bench(attack, threat)
-    findings = []
-    with random_state_restored():
+    trial, findings = Trial(attack, threat), []
+    random_state = RandomState(torch.device("cpu"))
+    try:
         for name, examine in PROPERTIES.items():
-            finding = _judge(name, examine, bench)
+            finding = _judge(name, examine, trial)
             findings.append(finding)
             if on_finding is not None:
                 on_finding(finding)
             if name == "runs" and finding.outcome != "pass":
                 break
+    finally:
+        random_state.restore()
     return findings
 
 
-def _judge(name: str, examine: Callable[[Bench], None], bench: Bench) -> Finding:
+def _judge(name: str, examine: Callable[[Trial], None], trial: Trial) -> Finding:
     try:
-        examine(bench)
+        examine(trial)
     except BrokenError as reason:
         return Finding(name, "break", str(reason))
     except InapplicableError as reason:

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from robustml.attacks import PGD, Goal
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
-from robustml.attacks.engine.losses import margin
+from robustml.attacks.engine.losses import adversarial_lead
 from robustml.errors import RequestError
 from robustml.results import Flag
 from robustml.threats import LpBall
@@ -189,7 +189,7 @@ def _useless_gradients(model: nn.Module, x: Tensor, y: Tensor, is_random: bool) 
     flags = []
     goal = Goal(y)
     gradient, _ = input_gradient(model, x, lambda scores: functional.cross_entropy(scores, y, reduction="none"))
-    uphill, logits = input_gradient(model, x, lambda scores: margin(scores, goal))
+    uphill, logits = input_gradient(model, x, lambda scores: adversarial_lead(scores, goal))
     is_zero = gradient.flatten(1).abs().amax(1) == 0
     if (share := float(is_zero.float().mean())) > _ZERO_GRADIENT_SHARE:
         message = (
@@ -214,17 +214,17 @@ def _useless_gradients(model: nn.Module, x: Tensor, y: Tensor, is_random: bool) 
 
 
 def _share_shattered(model: nn.Module, x: Tensor, goal: Goal, uphill: Tensor, logits: Tensor) -> float:
-    """For how many of the images with a gradient the margin does not rise along it nearly as far as it predicts.
+    """For how many of the images with a gradient a wrong class gains by far less along it than it predicts.
 
     Inside a linear region the ratio is 1; the better of two step lengths counts, for a kink or a step of quantisation
     may lie within either.
     """
-    before = margin(logits, goal)
+    before = adversarial_lead(logits, goal)
     best = torch.full_like(before, -torch.inf)
     for size in (1e-3, 1e-2):
         step = (x + size * uphill.sign()).clamp(0, 1) - x
         predicted = (step * uphill).flatten(1).sum(1)
-        real = margin(logits_of(model, x + step), goal) - before
+        real = adversarial_lead(logits_of(model, x + step), goal) - before
         # Below that, the difference of two logits is rounding.
         audible = predicted > 1e-5 * (1 + logits.abs().amax(1))
         best = torch.where(audible, torch.maximum(best, real / predicted), best)
