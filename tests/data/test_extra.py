@@ -12,6 +12,7 @@ from torch import nn
 from robustml.data import DataModule, ExtraImages, NpzImages, Records, TensorLoader
 from robustml.data.extra import Mixture
 from robustml.errors import RequestError
+from robustml.results import ExtraData
 
 from .test_loader import values
 from .test_module import Given
@@ -90,9 +91,9 @@ def module(extra: ExtraImages | None, toy, **options: object) -> DataModule:
 
 def test_the_data_module_knows_and_shows_them_in_training_alone(toy):
     without, data = module(None, toy), module(ExtraImages(Given(bright(), bright(2)), 0.5), toy)
-    assert data.summary()["extra"] == {"train": 60, "ratio": 0.5}
-    assert "extra" not in without.summary()
-    assert data.summary()["train"] == 40
+    assert data.summary().extra == ExtraData(train=60, ratio=0.5)
+    assert without.summary().extra is None
+    assert data.summary().train == 40
     assert data.fingerprint != without.fingerprint
     fewer = module(ExtraImages(Given(bright(59), bright(2)), 0.5), toy)
     assert len({data.fingerprint, without.fingerprint, fewer.fingerprint}) == 3

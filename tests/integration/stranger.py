@@ -31,7 +31,7 @@ __all__ = [
 Settings = dict[str, Any]
 
 BALL = {"_target_": "robustml.threats.LpBall", "p": "inf", "eps": 0.1}
-PGD = {"_target_": "robustml.attacks.PGD", "threat": BALL, "steps": 2}
+PGD = {"_target_": "robustml.attacks.PGD", "steps": 2}
 MODEL = {"_target_": "robustml.models.MLP", "shape": [1, 8, 8], "num_classes": 10, "hidden": [4]}
 DIGITS = {"_target_": "robustml.data.Digits"}
 DATA = {"_target_": "robustml.data.DataModule", "_convert_": "all", "source": DIGITS, "name": "digits"}

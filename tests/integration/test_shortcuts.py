@@ -106,7 +106,7 @@ def test_a_run_without_a_twin(marked: Outcome) -> None:
         ("", "shortcuts needs a run directory"),
         ("run=none", "there is no run directory none"),
         ("run={run} size=9", "from 1 to 8"),
-        ("run={run} threshold=2", "in [0, 1]"),
+        ("run={run} threshold=2", "threshold must be at most 1, got 2"),
         ("run={run} treshold=0.5", "'threshold'"),
     ],
 )

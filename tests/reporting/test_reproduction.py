@@ -216,9 +216,9 @@ def test_the_health_of_variants_side_by_side(tmp_path: Path) -> None:
         assert ("What became of each variant in training" in page.headings) == drawn
 
 
-METRICS = "epoch,val/adversarial_accuracy\n0,0.2\n1,0.5\n2,0.4\n"
+METRICS = "epoch,val/adversarial_accuracy\n1,0.2\n2,0.5\n3,0.4\n"
 COLUMNS = "epoch,step,fgsm_accuracy,pgd_accuracy,gradient_alignment,healthy,action\n"
-HEALTH = COLUMNS + "0,1,0.2,0.1,0.9,1,\n0,2,0.4,0.3,0.9,1,\n1,3,0.8,0.0,0.5,0,warn\n2,4,0.6,0.1,0.2,0,warn\n"
+HEALTH = COLUMNS + "1,1,0.2,0.1,0.9,1,\n1,2,0.4,0.3,0.9,1,\n2,3,0.8,0.0,0.5,0,warn\n3,4,0.6,0.1,0.2,0,warn\n"
 
 
 def test_figures_of_curves(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_figures_of_curves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("action", "collapsed"), [("rollback", False), ("stop", False), ("warn", True)])
 def test_weights_that_were_put_back_did_not_collapse(action: str, collapsed: bool, tmp_path: Path) -> None:
-    health = f"{COLUMNS}0,1,0.5,0.5,0.9,1,\n1,2,0.9,0.0,0.1,0,{action}\n"
+    health = f"{COLUMNS}1,1,0.5,0.5,0.9,1,\n2,2,0.9,0.0,0.1,0,{action}\n"
     run = finished(tmp_path / "run", 0.9, 0.5, health=health)
     assert run.collapsed is collapsed
     assert run.rollbacks == (action == "rollback")

@@ -70,7 +70,9 @@ def test_a_killed_evaluation_loses_at_most_a_batch(batches: Any, tmp_path: Path)
             evaluate(model, loader, ATTACKS, THREAT, progress=record, on_attack=lambda *_: time.sleep(0.1))
         finally:
             os._exit(0)
-    time.sleep(0.45)
+    deadline = time.monotonic() + 60
+    while (not record.exists() or record.read_bytes().count(b"\n") < 4) and time.monotonic() < deadline:
+        time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     known = record.read_bytes()
