@@ -6,6 +6,7 @@ Every input asked is counted, and none beyond the budget is ever answered.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -65,7 +66,7 @@ class Watch(Defense, Protocol):
         ...
 
 
-class Victim:
+class Victim(ABC):
     """A model that can be asked, and nothing else; a subclass answers in `_answer`.
 
     Args:
@@ -115,8 +116,9 @@ class Victim:
         answer = self._answer(x)
         return answer if self.defense is None else self.defense(x, answer)
 
+    @abstractmethod
     def _answer(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The probabilities (N, C) of inputs (N, ...), before any defense."""
 
 
 class ModelVictim(Victim):

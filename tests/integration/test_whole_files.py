@@ -114,11 +114,13 @@ def test_copied_configs_are_all_there_or_none(tmp_path: Path, monkeypatch: pytes
 DAMAGES = {"empty": b"", "cut": None, "no text": b"\xff\xfe\x00\x01", "text": b"a: [\n", "zeros": bytes(64)}
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "results.json", "metrics.csv", "examples.npz", "model.safetensors"])
-@pytest.mark.parametrize("damage", DAMAGES)
+NAMES = ("config.yaml", "results.json", "metrics.csv", "examples.npz", "model.safetensors")
+# Two thirds of a mapping may be a mapping that holds the model; no write of ours leaves them.
+CASES = [(name, damage) for name in NAMES for damage in DAMAGES if (name, damage) != ("config.yaml", "cut")]
+
+
+@pytest.mark.parametrize(("name", "damage"), CASES)
 def test_a_damaged_file_is_named_in_one_line(name: str, damage: str, run_copy: Path) -> None:
-    if (name, damage) == ("config.yaml", "cut"):
-        pytest.skip("two thirds of a mapping may be a mapping that holds the model; no write of ours leaves them")
     path = run_copy / name
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3 - 1] if damage == "cut" else DAMAGES[damage])
