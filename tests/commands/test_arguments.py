@@ -13,6 +13,7 @@ from robustml.commands.hydra.asked import ASKED, Asked, check_asked
 from robustml.errors import RequestError
 
 PGD = "robustml.attacks.PGD"
+MLP = "robustml.models.MLP"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,10 @@ PGD = "robustml.attacks.PGD"
             "data.mix must be settings with a _target_ or null",
         ),
         ({"data": {"_target_": "robustml.data.DataModule", "augment": 1}}, "data.augment must be a list"),
+        ({"model": {"_target_": MLP, "hidden": "wide"}}, "model.hidden must be a list, got 'wide'"),
+        ({"model": {"_target_": MLP, "hidden": 8}}, "model.hidden must be a list, got 8"),
+        ({"model": {"_target_": MLP, "hidden": [8, "wide"]}}, "model.hidden[1] must be a whole number, got 'wide'"),
+        ({"model": {"_target_": MLP, "mean": 0.5}}, "model.mean must be a list or null, got 0.5"),
         ({"objective": {"_target_": "robustml.objectives.Adversarial", "attack": None}}, "objective.attack must be"),
         ({"attack": {"_target_": PGD, "_partial_": "abc"}}, "attack._partial_ must be true or false"),
         ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),

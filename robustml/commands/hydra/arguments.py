@@ -46,7 +46,7 @@ def check_arguments(settings: Any) -> None:
 def _check(key: str, value: Any, hint: Any) -> None:
     if not _fits(value, kinds := _kinds(hint)):
         raise RequestError(f"{key} must be {_expected(kinds)}, got {'null' if value is None else repr(value)}")
-    lists = [member for member in (hint, *typing.get_args(hint)) if typing.get_origin(member) is list]
+    lists = [member for member in (hint, *typing.get_args(hint)) if typing.get_origin(member) in (list, Sequence)]
     for index, element in enumerate(value if lists and isinstance(value, list) else ()):
         _check(f"{key}[{index}]", element, typing.get_args(lists[0])[0])
 
@@ -85,10 +85,15 @@ def _annotations(target: str) -> Mapping[str, Any]:
 
 
 def _kinds(hint: Any) -> set[Any]:
-    """The members of a union, or the one type that an annotation names, without what is in its brackets."""
+    """The members of a union, or the one type that an annotation names, without what is in its brackets.
+
+    A config has one kind of list, whatever kind of sequence it is for.
+    """
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return {kind for member in typing.get_args(hint) for kind in _kinds(member)}
+    if origin in (tuple, Sequence):
+        return {list}
     return {hint if origin is None or origin is Literal else origin}
 
 
@@ -114,9 +119,8 @@ def _expected(kinds: set[Any]) -> str:
     words = [_CALLED[kind] for kind in _CALLED if kind in kinds and kind is not type(None)]
     others = kinds - _CALLED.keys() - {dict}
     words += ["settings"] if dict in kinds else []
-    if listed := {kind for kind in others if isinstance(kind, type) and issubclass(kind, (list, tuple, Sequence))}:
-        words.append("a list")
-    if others - listed:
+    words += ["a list"] if list in kinds else []
+    if others - {list}:
         words.append("settings with a _target_")
     return " or ".join([*words, "null"] if type(None) in kinds else words)
 
