@@ -6,7 +6,6 @@ from pathlib import Path
 
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.pages.template import Facts, Section, write_page
-from robustml.reporting.reproduction.record import SCHEMA, Reproduction
 from robustml.reporting.reproduction.tables import (
     READ,
     comparison_tables,
@@ -17,6 +16,7 @@ from robustml.reporting.reproduction.tables import (
     summary,
     third_party,
 )
+from robustml.results.reproduction import SCHEMA, Reproduction
 
 __all__ = ["write_reproduction_page"]
 
