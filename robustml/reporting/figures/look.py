@@ -136,8 +136,8 @@ def as_svg(figure: Figure, description: str) -> str:
     buffer = io.StringIO()
     # `savefig` would draw it twice, once for the layout, which drawing makes anyway. Without metadata: it holds a date,
     # and addresses of vocabularies.
-    canvas = FigureCanvasSVG(figure)
-    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]  # matplotlib has none
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", lambda found: found[1] + FONTS, text)
