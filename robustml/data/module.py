@@ -21,8 +21,6 @@ from robustml.data.understood import Understood
 from robustml.errors import RequestError
 from robustml.results import DataFacts, ExtraData, PoisonSummary
 
-__all__ = ["DataModule"]
-
 Part = Literal["train", "val", "test"]
 
 

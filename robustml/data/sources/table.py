@@ -21,8 +21,6 @@ from robustml.data.encodings import encoding_of, known_encoding
 from robustml.data.understood import Understood
 from robustml.errors import RequestError, nearest
 
-__all__ = ["Table", "number_in", "read_table"]
-
 _SEPARATORS = ",;\t|"
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _SAMPLE = 50

@@ -16,8 +16,6 @@ from robustml.reporting.figures.look import (
 )
 from robustml.results import FeedbackFigures, FeedbackReport
 
-__all__ = ["recall_chart"]
-
 
 def recall_chart(report: FeedbackReport, simulations: Sequence[tuple[str, str]], description: str) -> str:
     """Recall of spam in every simulation, that of the rest under attack, and the share reported falsely.

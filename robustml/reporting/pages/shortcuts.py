@@ -13,8 +13,6 @@ from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import ShortcutSearch
 
-__all__ = ["suspects_text", "write_shortcut_page"]
-
 # Classes that are drawn; the table names them all.
 _MOST_DRAWN = 6
 

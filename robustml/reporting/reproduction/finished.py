@@ -13,8 +13,6 @@ from robustml.results import Rate, Results
 from robustml.results.paper import Figure, Paper, is_share, name_of
 from robustml.results.reproduction import SeedRun
 
-__all__ = ["Finished", "Measured", "figures_of", "read_finished", "read_seed"]
-
 
 @dataclass(frozen=True)
 class Measured:
