@@ -43,8 +43,6 @@ from robustml.results import (
     read_settings_file,
 )
 
-__all__ = ["Gathered", "gather"]
-
 WEIGHTS = "model.safetensors"
 
 

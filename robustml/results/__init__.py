@@ -23,9 +23,9 @@ from robustml.results.card_json import (
 from robustml.results.examples import Examples
 from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
 from robustml.results.poison import Budget, Dose, PoisonSummary
-from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most, rate, share
-from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
-from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, require_schema, write_results
+from robustml.results.rates import Block, Count, Fraction, Rate, Settings, rate, share
+from robustml.results.reading import read_settings_file
+from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, write_results
 from robustml.results.robustness import (
     AttackResult,
     Certified,
@@ -53,8 +53,6 @@ from robustml.results.run import (
 __all__ = [
     "CARD_SCHEMA",
     "SCHEMA",
-    "TOLERANCE",
-    "Amount",
     "AttackFigure",
     "AttackResult",
     "Backdoor",
@@ -106,19 +104,14 @@ __all__ = [
     "ThreatFigures",
     "Twin",
     "WorstCase",
-    "at_most",
     "budget_of",
     "checked_card",
-    "cleaned",
     "problem_of",
     "rate",
     "read_card",
     "read_cards",
-    "read_content",
-    "read_object",
     "read_results",
     "read_settings_file",
-    "require_schema",
     "share",
     "write_results",
 ]

@@ -16,26 +16,6 @@ from robustml.results.results_json import problem_of, require_schema
 from robustml.results.robustness import AttackResult, Certified, Corruptions, Curve, Flag
 from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Threat
 
-__all__ = [
-    "CARD_SCHEMA",
-    "AttackFigure",
-    "Card",
-    "CardVerdict",
-    "ClassFigure",
-    "Evidence",
-    "Figure",
-    "SourcedBackdoor",
-    "SourcedCertified",
-    "SourcedCorruptions",
-    "SourcedCurve",
-    "SourcedFlag",
-    "ThreatFigures",
-    "budget_of",
-    "checked_card",
-    "read_card",
-    "read_cards",
-]
-
 CARD_SCHEMA = 1
 
 

@@ -15,8 +15,6 @@ from robustml.errors import RequestError, printable
 from robustml.files import read_text
 from robustml.untrusted import read_yaml
 
-__all__ = ["cleaned", "read_content", "read_object", "read_settings_file"]
-
 # Far beyond any run of ours.
 _MOST_VALUES, _DEEPEST = 2_000_000, 100
 

@@ -18,8 +18,6 @@ from robustml.results.reading import read_object
 from robustml.results.robustness import Robustness
 from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Selection
 
-__all__ = ["SCHEMA", "Results", "problem_of", "read_results", "require_schema", "write_results"]
-
 SCHEMA = 1
 
 

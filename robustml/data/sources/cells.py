@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from robustml.data.sources.table import Table, number_in
 
-__all__ = ["Cells", "cells_of"]
-
 # In lower case. In a column of numbers these say that one is missing; in any other they are words.
 _MISSING = {
     "",

@@ -14,8 +14,6 @@ from robustml.data.sources.table import Table
 from robustml.data.understood import listed
 from robustml.errors import RequestError
 
-__all__ = ["choose_columns", "named_like_identifiers", "read_features"]
-
 _UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+|\.\d+)?")
 _IDENTIFIER = re.compile(
     r"(?i:(?:^|[\W_])(?:id|idx|index|row|rownames?|nr|no|num|number|serial|key)\d*(?:$|[\W_]))|[a-z0-9](?:I[dD]|Index|No|Nr)$|^#$"

@@ -22,8 +22,6 @@ from robustml.data.splits import Split, part_of
 from robustml.data.understood import Column, Understood, listed
 from robustml.errors import RequestError
 
-__all__ = ["Csv"]
-
 # Labels of which most stand for one row each are measurements, not classes.
 _FEW = 20
 

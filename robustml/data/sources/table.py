@@ -22,8 +22,6 @@ from robustml.errors import RequestError, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "number_in", "read_table"]
-
 _SEPARATORS = ",;\t|"
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _SAMPLE = 50

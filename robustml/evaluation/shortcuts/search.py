@@ -21,8 +21,6 @@ from robustml.modes import evaluating
 from robustml.poisoning.checks import check_whole
 from robustml.poisoning.pixels import in_unit_range, require_images
 
-__all__ = ["ShortcutSuspect", "find_shortcuts"]
-
 
 @dataclass(frozen=True)
 class ShortcutSuspect:

@@ -16,8 +16,6 @@ from robustml.reporting.figures.look import (
     styled,
 )
 
-__all__ = ["recall_chart"]
-
 
 def recall_chart(report: Mapping[str, Any], simulations: Sequence[tuple[str, str]], description: str) -> str:
     """Recall of spam in every simulation, that of the rest under attack, and the share reported falsely.

@@ -13,8 +13,6 @@ from robustml.reporting.figures.look import as_svg, box, draw_picture, framed, n
 from robustml.reporting.formats import percent
 from robustml.results import Rate
 
-__all__ = ["Suspect", "suspects_grid"]
-
 
 @dataclass(frozen=True, eq=False)
 class Suspect:

@@ -14,8 +14,6 @@ from robustml.reporting.pages.template import write_page
 from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.text import table_text, wrapped
 
-__all__ = ["feedback_text", "write_feedback_page"]
-
 # Key of the report, and what people read.
 _SIMULATIONS = (("attacked", "attacked"), ("control", "no attacker"), ("rolled_back", "attacked, rolled back"))
 

@@ -18,8 +18,6 @@ from robustml.reporting.reproduction.tables import (
     third_party,
 )
 
-__all__ = ["write_reproduction_page"]
-
 _HEALTH = (
     "Each measurement is of one training batch, in eval mode. The first seed is drawn broad, the others thin; a dotted "
     "line stands where a seed was first seen to withstand FGSM but not PGD."

@@ -12,8 +12,6 @@ from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 
-__all__ = ["suspects_text", "write_shortcut_page"]
-
 # Classes that are drawn; the table names them all.
 _MOST_DRAWN = 6
 

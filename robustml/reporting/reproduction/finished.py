@@ -13,8 +13,6 @@ from robustml.reporting.reproduction.record import SeedRun
 from robustml.reporting.runs import Run, read_run
 from robustml.results import Rate, Results
 
-__all__ = ["Finished", "Measured", "figures_of", "read_finished", "read_seed"]
-
 
 @dataclass(frozen=True)
 class Measured:

@@ -14,20 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from robustml.errors import RequestError
 
-__all__ = [
-    "Budget",
-    "Figure",
-    "Paper",
-    "PerEpoch",
-    "Published",
-    "ThirdParty",
-    "Variant",
-    "is_share",
-    "name_of",
-    "one_line",
-    "read_paper",
-]
-
 At = Literal["last", "best", "max", "min"] | Annotated[int, Field(ge=0)]
 
 _RESULT = re.compile(

@@ -12,18 +12,6 @@ from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.reporting.reproduction.paper import Paper, PerEpoch, Published, Record, one_line
 
-__all__ = [
-    "SCHEMA",
-    "Comparison",
-    "EpochRow",
-    "EpochTable",
-    "Reproduction",
-    "SeedRun",
-    "Verdict",
-    "read_reproduction",
-    "write_reproduction",
-]
-
 SCHEMA = 1
 
 Verdict = Literal["match", "within tolerance", "off", "collapsed", "not measured", "no target"]

@@ -10,18 +10,6 @@ from robustml.reporting.reproduction.record import Comparison, EpochTable, Repro
 from robustml.reporting.tables.cells import Cell, Table
 from robustml.reporting.tables.text import table_text, wrapped
 
-__all__ = [
-    "comparison_tables",
-    "cost_text",
-    "epoch_table",
-    "papers_text",
-    "reproduction_text",
-    "run_table",
-    "sources",
-    "summary",
-    "third_party",
-]
-
 DEVICES = {"cpu2": "2 CPU cores", "h200": "one H200", "many-gpu": "many GPUs"}
 READ = (
     "Shares in percent; mean ± standard deviation over seeds. The interval is what other test examples of that number "

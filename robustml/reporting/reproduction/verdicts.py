@@ -18,8 +18,6 @@ from robustml.results import rate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["compare", "judge_figure"]
-
 
 def compare(
     paper: Paper, runs: Sequence[SeedRun], finished: Mapping[tuple[str, int], Finished], overrides: Sequence[str]
