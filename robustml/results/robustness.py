@@ -10,20 +10,6 @@ from pydantic import Field, model_validator
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most
 from robustml.results.run import Threat
 
-__all__ = [
-    "AttackResult",
-    "Certified",
-    "CertifiedPoint",
-    "ClassResult",
-    "CorruptionPoint",
-    "Corruptions",
-    "Curve",
-    "CurvePoint",
-    "Flag",
-    "Robustness",
-    "WorstCase",
-]
-
 
 class AttackResult(Block):
     """How the model fared against one attack: the share still right, and what the attack used.
