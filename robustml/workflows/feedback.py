@@ -19,8 +19,6 @@ from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
 from robustml.say import say
 from robustml.workflows.settings import write_settings
 
-__all__ = ["feedback"]
-
 
 def feedback(
     data: DataModule,
