@@ -15,7 +15,7 @@ from robustml.commands.failures import report_failures
 from robustml.commands.hydra.words import config_folder
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
-from robustml.reporting.reproduction.paper import Paper, read_paper
+from robustml.results.paper import Paper, read_paper
 
 HELP = """\
 robustml reproduce: train and evaluate what a paper did, and set our figures beside the published ones.

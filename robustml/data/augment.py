@@ -15,8 +15,6 @@ from torch.nn.functional import pad
 
 from robustml.errors import RequestError
 
-__all__ = ["Augmentation", "RandomCrop", "RandomHorizontalFlip"]
-
 
 class Augmentation(Protocol):
     """A random change of a batch (N, C, H, W) that keeps its shape, dtype and range."""

@@ -22,8 +22,6 @@ from robustml.data.understood import Understood
 from robustml.errors import RunFailed
 from robustml.files import write_bytes, write_text
 
-__all__ = ["FileSource", "Source", "cache_directory", "cached", "entry_of"]
-
 _FORMAT = 3  # raise it when decoding changes what comes out of the same files
 # What decodes and parses: another version of these may read the same file in another way.
 _READERS = ("numpy", "pandas", "pillow", "pyarrow", "scikit-learn")

@@ -15,8 +15,6 @@ from robustml.data.picture import BROKEN, Encoded, Picture, background_colour, r
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
-__all__ = ["decode_images"]
-
 
 def decode_images(
     encoded: Sequence[Encoded],

@@ -6,8 +6,6 @@ import codecs
 
 from robustml.errors import RequestError
 
-__all__ = ["encoding_of", "known_encoding"]
-
 # the longest first: UTF-32's mark begins with that of UTF-16
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

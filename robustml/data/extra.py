@@ -24,8 +24,6 @@ from robustml.data.splits import Split
 from robustml.errors import RequestError
 from robustml.modes import evaluating
 
-__all__ = ["ExtraImages", "Mixture"]
-
 _AT_ONCE = 500
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["are_numbers", "class_index", "encode_labels", "unknown_classes"]
-
 # A column with more distinct values than this, most of them in one row, is a name or a measurement and no label.
 _MANY = 1000
 

@@ -15,8 +15,6 @@ from PIL.ImageFile import ImageFile
 
 from robustml.errors import RequestError
 
-__all__ = ["BROKEN", "Encoded", "Picture", "background_colour", "read_picture"]
-
 Encoded = bytes | str | Path | None
 # what Pillow raises on broken files, by format and by where they break
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)

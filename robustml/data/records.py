@@ -16,8 +16,6 @@ from robustml.data.splits import stratified_rows
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
-__all__ = ["Records", "record_name"]
-
 _PARTS = ("train", "test", "extra", "added")
 _ROW_BITS = 40
 

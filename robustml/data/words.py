@@ -12,8 +12,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["Bag", "bag_of_words"]
-
 Bag = Literal["presence", "tfidf", "hashing"]
 
 

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 
 from robustml.errors import RequestError
 
-__all__ = ["load_checkpoint", "read_weights"]
-
 Weights = dict[str, Tensor]
 
 _NESTINGS = ("state_dict", "model_state_dict", "model", "net", "ema")

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from robustml.errors import RequestError
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["Network", "at_least_1", "check_num_classes", "flat_features", "he_normal_", "image_shape", "two_layers"]
-
 
 class Network(nn.Module):
     """Normalise, extract features, classify: the subclass makes `features` and `classifier`.

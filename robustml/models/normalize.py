@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from robustml.errors import RequestError
 
-__all__ = ["Normalize", "PerChannel", "normalization"]
-
 PerChannel = Sequence[float] | None
 """A value for each channel of the images, or none of them."""
 

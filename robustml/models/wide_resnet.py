@@ -22,8 +22,6 @@ from robustml.errors import RequestError, nearest
 from robustml.models.network import at_least_1, check_num_classes, image_shape
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["WideResNet"]
-
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,

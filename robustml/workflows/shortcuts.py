@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +11,10 @@ from torch import nn
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.evaluation import find_shortcuts
-from robustml.files import write_text
 from robustml.poisoning.pixels import in_unit_range
 from robustml.reporting.figures.shortcuts import Suspect
 from robustml.reporting.pages.shortcuts import suspects_text, write_shortcut_page
-from robustml.results import rate
+from robustml.results import ShortcutSearch, write_checked
 from robustml.say import say
 from robustml.workflows.measuring.backdoors import twin_of
 from robustml.workflows.poison import poison_as_configured
@@ -38,7 +36,7 @@ def shortcuts(
     seed: int = 0,
     device: str | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> ShortcutSearch:
     """Search the training set of a run, and that of its clean twin, and write a directory beside the run.
 
     The twin shows what the search makes of a model without a mark: what it finds there is a false alarm.
@@ -67,8 +65,8 @@ def shortcuts(
     run, out, where = run if isinstance(run, Run) else load_run(run), Path(out), pick_device(device)
     data, source = data or run.data, run.path
     size = size or max(2, min(data.shape[-2:]) // 8)
-    options = {"size": size, "stride": stride, "pictures": pictures, "seed": seed}
-    told = dict(settings or run.settings) | options | {"which": which, "threshold": threshold, "run": str(source)}
+    options = {"size": size, "stride": stride, "pictures": pictures, "threshold": threshold, "seed": seed}
+    told = dict(settings or run.settings) | options | {"which": which, "run": str(source)}
     clean = data.train
     poison_as_configured(data, told, source)
     model = run.model if which == "best" else load_model(source, which, trust=run.trust)
@@ -77,17 +75,16 @@ def shortcuts(
     if twin is not None:
         searches["clean twin"] = _search(load_model(twin).to(where), clean, options)
     write_settings(told, out / CONFIG)
-    report: dict[str, Any] = {
-        "command": "shortcuts",
-        "run": str(source),
-        "twin": None if twin is None else str(twin),
-        "data": data.summary().model_dump(),
+    report = ShortcutSearch(
+        run=str(source),
+        twin=None if twin is None else str(twin),
+        data=data.summary(),
         **{key: told[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
-        "suspects": [suspect.summary(threshold) for suspect in searches["this model"]],
-        "twin_suspects": [suspect.summary(threshold) for suspect in searches.get("clean twin", [])],
-    }
-    write_text(out / "shortcuts.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    page = write_shortcut_page(searches, threshold, report["data"]["name"], str(source), out / "shortcuts.html")
+        suspects=[each.figures for each in searches["this model"]],
+        twin_suspects=[each.figures for each in searches.get("clean twin", [])],
+    )
+    write_checked(report, out / "shortcuts.json")
+    page = write_shortcut_page(report, searches, out / "shortcuts.html")
     for name, suspects in searches.items():
         say(f"\n{name}:\n{suspects_text(suspects, threshold)}")
     if twin is None:
@@ -99,21 +96,13 @@ def shortcuts(
 
 def _search(model: nn.Module, train: Records, options: Mapping[str, Any]) -> list[Suspect]:
     """The most suspect place of each class, the worst first, with what there is to draw of it."""
+
+    def picture(row: int) -> Any:
+        return in_unit_range(train.x[row]).cpu().numpy()
+
     found = find_shortcuts(model, train, **options)
-    suspects = []
-    for each in found:
-        donor, host = (in_unit_range(train.x[row]).cpu().numpy() for row in each.example)
-        suspects.append(
-            Suspect(
-                class_name=each.class_name,
-                place=each.place,
-                size=each.size,
-                flip_rate=rate(round(each.flip_rate * each.pictures), each.pictures),
-                excess=each.excess,
-                flip_rates=each.flip_rates,
-                donor=donor,
-                host=host,
-                host_name=train.class_names[int(train.y[each.example[1]])],
-            )
-        )
-    return suspects
+    return [
+        Suspect(each, picture(donor), picture(host), train.class_names[int(train.y[host])])
+        for each in found
+        for donor, host in [each.example]
+    ]

@@ -86,7 +86,9 @@ def main() -> None:
     assert plan.summary.poisoned == len(plan.after)
     assert {path.name for path in Path("runs/own_set").iterdir()} >= {"train.parquet", "test.parquet", "poison.parquet"}
     assert robustml.poison(Halves(), badnets, out="runs/own_set", seed=3).poisoned_sha256 == plan.poisoned_sha256
-    planted = robustml.fit(Net(), Halves(), None, threat, out="runs/planted", epochs=1, attacks={}, poison=badnets, seed=3)
+    planted = robustml.fit(
+        Net(), Halves(), None, threat, out="runs/planted", epochs=1, attacks={}, poison=badnets, seed=3
+    )
     assert planted.results.backdoor.kind == "badnets"
     assert robustml.evaluate(planted, attacks={}, out="runs/planted/again").worst_case is not None
 

@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from robustml.data.corruptions.severity import Source, at_severity, length_scale, uniform
 
-__all__ = ["defocus_blur", "glass_blur", "motion_blur", "smooth", "trail", "zoom_blur", "zoomed"]
-
 
 def defocus_blur(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Average over a disk with a soft edge, as a lens out of focus does."""

@@ -18,8 +18,6 @@ from torch.nn import functional
 from robustml.data.corruptions.blur import smooth
 from robustml.data.corruptions.severity import Source, at_severity, uniform
 
-__all__ = ["elastic_transform", "jpeg_compression", "pixelate"]
-
 
 def elastic_transform(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Stretch and shear each image, and push its pixels about in a smooth field; mirrored beyond the border."""

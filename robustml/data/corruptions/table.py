@@ -12,8 +12,6 @@ from robustml.data.corruptions.severity import Corruption
 from robustml.data.corruptions.tone import brightness, contrast
 from robustml.data.corruptions.weather import fog, frost, snow
 
-__all__ = ["CORRUPTIONS"]
-
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
         "gaussian_noise": gaussian_noise,

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from robustml.data.corruptions.severity import Source, at_severity
 
-__all__ = ["brightness", "contrast"]
-
 
 def brightness(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Raise the value (the largest channel) of every pixel, up to 1, and keep hue and saturation."""

@@ -13,8 +13,6 @@ from torch import Tensor
 from robustml.data.corruptions.blur import smooth, trail, zoomed
 from robustml.data.corruptions.severity import Source, at_severity, length_scale, normal, uniform
 
-__all__ = ["fog", "frost", "snow"]
-
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _ICE = (0.86, 0.94, 1.0)
 

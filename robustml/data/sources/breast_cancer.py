@@ -10,8 +10,6 @@ import torch
 from robustml.data.records import Records
 from robustml.data.splits import Split, part_of
 
-__all__ = ["BreastCancer"]
-
 
 @dataclass(frozen=True)
 class BreastCancer:

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from robustml.data.understood import Skipped, Understood
 from robustml.errors import RequestError
 
-__all__ = ["ClassFolders", "class_folders"]
-
 # What desktops, notebooks, archives and network drives leave behind; names that begin with a dot are passed over too.
 _LEFT_BEHIND = "hidden, or left behind by other programs"
 _RUBBISH = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}

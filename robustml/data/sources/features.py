@@ -20,8 +20,6 @@ from robustml.data.splits import Split, part_of
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
-__all__ = ["ParquetFeatures"]
-
 
 @dataclass(frozen=True)
 class ParquetFeatures:

@@ -14,8 +14,6 @@ from robustml.data.records import Records
 from robustml.data.sources.class_folders import ClassFolders, class_folders
 from robustml.data.splits import Split, part_of
 
-__all__ = ["ImageFolder"]
-
 _SUFFIXES = frozenset(
     [
         ".apng",

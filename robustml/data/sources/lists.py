@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from robustml.errors import RequestError
 
-__all__ = ["stacked"]
-
 
 def stacked(column: pa.ChunkedArray, name: str, where: str) -> NDArray[Any]:
     """The rows of a column of lists, or of lists of lists, as one array (N, D) or (N, D, E, ...).

@@ -13,8 +13,6 @@ from robustml.data.sources.cells import Cells
 from robustml.data.sources.table import Table
 from robustml.errors import RequestError, nearest
 
-__all__ = ["Choice", "Missing", "filled"]
-
 Missing = Literal["refuse", "drop_rows", "mean"]
 
 

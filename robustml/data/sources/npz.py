@@ -15,8 +15,6 @@ from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_arrays
 
-__all__ = ["NpzImages"]
-
 
 @dataclass(frozen=True)
 class NpzImages:

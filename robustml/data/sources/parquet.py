@@ -20,8 +20,6 @@ from robustml.data.records import Records
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError, nearest
 
-__all__ = ["HubImages", "ParquetImages", "class_names_of", "classes_of", "read_columns"]
-
 # A record takes bits at least; one that is repeated without end takes none.
 _ROWS_A_BYTE = 8
 

@@ -20,8 +20,6 @@ from robustml.data.understood import Understood, listed
 from robustml.data.words import Bag, bag_of_words
 from robustml.errors import RequestError
 
-__all__ = ["Texts"]
-
 _SUFFIXES = frozenset({".txt"})
 
 
