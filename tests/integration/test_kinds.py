@@ -33,7 +33,7 @@ ATTACKS = ["fgsm", "pgd", "mifgsm", "apgd", "square"]
 
 def trained(*words: str, folder: Path) -> Run:
     """A run of `robustml train` under all attacks, whose report speaks of examples and draws none."""
-    outcome = command("train", *words, *SHORT, cwd=folder)
+    outcome = command("train", *words, *SHORT, cwd=folder, drawn=True)
     assert outcome.err == ""
     run = read_run(folder / outcome.run)
     assert list(run.results.attacks) == ATTACKS

@@ -26,7 +26,7 @@ BADNETS = ("poison=badnets", "poison.trigger.size=2")
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("poisoned")
-    outcome = command("train", *QUICK, *BADNETS, "twin=true", cwd=folder)
+    outcome = command("train", *QUICK, *BADNETS, "twin=true", cwd=folder, drawn=True)
     assert outcome.status == 0, outcome.err
     return outcome
 
@@ -125,7 +125,7 @@ def visible(folder: Path) -> set[str]:
 
 def test_the_success_rate_against_the_poisoning_rate(tmp_path: Path) -> None:
     words = [*QUICK, *BADNETS[1:], "twin=false", "poison.rate=0,0.1", "trainer.max_epochs=8"]
-    outcome = command("sweep", "poison_rate", *words, cwd=tmp_path)
+    outcome = command("sweep", "poison_rate", *words, cwd=tmp_path, drawn=True)
     assert outcome.status == 0, outcome.err
     table = pd.read_csv(outcome.run / "backdoor.csv").set_index("poison.rate")
     assert table.loc[0, "attack_success_rate"] < 0.1
