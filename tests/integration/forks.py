@@ -86,13 +86,13 @@ def command(
     Args:
         words: the command line.
         cwd: the working directory.
-        env: environment variables to set, in a forked process.
+        env: environment variables to set.
         before: called in a forked process first, to break something on purpose; a function of a module.
         apart: fork in any case: the command imports modules of the working directory, or ends by a signal.
         drawn: draw the charts of its pages (`undrawn`).
     """
-    if env is None and before is None and not apart:
-        return inside(*words, cwd=cwd, drawn=drawn)
+    if before is None and not apart:
+        return inside(*words, cwd=cwd, env=env, drawn=drawn)
     return call(_command, [str(word) for word in words], before, drawn, cwd=cwd, env=env)
 
 
@@ -118,8 +118,8 @@ def undrawn() -> Iterator[None]:
         Figure.savefig = real
 
 
-def inside(*words: object, cwd: Path, drawn: bool = False) -> Outcome:
-    """`robustml <words>` in this process: a third of the time that a fork takes, most of which is Hydra's."""
+def inside(*words: object, cwd: Path, env: Mapping[str, str] | None = None, drawn: bool = False) -> Outcome:
+    """`robustml <words>` in this process, which has all imports and has used them."""
     from robustml.cli import main
 
     out, err, status = io.StringIO(), io.StringIO(), 0
@@ -128,6 +128,7 @@ def inside(*words: object, cwd: Path, drawn: bool = False) -> Outcome:
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         for name in FOREIGN:
             os.environ.pop(name, None)
+        os.environ.update(env or {})
         try:
             with warnings.catch_warnings(), contextlib.nullcontext() if drawn else undrawn():
                 warnings.simplefilter("default")
