@@ -5,41 +5,34 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from robustml.data.labels import encode_labels
 from robustml.data.records import Records
 from robustml.data.sources.lists import stacked
-from robustml.data.sources.parquet import class_names_of, classes_of, read_columns
-from robustml.data.splits import Split, part_of
+from robustml.data.sources.parquet import labels_of, read_columns, training_classes
+from robustml.data.sources.parts import InFiles
+from robustml.data.splits import Split
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
 
 
 @dataclass(frozen=True)
-class ParquetFeatures:
+class ParquetFeatures(InFiles):
     """Vectors, waveforms or whatever else is no picture, in [0, 1] already, as `robustml poison` writes them.
 
+    Arguments as of `InFiles`, and:
+
     Args:
-        train: the file of the training part.
-        test: the file of the test part; None holds out a stratified fifth of `train`.
         features: the column of lists of numbers, all of one length; their shape stands in the file's metadata.
         label: the column of labels; class names come from the file's Hub metadata, else from the labels of `train`.
     """
 
-    train: str
-    test: str | None = None
     features: str = "features"
     label: str = "label"
-
-    def files(self, split: Split) -> tuple[Path, ...]:
-        """Both files: class names come from the training part."""
-        return tuple(Path(path) for path in (self.train, self.test) if path is not None)
 
     def load(self, split: Split) -> Records:
         """Inputs (N, ...), float32.
@@ -47,14 +40,12 @@ class ParquetFeatures:
         Raises:
             RequestError: on a file that cannot be read, an unknown column, a bad label, or lists of several lengths.
         """
-        path = self.train if self.test is None or split == "train" else self.test
-        table = read_columns(Path(path), [self.features, self.label])
-        names = None if path == self.train else classes_of(self.train, self.label)
-        coded, values = class_names_of(table.schema, self.label), table[self.label].to_pylist()
-        y, names = encode_labels(values, names, lambda row: f"{path}, row {row}", coded=coded)
+        path = str(self.path(split))
+        table = read_columns(self.path(split), [self.features, self.label])
+        y, names = labels_of(table, self.label, path, training_classes(self, self.label, split))
         x = self._inputs(table, path)
         understood = Understood({"inputs": f"{'x'.join(map(str, x.shape[1:]))}, {x.min():g} to {x.max():g}"})
-        rows = torch.arange(len(y)) if self.test is not None else part_of(y, split)
+        rows = self.rows(y, split)
         return Records(x[rows], y[rows], names, understood, rows)
 
     def _inputs(self, table: pa.Table, path: str) -> torch.Tensor:

@@ -16,15 +16,16 @@ from robustml.errors import RequestError, nearest
 Missing = Literal["refuse", "drop_rows", "mean"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """How to read the columns of a table.
 
     Args:
         features: the columns to use; None takes every column of numbers that is no index.
         ignore: columns to leave out.
-        missing: what becomes of rows that lack a number.
-        missing_values: cells that say so, beside the usual words.
+        missing: what to do where a number is missing: ``"refuse"``; ``"drop_rows"``, which leaves such rows out of both
+            parts; or ``"mean"``, which puts the mean of the training file there.
+        missing_values: cells that say so, beside empty ones, ?, -, NA, null and the like.
 
     Raises:
         RequestError: an unknown way to treat missing numbers.
@@ -36,7 +37,7 @@ class Choice:
     missing_values: Sequence[object] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is no way to treat them."""
+        """Refuse unknown options before a file is read."""
         if self.missing not in get_args(Missing):
             raise RequestError(
                 f"data.source.missing={self.missing!r} is unknown; {nearest(str(self.missing), get_args(Missing))}"
