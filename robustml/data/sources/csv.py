@@ -14,9 +14,8 @@ from torch import Tensor
 from robustml.data.decode import Pictures
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
-from robustml.data.sources.cells import Cells
+from robustml.data.sources.cells import Cells, Choice, filled
 from robustml.data.sources.columns import choose_columns, named_like_identifiers, read_features
-from robustml.data.sources.missing import Choice, filled
 from robustml.data.sources.parts import InFiles
 from robustml.data.sources.table import Table, read_table
 from robustml.data.splits import Split
