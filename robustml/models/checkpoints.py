@@ -171,11 +171,7 @@ def _sorted_out(weights: Weights, own: Mapping[str, Tensor]) -> tuple[Weights, W
 
 
 def _own_normalisation(found: Weights, own: Mapping[str, Tensor], path: Path) -> Weights:
-    """The checkpoint's normalisation under our names.
-
-    Raises:
-        RequestError: the model has none to load it into: its figures would be wrong without a sign.
-    """
+    """The checkpoint's normalisation under our names; without a place for it, figures would be wrong without a sign."""
     fitting: Weights = {}
     for key, value in found.items():
         ours = own.get(f"normalize.{key}")

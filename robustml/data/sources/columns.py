@@ -70,11 +70,7 @@ def choose_columns(table: Table, choice: Choice, taken: Collection[int]) -> tupl
 
 
 def read_features(table: Table, names: Collection[str], choice: Choice) -> dict[str, Cells]:
-    """The same columns of another file, by name, wherever they stand in it.
-
-    Raises:
-        RequestError: one is missing, or has something else than a number in a cell.
-    """
+    """The same columns of another file, by name, wherever they stand; missing ones and odd cells are refused."""
     found = {}
     for name in names:
         place = table.place(name)

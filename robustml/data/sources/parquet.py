@@ -28,13 +28,7 @@ _ROWS_A_BYTE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class _Columns(Pictures):
-    """A column of encoded images, and one of labels.
-
-    Args:
-        image: the column of images: a struct with `bytes` (or `path`), or plain bytes.
-        label: the column of labels. Class names come from the Hub's metadata where there are some, else from the labels
-            of the training part.
-    """
+    """A column of encoded images, and one of labels."""
 
     image: str = "image"
     label: str = "label"
