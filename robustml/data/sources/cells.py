@@ -79,8 +79,6 @@ def cells_of(table: Table, place: int, missing_values: Sequence[object]) -> Cell
         place: of the column.
         missing_values: cells that say so of a missing number, beside the usual words: "unknown", or the number -999.
     """
-    import pandas as pd  # a second that start-up can do without: tables alone need it
-
     column = table.frame[place]
     declared = {str(value).strip() for value in missing_values}
     marks = [number for value in declared if (number := number_in(value, table.decimal)) is not None]
