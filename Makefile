@@ -35,17 +35,17 @@ lint: $(VENV)/installed
 
 setup: $(VENV)/installed
 
-# Installs exactly what requirements.lock names, hashes checked. uv takes under a minute; where it cannot be had, pip
-# does the same. --no-deps, because the lock is complete and torchattacks pins a requests of 2021 that it overrides.
+# Installs exactly what requirements.lock names, hashes checked. uv takes under a minute; where it cannot be had, or cannot
+# reach the index (behind a proxy with certificates of its own, say), pip does the same. --no-deps, because the lock is
+# complete and torchattacks pins a requests of 2021 that it overrides.
+UV := PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "robustml needs Python 3.11 or newer; make PYTHON=... chooses one")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	if command -v uv >/dev/null; then uv pip sync --compile-bytecode --require-hashes -q requirements.lock; \
-	elif $(BIN)/python -m pip install -q --disable-pip-version-check uv; then $(BIN)/uv pip sync --compile-bytecode --require-hashes -q requirements.lock; \
-	else $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; fi
-	if command -v uv >/dev/null; then uv pip install -q --no-deps --no-build-isolation -e .; \
-	elif test -x $(BIN)/uv; then $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .; \
-	else $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; fi
+	command -v uv >/dev/null || test -x $(BIN)/uv || $(PIP) uv || true
+	$(UV) sync --compile-bytecode --require-hashes -q requirements.lock || $(PIP) --no-deps --require-hashes -r requirements.lock
+	$(UV) install -q --no-deps --no-build-isolation -e . || $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 lock:

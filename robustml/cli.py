@@ -54,6 +54,9 @@ shell completion.
 
 def main() -> None:
     """Dispatch; exit status 0 done, 1 the run failed, 2 the request was wrong."""
+    # Read when torch is loaded. Where a small network's threads spin while they wait for each other, other work on the
+    # machine makes them ten times slower; asleep they compute the same figures (scripts/benchmarks/threads.py).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments else "--help"
     if verb in ("--help", "-h", "help"):

@@ -20,6 +20,8 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,13 +44,22 @@ _EPS_NAMES = ("eps", "max_epsilon")
 _GIVE_UP = frozenset({"APGD", "APGDT", "AutoAttack", "FAB", "Square"})
 
 
+def _package() -> ModuleType:
+    """The package, imported when it is first asked for: a plain installation of robustml comes without it."""
+    try:
+        return import_module("torchattacks")
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            "torchattacks is not installed; `pip install --no-deps torchattacks` adds it (without --no-deps it takes "
+            "requests back to 2021; all that it needs is here)"
+        ) from error
+
+
 def torchattacks_names() -> list[str]:
     """The attacks of the installed torchattacks that can be reached by name and parameters."""
-    import torchattacks
-
     return sorted(
         name
-        for name, value in vars(torchattacks).items()
+        for name, value in vars(_package()).items()
         if inspect.isclass(value) and name not in _UNREACHABLE and hasattr(value, "set_mode_default")
     )
 
@@ -101,8 +112,6 @@ class TorchAttack:
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: Generator | None = None
     ) -> Tensor:
         """Adversarial examples (N, ...) for `x` (N, ...) in [0, 1] with labels `y` (N,)."""
-        import torchattacks
-
         ball = self.check_threat(threat)
         device = None if generator is None else generator.device
         seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=device))
@@ -111,7 +120,7 @@ class TorchAttack:
             clean = x.clone() if x.is_inference() else x.detach()
             images = clean if x.ndim == 4 else clean.reshape(len(x), 1, 1, -1)
             try:
-                attack = getattr(torchattacks, self.name)(victim, **self._arguments(model, x, ball, seed))
+                attack = getattr(_package(), self.name)(victim, **self._arguments(model, x, ball, seed))
                 attack.set_device(x.device)
                 # The caller chooses the mode; torchattacks would switch a training model to eval, and back all of it.
                 attack._change_model_mode = attack._recover_model_mode = lambda given_training: None
@@ -139,9 +148,7 @@ class TorchAttack:
         return self.name in ("OnePixel", "Pixle", "SPSA", "Square")
 
     def _accepted(self) -> dict[str, inspect.Parameter]:
-        import torchattacks
-
-        parameters = dict(inspect.signature(getattr(torchattacks, self.name).__init__).parameters)
+        parameters = dict(inspect.signature(getattr(_package(), self.name).__init__).parameters)
         return {key: parameters[key] for key in parameters if key not in ("self", "model")}
 
     def _knows_eps(self) -> bool:

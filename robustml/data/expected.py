@@ -9,8 +9,6 @@ from robustml.data.labels import are_numbers
 from robustml.data.records import Records
 from robustml.errors import RequestError
 
-__all__ = ["Expected"]
-
 
 @dataclass(frozen=True)
 class Expected:

@@ -14,8 +14,6 @@ from torch import Generator, Tensor
 from robustml.data.records import Records
 from robustml.errors import RequestError
 
-__all__ = ["group_weights", "groups_of", "resampled"]
-
 
 def groups_of(y: Tensor, attribute: Tensor) -> Tensor:
     """One number (N,) for each pair of a label (N,) and an attribute (N,) >= 0, such as whether a mark is there.

@@ -12,8 +12,6 @@ from torch import Tensor
 from robustml.data.module import DataModule
 from robustml.errors import RequestError
 
-__all__ = ["Lineage", "record_digests"]
-
 _PARTS = ("train", "val", "test", "before")
 
 

@@ -14,8 +14,6 @@ from robustml.data.mixing import Mix
 from robustml.data.records import Records
 from robustml.errors import RequestError
 
-__all__ = ["TensorLoader"]
-
 
 class TensorLoader:
     """Iterate over batches `(x, y)`: x (B, ...) float32 in [0, 1] and y (B,) int64, both on `device`.

@@ -18,8 +18,6 @@ from torch.nn.functional import one_hot
 
 from robustml.errors import RequestError
 
-__all__ = ["CutMix", "Mix"]
-
 
 class Mix(Protocol):
     """A random blend of the images of a batch with each other."""

@@ -15,8 +15,6 @@ from PIL.ImageFile import ImageFile
 
 from robustml.errors import RequestError
 
-__all__ = ["BROKEN", "Encoded", "Picture", "background_colour", "read_picture"]
-
 Encoded = bytes | str | Path | None
 # what Pillow raises on broken files, by format and by where they break
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
@@ -44,11 +42,7 @@ class Picture(NamedTuple):
 
 
 def background_colour(name: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255, of a colour's name or ``#rrggbb``.
-
-    Raises:
-        RequestError: it is neither.
-    """
+    """Red, green and blue, 0 to 255, of a colour's name or ``#rrggbb``; anything else is refused."""
     try:
         red, green, blue, *_ = ImageColor.getrgb(str(name))
     except ValueError as error:

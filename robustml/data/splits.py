@@ -11,8 +11,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 
-__all__ = ["Split", "part_of", "rows_in", "stratified_rows", "stratified_split"]
-
 Split = Literal["train", "test"]
 
 

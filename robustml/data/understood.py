@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-__all__ = ["Column", "Skipped", "Understood", "listed", "printable", "summary_lines"]
-
 _NAMED = 3
 
 

@@ -11,8 +11,6 @@ from robustml.modes import evaluating
 from robustml.poisoning import Triggered
 from robustml.results import BackdoorRates, rate, share
 
-__all__ = ["backdoor_success"]
-
 
 @torch.no_grad()
 def backdoor_success(

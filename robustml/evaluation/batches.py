@@ -20,8 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from robustml.errors import RequestError
 
-__all__ = ["Batch", "Batches", "Loader", "device_of", "identities"]
-
 Loader = Iterable[Any] | Dataset[Any]
 
 _IMAGE_KEYS = ("image", "images", "img", "pixel_values", "x", "input", "inputs")

@@ -16,8 +16,6 @@ from robustml.evaluation.verdicts import Verdicts
 from robustml.models.fitted import fitted
 from robustml.types import Threat
 
-__all__ = ["Clean", "clean_pass"]
-
 _SAMPLE = 200
 
 

@@ -27,8 +27,6 @@ from robustml.modes import evaluating
 from robustml.progress import track
 from robustml.results import CorruptionPoint, Corruptions, rate
 
-__all__ = ["corruption_accuracy"]
-
 Cell = tuple[str, int]
 
 

@@ -18,8 +18,6 @@ from robustml.evaluation.sanity.guard import Guard, RandomState
 from robustml.results import Flag
 from robustml.types import Attack, Threat
 
-__all__ = ["Crafting"]
-
 
 class Crafting:
     """Runs attacks on one model and remembers which of them did not leave it as it was.

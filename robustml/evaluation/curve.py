@@ -42,8 +42,6 @@ from robustml.results import Curve, CurvePoint, Flag, share
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = ["SEARCH", "CurveResults", "accuracy_curve"]
-
 SEARCH = "fmn"
 """What the minimum-norm search of a curve is called beside the attacks of the run."""
 _SEARCH_STEPS, _SEARCH_EPS_STEP = 20, 0.1

@@ -41,8 +41,6 @@ from robustml.progress import track
 from robustml.results import Examples, Flag
 from robustml.types import Attack, Threat
 
-__all__ = ["evaluate"]
-
 Place = tuple[int, int]
 
 

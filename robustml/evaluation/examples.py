@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from robustml.attacks.engine.gradient import logits_of
 from robustml.results import Examples
 
-__all__ = ["pick_examples"]
-
 
 def pick_examples(
     model: nn.Module,

@@ -13,8 +13,6 @@ from torch import Generator, Tensor
 
 from robustml.types import Attack
 
-__all__ = ["attack_generator", "attack_parameters"]
-
 
 def attack_generator(seed: int, attack: str, device: torch.device) -> Generator:
     """What the attack of that name draws from, in every batch alike."""

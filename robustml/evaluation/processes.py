@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 
 from torch import distributed
 
-__all__ = ["gathered", "rank_and_world_size"]
-
 Found = TypeVar("Found")
 
 

@@ -23,8 +23,6 @@ from robustml.evaluation.parameters import attack_parameters
 from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
 from robustml.types import Attack, Threat
 
-__all__ = ["Progress", "identity"]
-
 
 def identity(
     model: nn.Module,

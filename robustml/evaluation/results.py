@@ -12,8 +12,6 @@ from robustml.results import AttackResult, ClassResult, Examples, Flag, Robustne
 from robustml.results import Threat as Budget
 from robustml.types import Threat
 
-__all__ = ["RobustnessResults"]
-
 
 class RobustnessResults(Robustness):
     """Clean and adversarial accuracy of one model: what results.json holds, and beside it what no file does.

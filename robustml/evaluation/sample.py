@@ -17,8 +17,6 @@ from torch import Tensor
 from robustml.evaluation.batches import Batch
 from robustml.evaluation.processes import gathered
 
-__all__ = ["Sample", "Seen"]
-
 
 class Seen(NamedTuple):
     """One image of the sample: its place (batch, row), the image (...) on the CPU, label and prediction."""

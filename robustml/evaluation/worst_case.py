@@ -15,8 +15,6 @@ from robustml.evaluation.curve import CurveResults
 from robustml.evaluation.results import RobustnessResults
 from robustml.results import Curve, CurvePoint, share
 
-__all__ = ["united"]
-
 
 def united(results: RobustnessResults, curve: CurveResults) -> RobustnessResults:
     """The results with what the curve found, and in them the curve with what the attacks found.

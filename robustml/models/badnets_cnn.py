@@ -17,8 +17,6 @@ from torch import nn
 from robustml.models.network import Network, image_shape, two_layers
 from robustml.models.normalize import PerChannel
 
-__all__ = ["BadNetsCNN"]
-
 
 class BadNetsCNN(Network):
     """Two unpadded 5x5 convolutions (16, 32 channels), each with a 2x2 average pool, then 512 hidden units.

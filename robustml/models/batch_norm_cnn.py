@@ -13,8 +13,6 @@ from robustml.errors import RequestError
 from robustml.models.network import Network, at_least_1, check_num_classes, image_shape
 from robustml.models.normalize import PerChannel
 
-__all__ = ["BatchNormCNN"]
-
 
 class BatchNormCNN(Network):
     """Three padded 3x3 convolutions, each with batch norm, ReLU and a 2x2 max pool; then one linear layer.

@@ -12,8 +12,6 @@ from torch import nn
 from robustml.models.network import Network, at_least_1, image_shape, two_layers
 from robustml.models.normalize import PerChannel
 
-__all__ = ["DigitsCNN"]
-
 
 class DigitsCNN(Network):
     """Two padded 3x3 convolutions with a 2x2 max pool between them, then one hidden layer. PyTorch's default init.

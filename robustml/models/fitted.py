@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from robustml.errors import RequestError
 
-__all__ = ["Fitted", "fitted"]
-
 
 class Fitted(nn.Module):
     """A model with what it needs around it.

@@ -22,8 +22,6 @@ from robustml.errors import RequestError
 from robustml.models.normalize import Normalize
 from robustml.modes import evaluating
 
-__all__ = ["Interval", "logit_bounds", "margin_bounds"]
-
 
 class Interval(NamedTuple):
     """All tensors between `lower` and `upper`, elementwise; both (N, ...)."""

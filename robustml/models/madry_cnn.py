@@ -17,8 +17,6 @@ from torch import nn
 from robustml.models.network import Network, image_shape, two_layers
 from robustml.models.normalize import PerChannel
 
-__all__ = ["MadryCNN"]
-
 
 class MadryCNN(Network):
     """Two 5x5 convolutions (32, 64 channels), each with a 2x2 max pool, then 1,024 hidden units.

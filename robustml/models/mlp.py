@@ -14,8 +14,6 @@ from robustml.errors import RequestError
 from robustml.models.network import check_num_classes
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["MLP"]
-
 
 class MLP(nn.Module):
     """Flatten, then for each hidden width Linear, ReLU (and dropout), then a last Linear. PyTorch's default init.

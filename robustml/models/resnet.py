@@ -30,8 +30,6 @@ from robustml.errors import RequestError, nearest
 from robustml.models.network import check_num_classes, he_normal_, image_shape
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["PreActResNet18", "ResNet18"]
-
 Block = Callable[[int, int, int], nn.Module]
 
 

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from robustml.models.network import at_least_1, check_num_classes, he_normal_, image_shape
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["SingleLayerCNN"]
-
 
 class SingleLayerCNN(nn.Module):
     """One padded 3x3 convolution, ReLU, one linear layer. N(0, sqrt(2/n)) weights, zero biases.

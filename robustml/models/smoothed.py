@@ -14,8 +14,6 @@ from torch import Generator, Tensor, nn
 
 from robustml.errors import RequestError
 
-__all__ = ["SmoothedModel"]
-
 
 class SmoothedModel(nn.Module):
     """The logarithm of the mean softmax of `model` over Gaussian noise around each image.

@@ -16,8 +16,6 @@ from robustml.errors import RequestError
 from robustml.models.network import check_num_classes, image_shape
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["timm_model"]
-
 
 def timm_model(
     name: str,

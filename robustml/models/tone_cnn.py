@@ -13,8 +13,6 @@ from robustml.errors import RequestError
 from robustml.models.network import at_least_1, check_num_classes
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["ToneCNN"]
-
 
 class ToneCNN(nn.Module):
     """Three padded convolutions of 9 samples with stride 4, the mean over time, then Linear. PyTorch's default init.

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from robustml.models.network import check_num_classes, flat_features, image_shape
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["TradesSmallCNN"]
-
 
 class TradesSmallCNN(nn.Module):
     """Four unpadded 3x3 convolutions (32, 32, 64, 64 channels) and two max pools, then two layers of 200 units.

@@ -15,8 +15,6 @@ from torch import nn
 from robustml.models.network import Network, image_shape, two_layers
 from robustml.models.normalize import PerChannel
 
-__all__ = ["WongCNN"]
-
 
 class WongCNN(Network):
     """Two 4x4 convolutions of stride 2 (16, 32 channels), then 100 hidden units. PyTorch's default init.

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from robustml.errors import RequestError
 from robustml.models.normalize import PerChannel, normalization
 
-__all__ = ["Wrapped", "as_module"]
-
 
 class Wrapped(nn.Module):
     """Call `function` on images (N, ...) in [0, 1], normalised where `mean` and `std` are given, for logits (N, C).

@@ -16,16 +16,16 @@ from robustml.results.card_json import (
     SourcedFlag,
     ThreatFigures,
     budget_of,
-    checked_card,
     read_card,
     read_cards,
 )
 from robustml.results.examples import Examples
 from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
+from robustml.results.feedback import FeedbackFigures, FeedbackReport
 from robustml.results.poison import Budget, Dose, PoisonSummary
-from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most, rate, share
-from robustml.results.reading import cleaned, read_content, read_object, read_settings_file
-from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, require_schema, write_results
+from robustml.results.rates import Block, Count, Fraction, Rate, Settings, rate, share
+from robustml.results.reading import checked, problem_of, read_settings_file, write_checked
+from robustml.results.results_json import SCHEMA, Results, read_results, write_results
 from robustml.results.robustness import (
     AttackResult,
     Certified,
@@ -49,12 +49,11 @@ from robustml.results.run import (
     Selection,
     Threat,
 )
+from robustml.results.shortcuts import ShortcutSearch, ShortcutSuspect
 
 __all__ = [
     "CARD_SCHEMA",
     "SCHEMA",
-    "TOLERANCE",
-    "Amount",
     "AttackFigure",
     "AttackResult",
     "Backdoor",
@@ -82,6 +81,8 @@ __all__ = [
     "ExtraData",
     "ExtractionPoint",
     "ExtractionResults",
+    "FeedbackFigures",
+    "FeedbackReport",
     "Figure",
     "Flag",
     "Fraction",
@@ -96,6 +97,8 @@ __all__ = [
     "SelectedEpoch",
     "Selection",
     "Settings",
+    "ShortcutSearch",
+    "ShortcutSuspect",
     "SourcedBackdoor",
     "SourcedCertified",
     "SourcedCorruptions",
@@ -106,19 +109,15 @@ __all__ = [
     "ThreatFigures",
     "Twin",
     "WorstCase",
-    "at_most",
     "budget_of",
-    "checked_card",
-    "cleaned",
+    "checked",
     "problem_of",
     "rate",
     "read_card",
     "read_cards",
-    "read_content",
-    "read_object",
     "read_results",
     "read_settings_file",
-    "require_schema",
     "share",
+    "write_checked",
     "write_results",
 ]

@@ -7,8 +7,6 @@ from pydantic import Field, model_validator
 from robustml.results.poison import Budget
 from robustml.results.rates import TOLERANCE, Amount, Block, Rate
 
-__all__ = ["Backdoor", "BackdoorRates", "Group", "Reliance", "TargetRates", "Twin"]
-
 
 class BackdoorRates(Block):
     """The two figures of a backdoor, both over the inputs that the attacker presents: none is of the target class.

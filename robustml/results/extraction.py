@@ -6,8 +6,6 @@ from pydantic import AliasChoices, Field, model_validator
 
 from robustml.results.rates import Block, Count, Rate, Settings
 
-__all__ = ["DefenseReport", "ExtractionPoint", "ExtractionResults", "HonestUse"]
-
 
 class ExtractionPoint(Block):
     """A copy made of the first `queries` answers alone.

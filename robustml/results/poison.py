@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from robustml.results.rates import Amount, Block, Count, Fraction
 
-__all__ = ["Budget", "Dose", "PoisonSummary"]
-
 
 class Budget(Block):
     """How far crafted changes may go, and how far they go.

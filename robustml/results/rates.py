@@ -8,19 +8,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = [
-    "TOLERANCE",
-    "Amount",
-    "Block",
-    "Count",
-    "Fraction",
-    "Rate",
-    "Settings",
-    "at_most",
-    "rate",
-    "share",
-]
-
 # Rates are counts over n, so that two which differ at all differ by 1/n: far more than rounding in JSON can do.
 TOLERANCE = 1e-6
 # What value * n may miss a whole number by: somebody may have written four digits.

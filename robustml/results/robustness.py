@@ -7,22 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from robustml.results.backdoor import Backdoor
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most
 from robustml.results.run import Threat
-
-__all__ = [
-    "AttackResult",
-    "Certified",
-    "CertifiedPoint",
-    "ClassResult",
-    "CorruptionPoint",
-    "Corruptions",
-    "Curve",
-    "CurvePoint",
-    "Flag",
-    "Robustness",
-    "WorstCase",
-]
 
 
 class AttackResult(Block):
@@ -180,6 +167,7 @@ class Robustness(Block):
     curve: Curve | None = None
     corruptions: Corruptions | None = None
     certified: Certified | None = None
+    backdoor: Backdoor | None = None
     flags: list[Flag] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -9,17 +9,6 @@ from pydantic import BeforeValidator
 from robustml.results.poison import PoisonSummary
 from robustml.results.rates import Amount, Block, Count, Fraction
 
-__all__ = [
-    "Cost",
-    "DataFacts",
-    "Environment",
-    "ExtraData",
-    "ModelFacts",
-    "SelectedEpoch",
-    "Selection",
-    "Threat",
-]
-
 
 class SelectedEpoch(Block):
     """An epoch (from 1), the step after which it was measured, and its validation figures.

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -63,6 +64,12 @@ def small(name: str) -> TorchAttack:
     accepted = inspect.signature(getattr(torchattacks, name).__init__).parameters
     threat = LpBall(2, 0.5) if name.endswith("L2") else INF
     return bound(threat, TorchAttack(name, {key: value for key, value in SMALL.items() if key in accepted}))
+
+
+def test_where_the_package_is_absent_the_one_command_that_adds_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    with pytest.raises(RequestError, match="pip install --no-deps torchattacks"):
+        TorchAttack("FGSM")
 
 
 def test_every_attack_of_the_package_has_a_name_but_two() -> None:

@@ -11,8 +11,6 @@ from torch import Tensor
 from robustml.data.corruptions.severity import Source, at_severity, normal, uniform
 from robustml.draws import Draws
 
-__all__ = ["gaussian_noise", "impulse_noise", "shot_noise"]
-
 
 def gaussian_noise(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     """Add normal noise to every value, as low light does."""

@@ -11,8 +11,6 @@ from torch import Generator, Tensor
 from robustml.draws import Draws
 from robustml.errors import RequestError
 
-__all__ = ["SEVERITIES", "Corruption", "Source", "at_severity", "length_scale", "normal", "uniform"]
-
 SEVERITIES = (1, 2, 3, 4, 5)
 
 Level = TypeVar("Level")

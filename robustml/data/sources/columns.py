@@ -6,16 +6,12 @@ import re
 from collections.abc import Collection
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from robustml.data.sources.cells import Cells, cells_of, look_like_numbers
-from robustml.data.sources.missing import Choice
+from robustml.data.sources.cells import Cells, Choice, cells_of, look_like_numbers
 from robustml.data.sources.table import Table
 from robustml.data.understood import listed
 from robustml.errors import RequestError
-
-__all__ = ["choose_columns", "named_like_identifiers", "read_features"]
 
 _UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+|\.\d+)?")
 _IDENTIFIER = re.compile(
@@ -74,11 +70,7 @@ def choose_columns(table: Table, choice: Choice, taken: Collection[int]) -> tupl
 
 
 def read_features(table: Table, names: Collection[str], choice: Choice) -> dict[str, Cells]:
-    """The same columns of another file, by name, wherever they stand in it.
-
-    Raises:
-        RequestError: one is missing, or has something else than a number in a cell.
-    """
+    """The same columns of another file, by name, wherever they stand; missing ones and odd cells are refused."""
     found = {}
     for name in names:
         place = table.place(name)
@@ -126,7 +118,7 @@ def _no_feature(table: Table, place: int, cells: Cells) -> str | None:
 
 
 def _is_unique(values: NDArray[np.float64]) -> bool:
-    return len(pd.unique(values)) == len(values) > 1
+    return len(np.unique(values)) == len(values) > 1
 
 
 def _refuse_odd(table: Table, place: int, cells: Cells) -> None:

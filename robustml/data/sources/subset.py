@@ -12,8 +12,6 @@ from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 
-__all__ = ["Subset"]
-
 
 @dataclass(frozen=True)
 class Subset:

@@ -12,8 +12,6 @@ from robustml.data.records import Records
 from robustml.data.splits import Split
 from robustml.errors import RequestError
 
-__all__ = ["Tones"]
-
 _BANDS = {"low": (8.0, 16.0), "high": (24.0, 48.0)}
 _WAVES = ("sine", "square", "sawtooth")
 _CLASSES = tuple(f"{band} {wave}" for band in _BANDS for wave in _WAVES)

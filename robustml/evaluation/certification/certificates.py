@@ -7,8 +7,6 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["ABSTAINED", "Certificates", "Certifier"]
-
 # The class of an example on which a method will not say anything.
 ABSTAINED = -1
 

@@ -31,8 +31,6 @@ from robustml.progress import track
 from robustml.results import Certified, CertifiedPoint, share
 from robustml.types import Attack, Threat
 
-__all__ = ["CertifiedResults", "certify", "require_norm"]
-
 # Beside eps itself, the radii at which certified accuracy is given, as multiples of it.
 _MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 # A sound method is refused by chance once in so many runs.

@@ -18,8 +18,6 @@ from robustml.evaluation.certification.certificates import Certificates
 from robustml.models.interval_bounds import Interval, margin_bounds
 from robustml.modes import evaluating
 
-__all__ = ["IntervalBoundPropagation"]
-
 # What `LpBall.contains` forgives an attack; a certificate must hold for such images too.
 _SLACK = 1e-6
 # A margin must exceed what float32 rounds away, as a share of the largest logit.

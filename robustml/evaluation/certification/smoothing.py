@@ -23,8 +23,6 @@ from robustml.evaluation.certification.certificates import ABSTAINED, Certificat
 from robustml.models.smoothed import SmoothedModel
 from robustml.modes import evaluating
 
-__all__ = ["Smoothing", "lower_confidence_bound"]
-
 _BLOCK = 16
 
 

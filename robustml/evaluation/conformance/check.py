@@ -20,8 +20,6 @@ from robustml.evaluation.conformance.trial import BrokenError, InapplicableError
 from robustml.evaluation.sanity.guard import RandomState
 from robustml.types import Attack, Threat
 
-__all__ = ["PROPERTIES", "Finding", "Outcome", "check_attack"]
-
 PROPERTIES: Mapping[str, Callable[[Trial], None]] = CONTRACT | STRENGTH
 
 Outcome = Literal["pass", "break", "error", "not applicable"]

@@ -29,8 +29,6 @@ from robustml.evaluation.conformance.trial import (
 from robustml.evaluation.sanity.guard import Guard
 from robustml.threats import LpBall
 
-__all__ = ["CONTRACT"]
-
 Property = Callable[[Trial], None]
 
 

@@ -15,8 +15,6 @@ from robustml.evaluation.conformance.tiny_models import trained_tiny_model
 from robustml.evaluation.conformance.trial import InapplicableError, Trial, misclassified, require, seeded
 from robustml.threats import LpBall
 
-__all__ = ["STRENGTH"]
-
 
 def _require_no_weaker(strong: Tensor, weak: Tensor, what: str) -> None:
     """A sign test at three standard deviations on the images where the two disagree."""

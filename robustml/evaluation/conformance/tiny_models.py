@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["TinyModel", "trained_tiny_model", "untrained_tiny_model"]
-
 
 class TinyModel(NamedTuple):
     """A model in eval mode, images `x` (N, ...) in [0, 1] and labels `y` (N,), most of which the model gets right."""

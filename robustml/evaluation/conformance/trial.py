@@ -17,19 +17,6 @@ from robustml.evaluation.sanity.guard import RandomState
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = [
-    "BrokenError",
-    "InapplicableError",
-    "Trial",
-    "random_state_checked",
-    "require",
-    "require_budget",
-    "require_finite",
-    "require_range",
-    "require_shape",
-    "seeded",
-]
-
 
 class BrokenError(Exception):
     """The attack breaks the property; the message says how."""

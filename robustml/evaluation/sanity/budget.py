@@ -16,8 +16,6 @@ from robustml.results import Flag
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = ["look_at_budget", "reach"]
-
 # Signed steps reach the edge of a cube; a step of Euclidean length loses what the image box cuts off.
 _USED = {"inf": 0.9, "2": 0.6, "1": 0.6}
 

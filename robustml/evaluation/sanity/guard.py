@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Guard", "RandomState"]
-
 
 class Guard:
     """Remembers a model: modes, parameters, buffers, gradients, submodules and hooks.

@@ -35,8 +35,6 @@ from robustml.results import Flag
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["look_at_limits", "look_at_model"]
-
 # Shares of images, rough on purpose: a flag says "look", a sound model is nowhere near.
 _ZERO_GRADIENT_SHARE = 0.1
 _SHATTERED_SHARE = 0.5

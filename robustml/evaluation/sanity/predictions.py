@@ -17,8 +17,6 @@ import numpy as np
 from robustml.evaluation.verdicts import Integers, Verdicts
 from robustml.results import Flag
 
-__all__ = ["look_at_predictions"]
-
 _COLLAPSED_SHARE = 0.95
 _FOREIGN_SHARE = 0.05
 _FEWEST = 10

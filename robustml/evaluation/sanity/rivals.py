@@ -19,8 +19,6 @@ from robustml.evaluation.verdicts import Bools, Verdicts
 from robustml.results import Flag
 from robustml.types import Attack
 
-__all__ = ["look_at_attacks"]
-
 # As the authors of AutoAttack have it in their own check of what Square adds.
 _ADDED_SHARE = 0.002
 

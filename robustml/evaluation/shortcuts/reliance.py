@@ -18,8 +18,6 @@ from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
 from robustml.results import Group, Reliance, share
 
-__all__ = ["shortcut_reliance"]
-
 
 @torch.no_grad()
 def shortcut_reliance(

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from robustml.reporting.figures.charts import MOST_CLASSES, accuracy_curve, class_bars, training_curves
-from robustml.reporting.figures.extraction import queries_curve
+from robustml.reporting.figures.charts import (
+    MOST_CLASSES,
+    accuracy_curve,
+    class_bars,
+    queries_curve,
+    training_curves,
+)
 from robustml.reporting.figures.health import health_curves, health_sentence
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text
@@ -22,8 +27,6 @@ from robustml.reporting.tables.measured import backdoor_table, certified_table, 
 from robustml.reporting.tables.run import attack_table, class_table, prediction_table, selection_table
 from robustml.reporting.verdict import Verdict, verdict
 from robustml.results import Certified, Curve, CurvePoint, Results
-
-__all__ = ["RunView", "certified_section", "class_chart", "corruption_section"]
 
 _CSS = {"fine": "", "caution": "alert", "alarm": "alarm"}
 
@@ -123,7 +126,7 @@ class RunView:
             f"Middle row: what {examples.attack or 'the attack'} changed{times}; grey is no change. ✓ right, ✗ wrong. "
             "Picked to show the attack at work: not a random sample."
         )
-        return Section("Images under attack", charts=[Chart(picture_grid(examples, most), caption, "pictures")])
+        return Section("Images under attack", charts=[Chart(picture_grid(examples, most), caption)])
 
     @property
     def classes(self) -> Table | None:
@@ -131,7 +134,7 @@ class RunView:
         rows = self.results.per_class
         return class_table(rows, bool(self.results.attacks)) if rows else None
 
-    @property
+    @cached_property
     def class_chart(self) -> Chart:
         """The same as bars; without an attack there is no worst case to draw."""
         return class_chart(self.results) if self.results.attacks else Chart("")
@@ -151,7 +154,7 @@ class RunView:
         if results.certified is not None:
             yield certified_section(results, results.certified)
 
-    @property
+    @cached_property
     def training_chart(self) -> Chart:
         """Training curves."""
         if self.run.metrics is None:
