@@ -25,8 +25,6 @@ from robustml.poisoning.checks import check_number
 from robustml.poisoning.choose import choose
 from robustml.results import FeedbackFigures
 
-__all__ = ["Cusum", "FeedbackRound", "Mailbox", "PreviousRound", "last_trusted", "linear_filter", "simulate_feedback"]
-
 
 class Mailbox(NamedTuple):
     """Some mails: their texts, or vectors of words (D,) of one length, and which of them are spam."""
@@ -49,7 +47,6 @@ class PreviousRound:
     drop: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what would always alarm, or never."""
         expected = "of PreviousRound is a drop in (0, 1)"
         check_number(self.drop, "drop", expected, 0, above=True)
         if self.drop >= 1:
@@ -76,7 +73,6 @@ class Cusum:
     limit: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what would alarm without a loss."""
         check_number(self.slack, "slack", "of Cusum must be slack >= 0", 0)
         check_number(self.limit, "limit", "of Cusum must be limit > 0", 0, above=True)
 
