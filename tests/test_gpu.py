@@ -18,6 +18,7 @@ from robustml.data import DataModule, Digits
 from robustml.errors import RequestError
 from robustml.models import DigitsCNN
 from robustml.objectives import Adversarial
+from robustml.training import TrainerData
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,7 +56,7 @@ def trained(data: DataModule, precision: str, epochs: int = 8) -> RobustClassifi
         enable_checkpointing=False,
         inference_mode=False,
     )
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=TrainerData(data))
     return module
 
 

@@ -152,6 +152,20 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_whoever_trains_nothing_waits_for_no_trainer() -> None:
+    """Lightning and what it brings take three times as long as torch; a notebook that evaluates needs none of it."""
+    rooms = "attacks objectives threats models data poisoning evaluation extraction results"
+    heavy = "pytorch_lightning lightning_fabric torchmetrics torchvision torch._dynamo matplotlib pandas datasets scipy"
+    code = (
+        "import sys, importlib\n"
+        f"for room in {rooms.split()}:\n"
+        "    importlib.import_module('robustml.' + room)\n"
+        f"    print(room, *({{*{heavy.split()}}} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == rooms.split()
+
+
 def test_the_lazy_names_of_the_package_resolve() -> None:
     import robustml
 

@@ -9,7 +9,7 @@ import yaml
 
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
-from robustml.reporting.reproduction.paper import Paper, read_paper
+from robustml.results.paper import Paper, read_paper
 
 __all__ = ["chosen_variants", "find_paper", "known_papers"]
 

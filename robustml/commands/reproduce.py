@@ -14,7 +14,7 @@ from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, nearest
 
 if TYPE_CHECKING:
-    from robustml.reporting.reproduction.paper import Paper
+    from robustml.results.paper import Paper
 
 __all__ = ["main"]
 

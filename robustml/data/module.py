@@ -1,12 +1,11 @@
-"""The DataModule: a source, split and checked, behind Lightning's loaders."""
+"""The DataModule: a source, split and checked, behind the loaders that training and evaluation read."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import pytorch_lightning as pl
 import torch
 
 from robustml.data.augment import Augmentation
@@ -24,8 +23,21 @@ from robustml.results import DataFacts, ExtraData, PoisonSummary
 Part = Literal["train", "val", "test"]
 
 
-class DataModule(pl.LightningDataModule):
+class Place(NamedTuple):
+    """Which of the processes that share the batches asks for its own, and where it wants them."""
+
+    device: torch.device = torch.device("cpu")
+    rank: int = 0
+    world_size: int = 1
+
+
+ALONE = Place()
+
+
+class DataModule:
     """A set with its training, validation and test parts.
+
+    No trainer knows of it: Lightning's takes `robustml.training.TrainerData` of it.
 
     After `setup`: `train`, `val` (None without a validation part) and `test` are `Records`; `num_classes`, `shape` (of
     one input, without the batch axis) and `class_names` describe them. They hold bytes as loaded; the loaders give
@@ -95,7 +107,6 @@ class DataModule(pl.LightningDataModule):
         drop_last: bool = False,
         root: str | None = None,
     ) -> None:
-        super().__init__()
         self.source = source
         self.name = name
         self.batch_size = batch_size
@@ -111,8 +122,6 @@ class DataModule(pl.LightningDataModule):
         self.channels_last = channels_last
         self.drop_last = drop_last
         self.root = root
-        # evaluation deals whole batches to the processes, and may have fewer batches than processes
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self._expected = Expected(
             name,
             num_classes,
@@ -125,12 +134,8 @@ class DataModule(pl.LightningDataModule):
         self._hashed: dict[str, tuple[Records | None, str]] = {}
         self._on_device: dict[tuple[Part, torch.device], tuple[Records, Records]] = {}
 
-    def prepare_data(self) -> None:
-        """Load once, on the first process of each machine: the others then find the decoded set in the cache."""
-        self.setup()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load and split the set, whatever the stage; a second call does nothing.
+    def setup(self) -> None:
+        """Load and split the set; a second call does nothing.
 
         Raises:
             RequestError: when the set cannot be loaded, disagrees with `num_classes` or `shape`, or has an empty part.
@@ -234,57 +239,41 @@ class DataModule(pl.LightningDataModule):
             records, batch_size or self.eval_batch_size, device=device, channels_last=self.channels_last
         )
 
-    def train_dataloader(self) -> TensorLoader:
-        """Shuffled, augmented and mixed batches, with extra images, each cut over the trainer's processes."""
-        device, rank, world_size = self._place()
+    def train_dataloader(self, place: Place = ALONE, epochs: int | None = None) -> TensorLoader:
+        """Shuffled, augmented and mixed batches, with extra images, each cut over the processes.
+
+        Args:
+            place: of the process that asks.
+            epochs: how many there will be; None where that is open.
+        """
         return TensorLoader(
-            self._arrays("train", device),
+            self._arrays("train", place.device),
             self.batch_size,
             shuffle=True,
             augment=self.augment,
             replay=self.replay,
             extra=self.extra,
             mix=self.mix,
-            epochs=self._epochs(),
+            epochs=epochs,
             seed=self.seed,
-            device=device,
-            rank=rank,
-            world_size=world_size,
+            **place._asdict(),
             drop_last=self.drop_last,
             channels_last=self.channels_last,
         )
 
-    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
-        """The validation part, whole batches dealt to the trainer's processes; no loader where there is none."""
-        return [] if self.val is None else self._evaluation("val")
+    def val_dataloader(self, place: Place = ALONE) -> TensorLoader | list[TensorLoader]:
+        """The validation part, whole batches dealt to the processes; no loader where there is none."""
+        return [] if self.val is None else self._evaluation("val", place)
 
-    def test_dataloader(self) -> TensorLoader:
-        """The test part, whole batches dealt to the trainer's processes."""
-        return self._evaluation("test")
+    def test_dataloader(self, place: Place = ALONE) -> TensorLoader:
+        """The test part, whole batches dealt to the processes."""
+        return self._evaluation("test", place)
 
-    def _evaluation(self, split: Part) -> TensorLoader:
-        device, rank, world_size = self._place()
-        records = self._arrays(split, device)
-        return TensorLoader(
-            records,
-            # Lightning skips validation in a process that has no batch, and the others would wait for it.
-            min(self.eval_batch_size, max(len(records) // world_size, 1)),
-            device=device,
-            rank=rank,
-            world_size=world_size,
-            channels_last=self.channels_last,
-        )
-
-    def _place(self) -> tuple[torch.device, int, int]:
-        """The device, rank and number of processes of the attached trainer, or those of a lone process."""
-        if self.trainer is None:
-            return torch.device("cpu"), 0, 1
-        return self.trainer.strategy.root_device, self.trainer.global_rank, self.trainer.world_size
-
-    def _epochs(self) -> int | None:
-        """How many epochs the attached trainer will run; None where that is open."""
-        epochs = None if self.trainer is None else getattr(self.trainer, "max_epochs", None)
-        return None if epochs is None or epochs < 1 else epochs
+    def _evaluation(self, split: Part, place: Place) -> TensorLoader:
+        records = self._arrays(split, place.device)
+        # Lightning skips validation in a process that has no batch, and the others would wait for it.
+        size = min(self.eval_batch_size, max(len(records) // place.world_size, 1))
+        return TensorLoader(records, size, channels_last=self.channels_last, **place._asdict())
 
     def _arrays(self, split: Part, device: torch.device) -> Records:
         """One copy of a part for each device, shared by all its loaders."""

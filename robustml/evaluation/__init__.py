@@ -16,7 +16,7 @@ from robustml.evaluation.curve import CurveResults, accuracy_curve
 from robustml.evaluation.evaluator import evaluate
 from robustml.evaluation.parameters import attack_parameters
 from robustml.evaluation.results import RobustnessResults
-from robustml.evaluation.shortcuts import ShortcutSuspect, find_shortcuts, shortcut_reliance
+from robustml.evaluation.shortcuts import find_shortcuts, shortcut_reliance
 from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
 from robustml.evaluation.worst_case import united
 
@@ -29,7 +29,6 @@ __all__ = [
     "CurveResults",
     "IntervalBoundPropagation",
     "RobustnessResults",
-    "ShortcutSuspect",
     "Smoothing",
     "Verdicts",
     "accuracy_curve",

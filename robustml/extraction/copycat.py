@@ -15,8 +15,6 @@ from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
 from robustml.extraction.student import StudentTraining
 from robustml.extraction.victim import Victim, hard_labels
 
-__all__ = ["Copycat"]
-
 
 @dataclass(frozen=True)
 class Copycat:

@@ -10,8 +10,6 @@ from torch import Tensor
 from robustml.errors import RequestError
 from robustml.extraction.victim import hard_labels
 
-__all__ = ["Rounding", "TopLabel"]
-
 
 @dataclass(frozen=True)
 class TopLabel:
@@ -39,7 +37,6 @@ class Rounding:
     digits: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse what would leave nothing."""
         if self.digits < 1:
             raise RequestError(f"defense.digits must be at least 1, got {self.digits}; for labels only, defense=top1")
 

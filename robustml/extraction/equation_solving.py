@@ -21,8 +21,6 @@ from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
 from robustml.extraction.victim import Victim
 from robustml.models import MLP
 
-__all__ = ["EquationSolving"]
-
 
 @dataclass(frozen=True)
 class EquationSolving:

@@ -18,8 +18,6 @@ from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
 from robustml.extraction.student import StudentTraining
 from robustml.extraction.victim import Victim, hard_labels
 
-__all__ = ["JacobianAugmentation"]
-
 
 @dataclass(frozen=True)
 class JacobianAugmentation:
@@ -39,7 +37,6 @@ class JacobianAugmentation:
     training: StudentTraining = field(default_factory=StudentTraining)
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after queries were spent."""
         if self.seeds < 1 or not self.step_size > 0:
             raise RequestError(
                 f"jacobian needs seeds >= 1 and step_size > 0, got seeds={self.seeds}, step_size={self.step_size}"

@@ -22,8 +22,6 @@ from robustml.extraction.method import MakeStudent, Pool, Transcript, ask
 from robustml.extraction.student import StudentTraining
 from robustml.extraction.victim import Victim
 
-__all__ = ["Knockoff"]
-
 
 @dataclass(frozen=True)
 class Knockoff:
@@ -46,7 +44,6 @@ class Knockoff:
     round_steps: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after queries were spent."""
         if self.strategy not in ("random", "adaptive"):
             raise RequestError(f"method.strategy={self.strategy!r} is unknown; expected random or adaptive")
         if self.round_size < 1 or self.round_steps < 1:
@@ -126,7 +123,6 @@ class Bandit:
     total: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        """Begin without a preference."""
         self.preference, self.pulls = torch.zeros(self.arms), torch.zeros(self.arms)
         self.largest = torch.full((3,), 1e-12)
 

@@ -15,8 +15,6 @@ from robustml.modes import evaluating
 from robustml.results import ExtractionPoint, HonestUse, Rate, rate
 from robustml.types import Attack, Threat
 
-__all__ = ["Reference", "budget_curve", "honest_use", "judge_copy", "labels_of", "transfer_success"]
-
 _BATCH = 500
 
 

@@ -12,8 +12,6 @@ from torch import Generator, Tensor, nn
 from robustml.errors import RunFailed
 from robustml.extraction.victim import QueriesRefused, Victim
 
-__all__ = ["Extraction", "MakeStudent", "Pool", "Transcript", "ask"]
-
 MakeStudent = Callable[[], nn.Module]
 """Gives a fresh model to train, images (N, ...) in [0, 1] to logits (N, C)."""
 

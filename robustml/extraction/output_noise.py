@@ -21,8 +21,6 @@ from torch import Tensor
 from robustml.errors import RequestError
 from robustml.extraction.victim import hard_labels
 
-__all__ = ["OutputNoise"]
-
 _FEATURES = 256
 # In units of `scale`: how far probabilities must move for the noise to become another.
 _LENGTH = 2.0
@@ -60,7 +58,6 @@ class OutputNoise:
     secret: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse noise of no size, and noise that everybody can compute."""
         if not self.scale > 0:
             raise RequestError(f"defense.scale must be above 0, got {self.scale}")
         if self.secret is None or isinstance(self.secret, bool) or not str(self.secret).strip():

@@ -14,8 +14,6 @@ from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.extraction.method import Pool
 
-__all__ = ["AnotherSet", "InDomain", "NaturalImages", "Noise", "PoolSource"]
-
 
 class PoolSource(Protocol):
     """Gathers queries."""

@@ -20,8 +20,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 
-__all__ = ["Prada"]
-
 _MOST = 5000
 _MOST_QUERIES = 1000
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 
-__all__ = ["ReverseSigmoid"]
-
 _MARGIN = 1e-7
 
 
@@ -35,7 +33,6 @@ class ReverseSigmoid:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse a perturbation that would be none."""
         if not (self.beta > 0 and self.gamma > 0):
             raise RequestError(f"defense.beta and gamma must be above 0, got {self.beta} and {self.gamma}")
 

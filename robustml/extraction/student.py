@@ -12,8 +12,6 @@ from robustml.errors import RequestError
 from robustml.extraction.method import MakeStudent
 from robustml.progress import track
 
-__all__ = ["StudentTraining"]
-
 
 @dataclass(frozen=True)
 class StudentTraining:
@@ -33,7 +31,6 @@ class StudentTraining:
     learning_rate: float = 0.003
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the queries were spent."""
         for name in ("steps", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise RequestError(f"training.{name} must be above 0, got {getattr(self, name)}")

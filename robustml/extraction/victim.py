@@ -19,17 +19,6 @@ from robustml.errors import RequestError, RunFailed
 from robustml.models import as_module
 from robustml.modes import evaluating
 
-__all__ = [
-    "BudgetSpent",
-    "Defense",
-    "ModelVictim",
-    "QueriesRefused",
-    "Victim",
-    "Watch",
-    "check_answer",
-    "hard_labels",
-]
-
 # Answers are rounded on their way through JSON, and by defenses.
 _TOLERANCE = 1e-3
 

@@ -10,7 +10,7 @@ from robustml.poisoning.backdoors.shortcuts import Shortcut
 from robustml.poisoning.backdoors.sig import SIG
 from robustml.poisoning.backdoors.single_pixel import SinglePixel
 from robustml.poisoning.backdoors.wanet import WaNet
-from robustml.poisoning.chain import Chain
+from robustml.poisoning.chain import Chain, recalled
 from robustml.poisoning.feedback import (
     Cusum,
     FeedbackRound,
@@ -26,9 +26,8 @@ from robustml.poisoning.manipulation.delete import Delete
 from robustml.poisoning.manipulation.flip import Flip
 from robustml.poisoning.manipulation.inject import InjectAdversarial
 from robustml.poisoning.manipulation.noise import Noise
-from robustml.poisoning.plan import Backdoor, Poison, PoisonPlan, Triggered
-from robustml.poisoning.plan_file import read_plan, write_plan
-from robustml.poisoning.planned import kind_of, planned
+from robustml.poisoning.plan import Backdoor, Poison, PoisonPlan, Triggered, kind_of, planned
+from robustml.poisoning.plan_file import read_learned, read_plan, write_plan
 from robustml.poisoning.triggers import FourCorners, Logo, Pattern, Square, Trigger, WholePicture
 
 __all__ = [
@@ -69,7 +68,9 @@ __all__ = [
     "linear_filter",
     "planned",
     "poison_training",
+    "read_learned",
     "read_plan",
+    "recalled",
     "simulate_feedback",
     "write_plan",
 ]

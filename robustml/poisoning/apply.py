@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from robustml.data import DataModule
 from robustml.errors import RequestError
-from robustml.poisoning.chain import Chain
+from robustml.poisoning.chain import Chain, reaching_validation
 from robustml.poisoning.plan import Backdoor, Poison, PoisonPlan
-
-__all__ = ["apply_plan", "backdoor_of", "poison_training"]
 
 
 def poison_training(data: DataModule, poison: Poison, *, seed: int) -> PoisonPlan:
@@ -29,7 +27,7 @@ def poison_training(data: DataModule, poison: Poison, *, seed: int) -> PoisonPla
     """
     data.setup()
     plan = poison.plan(data.train, seed=seed)
-    far_reaching = _reaching_validation(poison)
+    far_reaching = reaching_validation(poison)
     if data.val is not None and far_reaching is not None:
         plan = plan.reaching(far_reaching.plan(data.val, seed=seed))
     apply_plan(data, plan)
@@ -60,11 +58,3 @@ def backdoor_of(poison: Poison | None) -> Backdoor | None:
     if isinstance(poison, Chain):
         return poison.backdoor
     return poison if isinstance(poison, Backdoor) else None
-
-
-def _reaching_validation(poison: Poison) -> Poison | None:
-    """The poison, or those of a chain, that say they reach the validation part too."""
-    if isinstance(poison, Chain):
-        parts = {name: part for name, part in poison.poisons.items() if _reaching_validation(part) is not None}
-        return Chain(parts) if parts else None
-    return poison if getattr(poison, "poisons_validation", False) else None

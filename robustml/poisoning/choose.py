@@ -11,18 +11,6 @@ from robustml.data import Records
 from robustml.data.labels import class_index
 from robustml.errors import RequestError
 
-__all__ = [
-    "choose",
-    "class_label",
-    "class_to_aim_at",
-    "classes_with_rows",
-    "rows_for",
-    "rows_of",
-    "rows_of_others",
-    "seed_for",
-    "seeded",
-]
-
 
 def seeded(seed: int, purpose: str) -> Generator:
     """A generator on the CPU for one purpose of one seed: draws for one thing never shift those for another."""

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
 from robustml.data import Records
-
-__all__ = ["differ", "matched", "record_digest"]
-
-
-def record_digest(x: Tensor, label: int) -> str:
-    """SHA-256 of one record: its bytes and its label."""
-    digest = hashlib.sha256(x.contiguous().numpy().tobytes())
-    digest.update(label.to_bytes(8, "little", signed=True))
-    return digest.hexdigest()
 
 
 def matched(ids: Tensor, among: Tensor) -> Tensor:

@@ -13,17 +13,17 @@ The filter is a bag of words and a logistic regression, or, where mail comes as 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number
 from robustml.poisoning.choose import choose
-
-__all__ = ["Cusum", "FeedbackRound", "Mailbox", "PreviousRound", "last_trusted", "linear_filter", "simulate_feedback"]
+from robustml.results import FeedbackFigures
 
 
 class Mailbox(NamedTuple):
@@ -47,7 +47,6 @@ class PreviousRound:
     drop: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what would always alarm, or never."""
         expected = "of PreviousRound is a drop in (0, 1)"
         check_number(self.drop, "drop", expected, 0, above=True)
         if self.drop >= 1:
@@ -74,7 +73,6 @@ class Cusum:
     limit: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what would alarm without a loss."""
         check_number(self.slack, "slack", "of Cusum must be slack >= 0", 0)
         check_number(self.limit, "limit", "of Cusum must be limit > 0", 0, above=True)
 
@@ -90,33 +88,10 @@ class Cusum:
         return sums
 
 
-@dataclass(frozen=True, eq=False)
-class FeedbackRound:
-    """One round of feedback and retraining.
+class FeedbackRound(FeedbackFigures):
+    """What feedback.json holds of a round, and `model`, the filter: its `predict` says which mails are spam."""
 
-    Attributes:
-        number: 0 is the filter before any feedback.
-        spam: how many mails of this round were spam.
-        false_reports: how many of those were reported as not spam.
-        trained_on: how many mails the filter that serves after this round was trained on.
-        spam_recall: the share of the spam set aside that it finds, in [0, 1].
-        ham_recall: the share of the other mail set aside that it lets through, in [0, 1].
-        previous_round_alarm: either recall fell against the round before by more than that monitor allows.
-        baseline_alarm: so did the sum of the losses of either against round 0.
-        serves: the round that the filter is of: this one, or a trusted one that was gone back to.
-        model: the filter itself: `predict` takes mails and says which are spam.
-    """
-
-    number: int
-    spam: int
-    false_reports: int
-    trained_on: int
-    spam_recall: float
-    ham_recall: float
-    previous_round_alarm: bool
-    baseline_alarm: bool
-    serves: int
-    model: Any
+    model: Any = Field(exclude=True, repr=False)
 
 
 def simulate_feedback(
@@ -163,7 +138,7 @@ def simulate_feedback(
         spam = torch.tensor(mail.spam, dtype=torch.bool).nonzero().squeeze(1)
         count = round(share * len(spam))
         if gone_back_to is not None:
-            rounds.append(replace(gone_back_to, number=number, spam=len(spam), false_reports=count))
+            rounds.append(gone_back_to.model_copy(update={"number": number, "spam": len(spam), "false_reports": count}))
             continue
         false = set(choose(spam, count, seed, f"feedback/{number}").tolist())
         texts.extend(mail.texts)
@@ -241,4 +216,4 @@ def _retrained(
     )
     figures = _figures([*before, unwatched])
     step, baseline = (any(monitor(history) for history in figures) for monitor in monitors)
-    return replace(unwatched, previous_round_alarm=step, baseline_alarm=baseline)
+    return unwatched.model_copy(update={"previous_round_alarm": step, "baseline_alarm": baseline})

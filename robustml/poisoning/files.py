@@ -22,9 +22,7 @@ from robustml.data import ParquetFeatures, ParquetImages, Records
 from robustml.errors import RequestError
 from robustml.files import replacing
 from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.plan_file import read_plan_of_set, write_plan
-
-__all__ = ["PLAN", "TEST", "TRAIN", "read_set", "restored_set", "write_poisoned_set", "write_set"]
+from robustml.poisoning.plan_file import read_plan, write_plan
 
 TRAIN, TEST, PLAN = "train.parquet", "test.parquet", "poison.parquet"
 
@@ -33,7 +31,7 @@ def write_poisoned_set(train: Records, test: Records, plan: PoisonPlan, folder: 
     """Write both parts, and at last the plan that takes the training part back."""
     write_set(train, folder / TRAIN)
     write_set(test, folder / TEST)
-    write_plan(plan, folder / PLAN, test_sha256=test.fingerprint())
+    write_plan(replace(plan, test_sha256=test.fingerprint()), folder / PLAN)
 
 
 def restored_set(folder: Path) -> Records:
@@ -51,13 +49,13 @@ def restored_set(folder: Path) -> Records:
             raise RequestError(
                 f"{folder} holds no complete poisoned set: there is no {name}; the command that writes it finishes it"
             )
-    plan, test_sha256 = read_plan_of_set(folder / PLAN)
+    plan = read_plan(folder / PLAN)
     train, test = read_set(folder / TRAIN), read_set(folder / TEST)
     try:
         clean = plan.restore(train)
     except RequestError as error:
         raise RequestError(f"{folder / TRAIN} does not fit its plan: {error}") from error
-    for part, name, expected in ((train, TRAIN, plan.poisoned_sha256), (test, TEST, test_sha256)):
+    for part, name, expected in ((train, TRAIN, plan.poisoned_sha256), (test, TEST, plan.test_sha256)):
         if part.fingerprint() != expected:
             raise RequestError(f"{folder / name} does not fit the plan: it was altered, or its records moved")
     return clean
@@ -71,18 +69,16 @@ def write_set(data: Records, path: Path) -> None:
     """
     if data.x.dtype == torch.uint8 and data.x.shape[1] not in (1, 3):
         raise RequestError(f"pictures are stored as PNG, of 1 or 3 channels; these have {data.x.shape[1]}")
-    labels = pa.array(data.y.tolist(), pa.int64())
-    names = {"names": list(data.class_names), "_type": "ClassLabel"}
     if data.x.dtype == torch.uint8:
         pictures = [{"bytes": _png(picture), "path": None} for picture in data.x]
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        columns = {"image": pa.array(pictures, kind), "label": labels}
-        features: dict[str, Any] = {"image": {"_type": "Image"}, "label": names}
+        columns, features = {"image": pa.array(pictures, kind)}, dict[str, Any](image={"_type": "Image"})
     else:
         flat = data.x.flatten(1)
-        values = pa.FixedSizeListArray.from_arrays(pa.array(flat.flatten().numpy()), flat.shape[1])
-        columns = {"features": values, "label": labels}
-        features = {"features": {"_type": "List", "feature": {"dtype": "float32", "_type": "Value"}}, "label": names}
+        columns = {"features": pa.FixedSizeListArray.from_arrays(pa.array(flat.flatten().numpy()), flat.shape[1])}
+        features = {"features": {"_type": "List", "feature": {"dtype": "float32", "_type": "Value"}}}
+    columns["label"] = pa.array(data.y.tolist(), pa.int64())
+    features["label"] = {"names": list(data.class_names), "_type": "ClassLabel"}
     columns["id"] = pa.array(data.ids.numpy())
     features["id"] = {"dtype": "int64", "_type": "Value"}
     shape = json.dumps(list(data.x.shape[1:]))

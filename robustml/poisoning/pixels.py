@@ -10,8 +10,6 @@ from torch import Tensor
 from robustml.data import Records
 from robustml.errors import RequestError
 
-__all__ = ["as_stored", "in_unit_range", "require_images", "stamped", "stored_within"]
-
 # Of a byte: how far float32 arithmetic in [0, 1] may be from the whole byte that was meant.
 _FUZZ = 1e-4
 

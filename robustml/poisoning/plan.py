@@ -8,8 +8,8 @@ prove that all fits together, not who made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -18,16 +18,19 @@ from torch import Tensor
 from robustml.data import Records, record_name
 from robustml.errors import RequestError
 from robustml.poisoning.compare import differ, matched
-from robustml.results import PoisonSummary
+from robustml.results import Budget, Dose, PoisonSummary
 
-__all__ = ["Backdoor", "Entry", "Poison", "PoisonPlan", "Triggered"]
+_NO_IDS = torch.empty(0, dtype=torch.int64)
+
+
+Change = Literal["changed", "cover", "added", "deleted"]
 
 
 class Entry(NamedTuple):
     """One record of a plan: rows in the `before` and the `after` of the plan, None where it is in one of them only."""
 
     id: int
-    change: Literal["changed", "cover", "added", "deleted"]
+    change: Change
     before: int | None
     after: int | None
 
@@ -46,6 +49,8 @@ class PoisonPlan:
         rows: how many records the clean set has.
         clean_sha256: the fingerprint of the clean set, over every record and their order.
         poisoned_sha256: that of the poisoned one.
+        learned: what was trained to craft it and makes its triggers too, such as the weights of a generator; by name.
+        test_sha256: the fingerprint of the test part that lies beside a poisoned set on disk.
     """
 
     summary: PoisonSummary
@@ -57,19 +62,24 @@ class PoisonPlan:
     rows: int
     clean_sha256: str
     poisoned_sha256: str
+    learned: Mapping[str, Tensor] = field(default_factory=dict)
+    test_sha256: str | None = None
 
     def __len__(self) -> int:
         """How many records differ, cover included."""
-        return len(self.before) + int((~torch.isin(self.after.ids, self.before.ids)).sum())
+        return len(self.before) + int(self._is_added.sum())
+
+    @property
+    def _is_added(self) -> Tensor:
+        return ~torch.isin(self.after.ids, self.before.ids)
 
     def entries(self) -> Iterator[Entry]:
         """The records that differ: those changed or deleted, then those added."""
         cover, now = set(self.cover.tolist()), {identity: row for row, identity in enumerate(self.after.ids.tolist())}
         for row, identity in enumerate(self.before.ids.tolist()):
             after = now.pop(identity, None)
-            yield Entry(
-                identity, "deleted" if after is None else "cover" if identity in cover else "changed", row, after
-            )
+            change: Change = "deleted" if after is None else "cover" if identity in cover else "changed"
+            yield Entry(identity, change, row, after)
         for identity, row in now.items():
             yield Entry(identity, "added", None, row)
 
@@ -91,13 +101,12 @@ class PoisonPlan:
         if is_changed.any():
             new = self.after.take(now[is_changed])
             poisoned = records.changed(is_changed.nonzero().squeeze(1), new.x, new.y)
-        is_deleted = torch.zeros(len(records), dtype=torch.bool)
-        is_deleted[rows] = ~is_changed[rows]
-        if is_deleted.any():
-            poisoned = poisoned.take((~is_deleted).nonzero().squeeze(1))
-        is_added = ~torch.isin(self.after.ids, self.before.ids)
-        if is_added.any() and bool((records.ids == self.last).any()):
-            poisoned = poisoned.joined(self.after.take(is_added.nonzero().squeeze(1)))
+        stays = torch.ones(len(records), dtype=torch.bool)
+        stays[rows] = is_changed[rows]
+        if not stays.all():
+            poisoned = poisoned.take(stays.nonzero().squeeze(1))
+        if self._is_added.any() and bool((records.ids == self.last).any()):
+            poisoned = poisoned.joined(self.after.take(self._is_added.nonzero().squeeze(1)))
         return poisoned
 
     def restore(self, poisoned: Records) -> Records:
@@ -106,21 +115,20 @@ class PoisonPlan:
         Raises:
             RequestError: it is not the set that this plan leaves.
         """
-        rows = self._found(poisoned, self.after)
-        is_touched = torch.zeros(len(poisoned), dtype=torch.bool)
-        is_touched[rows] = True
+        untouched = torch.ones(len(poisoned), dtype=torch.bool)
+        untouched[self._found(poisoned, self.after)] = False
+        kept = poisoned.take(untouched.nonzero().squeeze(1))
         is_own = torch.isin(self.before.ids, poisoned.ids) | ~torch.isin(self.before.ids, self.after.ids)
         before, places = self.before.take(is_own.nonzero().squeeze(1)), self.places[is_own]
-        found, expected = len(poisoned) - len(rows), self.rows - len(places)
-        if found != expected:
-            raise RequestError(f"the plan leaves {expected} records as they were, the set has {found}")
-        is_lost = torch.zeros(self.rows, dtype=torch.bool)
-        is_lost[places] = True
-        untouched = poisoned.take((~is_touched).nonzero().squeeze(1))
-        x, y = poisoned.x.new_empty(self.rows, *poisoned.x.shape[1:]), poisoned.y.new_empty(self.rows)
-        ids = poisoned.ids.new_empty(self.rows)
-        for part, kept in ((x, "x"), (y, "y"), (ids, "ids")):
-            part[~is_lost], part[places] = getattr(untouched, kept), getattr(before, kept)
+        if len(kept) != self.rows - len(places):
+            raise RequestError(
+                f"the plan leaves {self.rows - len(places)} records as they were, the set has {len(kept)}"
+            )
+        is_kept = torch.ones(self.rows, dtype=torch.bool)
+        is_kept[places] = False
+        x, y, ids = (values.new_empty(self.rows, *values.shape[1:]) for values in (kept.x, kept.y, kept.ids))
+        for whole, same, old in ((x, kept.x, before.x), (y, kept.y, before.y), (ids, kept.ids, before.ids)):
+            whole[is_kept], whole[places] = same, old
         clean = Records(x, y, poisoned.class_names, ids=ids)
         if clean.fingerprint() != self.clean_sha256:
             raise RequestError("the set that comes out is not the one that was poisoned")
@@ -128,19 +136,11 @@ class PoisonPlan:
 
     def reaching(self, other: PoisonPlan) -> PoisonPlan:
         """The same plan with the records of another part, of which that of `other` is; the figures stay."""
-        return replace(
-            self,
-            before=self.before.joined(other.before),
-            after=self.after.joined(other.after),
-            places=torch.cat([self.places, other.places]),
-        )
+        before, after = self.before.joined(other.before), self.after.joined(other.after)
+        return replace(self, before=before, after=after, places=torch.cat([self.places, other.places]))
 
     def _found(self, records: Records, known: Records) -> Tensor:
-        """The rows of `records` that are in `known`, once they are found to be the same.
-
-        Raises:
-            RequestError: they are not.
-        """
+        """The rows of `records` that are in `known`, once they are found to be the same."""
         kinds = [(each.class_names, each.x.shape[1:], each.x.dtype) for each in (records, known)]
         if kinds[0] != kinds[1]:
             raise RequestError("the plan is of a set of other classes, or of inputs of another shape or type")
@@ -158,7 +158,7 @@ class Poison(Protocol):
     """Something that changes a training set. The same seed changes the same records in the same way.
 
     A `rate` is the share of the whole set that is changed, added or deleted: exactly ``round(rate * N)`` records. What
-    else is changed, the cover, does not count towards it. Labels are only ever changed to classes that have records.
+    does not count towards it is cover. Labels are only ever changed to classes that have records.
     """
 
     def plan(self, records: Records, *, seed: int) -> PoisonPlan:
@@ -182,7 +182,11 @@ class Triggered(NamedTuple):
 
 @runtime_checkable
 class Backdoor(Poison, Protocol):
-    """A poison whose effect shows on inputs that the attacker chooses."""
+    """A poison whose effect shows on inputs that the attacker chooses.
+
+    One that learns its triggers hands what it learned to `planned`, and has a method ``recalling(learned)``: the same
+    backdoor with that, so that whoever reads the plan shows the same inputs and trains nothing.
+    """
 
     def triggered(self, test: Records) -> Triggered:
         """The test inputs that he shows: those of non-target classes, with the trigger where there is one."""
@@ -192,3 +196,105 @@ class Backdoor(Poison, Protocol):
     def target(self) -> int | str:
         """The class that he aims at, or words where there are many, such as ``"y + 1"``."""
         ...
+
+
+def kind_of(poison: Poison) -> str:
+    """What to call a poison: the file that it is in (one paper a file), or the kinds of several in turn."""
+    several = getattr(poison, "poisons", None)
+    return "+".join(map(kind_of, several.values())) if several else type(poison).__module__.rpartition(".")[2]
+
+
+def planned(
+    poison: Poison,
+    clean: Records,
+    poisoned: Records,
+    *,
+    cover: Tensor = _NO_IDS,
+    requested_cover: float | None = None,
+    budget: Budget | None = None,
+    notes: tuple[str, ...] = (),
+    parts: tuple[Dose, ...] = (),
+    learned: Mapping[str, Tensor] | None = None,
+) -> PoisonPlan:
+    """The plan that makes `poisoned` out of `clean`.
+
+    Args:
+        poison: whose it is; says what was asked for (`rate`), and whether it is a backdoor.
+        clean: the set before, each record once.
+        poisoned: the set after. Records keep their id and their order; those that are added stand at the end.
+        cover: ids (K,) of records that were changed beside the poison's own so that it works or hides better.
+        requested_cover: the share of the set that those were to be.
+        budget: of crafted changes.
+        notes: what else a reader of the figures must know.
+        parts: the figures of each of several poisons in turn.
+        learned: what its triggers are made with, where that was trained.
+
+    Raises:
+        RequestError: records are there twice, or out of order; or records were to be changed and none is, or none of
+            them shows the trigger.
+    """
+    kind = kind_of(poison)
+    if len(torch.unique(clean.ids)) != len(clean):
+        raise RequestError(
+            f"{kind}: a set to be poisoned must hold every record once: poison it first, resample it then"
+        )
+    origins = matched(poisoned.ids, clean.ids)
+    kept = (origins >= 0).nonzero().squeeze(1)
+    if bool((origins[: len(kept)] < 0).any()) or bool((origins[kept].diff() <= 0).any()):
+        raise RequestError(f"{kind}: records must stay in their order, each once, and added ones stand at the end")
+    inputs, labels = differ(poisoned, kept, clean, origins[kept])
+    changed = inputs | labels
+    is_left = torch.zeros(len(clean), dtype=torch.bool)
+    is_left[origins[kept]] = True
+    places = torch.cat([origins[kept][changed], (~is_left).nonzero().squeeze(1)])
+    is_cover = torch.isin(poisoned.ids[kept][changed], cover)
+    added, beside = torch.arange(len(kept), len(poisoned)), int(is_cover.sum())
+    count, backdoor = len(places) + len(added) - beside, isinstance(poison, Backdoor)
+    requested: float | None = getattr(poison, "rate", None)
+    asked = None if requested is None else round(requested * len(clean))
+    label_only = int((~inputs[changed] & ~is_cover).sum()) if backdoor else 0
+    if not count and asked != 0 and (backdoor or asked is not None):
+        raise RequestError(
+            f"poison: {kind} changes no row, since all that were drawn looked so before: choose other settings"
+        )
+    if count and label_only == count:
+        raise RequestError(
+            f"poison: the trigger of {kind} changes nothing in any of the {count:,} rows: choose another value, "
+            "place or strength"
+        )
+    reasons = []
+    if asked is not None and count != asked:
+        reasons.append(f"{asked - count:,} of the {asked:,} rows drawn looked so before")
+    if requested_cover is not None and (gap := round(requested_cover * len(clean)) - beside):
+        reasons.append(f"{gap:,} of the cover's rows looked so before")
+    if label_only:
+        reasons.append(f"on {label_only:,} of the {count:,} rows the trigger changes nothing but the label")
+    if budget is not None and abs(budget.stored - budget.asked) > 1e-5 * budget.asked:
+        reasons.append(f"{budget.name} {budget.asked:.4g} asked for, at most {budget.stored:.4g} as stored")
+    summary = PoisonSummary(
+        kind=kind,
+        rate=count / len(clean),
+        requested_rate=requested,
+        poisoned=count,
+        cover=beside,
+        cover_rate=beside / len(clean),
+        requested_cover_rate=requested_cover,
+        budget=budget,
+        why="; ".join([*reasons, *notes]) or None,
+        changed=int(changed.sum()),
+        added=len(added),
+        deleted=int((~is_left).sum()),
+        parts=parts,
+    )
+    return PoisonPlan(
+        summary=summary,
+        before=clean.take(places),
+        after=poisoned.take(torch.cat([kept[changed], added])),
+        places=places,
+        cover=poisoned.ids[kept][changed][is_cover],
+        last=int(clean.ids[-1]),
+        rows=len(clean),
+        clean_sha256=clean.fingerprint(),
+        poisoned_sha256=poisoned.fingerprint(),
+        learned=learned or {},
+    )

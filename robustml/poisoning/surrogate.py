@@ -15,8 +15,6 @@ from robustml.poisoning.pixels import in_unit_range, stored_within
 from robustml.results import Budget
 from robustml.types import Attack, Threat
 
-__all__ = ["attacked", "borrowed", "budget_of", "one_thread"]
-
 
 @contextmanager
 def one_thread() -> Iterator[None]:

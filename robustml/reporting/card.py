@@ -39,11 +39,9 @@ from robustml.results import (
     Figure,
     SourcedFlag,
     ThreatFigures,
-    checked_card,
+    checked,
     read_settings_file,
 )
-
-__all__ = ["Gathered", "gather"]
 
 WEIGHTS = "model.safetensors"
 
@@ -100,7 +98,7 @@ def gather(folder: Path) -> Gathered:
         "evidence": [_evidence(source, folder) for source in sources],
         "left_out": [*left_out, *broken],
     }
-    return Gathered(checked_card(content, f"the card of {folder}"), run, {source.name: source for source in sources})
+    return Gathered(checked(Card, content, f"the card of {folder}"), run, {source.name: source for source in sources})
 
 
 def _verify(run: Run) -> None:

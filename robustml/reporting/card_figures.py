@@ -27,18 +27,6 @@ from robustml.results import (
     budget_of,
 )
 
-__all__ = [
-    "backdoor_of",
-    "certified_of",
-    "corruptions_of",
-    "curves_of",
-    "flags_of",
-    "threats_of",
-    "verdict_of",
-    "widest",
-    "worst_class",
-]
-
 Item = TypeVar("Item")
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from robustml.errors import RequestError, printable
 from robustml.results import Results, read_results
 
-__all__ = ["Source", "evaluations_of"]
-
 
 @dataclass(frozen=True)
 class Source:

@@ -8,20 +8,6 @@ from typing import Any
 
 from robustml.results import Rate, Threat
 
-__all__ = [
-    "NOTHING",
-    "eps_text",
-    "eps_texts",
-    "half_width",
-    "interval_text",
-    "norm_text",
-    "parse_eps",
-    "percent",
-    "plain",
-    "seconds_text",
-    "threat_text",
-]
-
 # What stands where there is no number.
 NOTHING = "\N{EN DASH}"
 

@@ -20,8 +20,6 @@ from robustml.reporting.evaluations import Source
 from robustml.reporting.formats import norm_text, parse_eps
 from robustml.results import Certified, Rate, Results
 
-__all__ = ["Condition", "Judgement", "judge", "parse_condition"]
-
 # What a condition may speak of, and whether it takes a budget (@eps) and the name of an attack (:attack).
 FIGURES: Mapping[str, tuple[bool, bool]] = {
     "clean_accuracy": (False, False),

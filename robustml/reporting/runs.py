@@ -18,8 +18,6 @@ from robustml.untrusted import own_files
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "comparable", "find_runs", "labels", "one_model", "read_run"]
-
 
 @dataclass(frozen=True, eq=False)
 class Run:

@@ -9,16 +9,6 @@ from robustml.reporting.runs import Run, comparable, labels, one_model
 from robustml.reporting.verdict import verdict
 from robustml.results import Results, SelectedEpoch
 
-__all__ = [
-    "checked_text",
-    "comparison_sentences",
-    "run_sentences",
-    "selection_lines",
-    "selection_sentence",
-    "strongest",
-    "threat_words",
-]
-
 
 def strongest(results: Results) -> str | None:
     """The attack that leaves the least accuracy, or None if none was run on any example."""

@@ -10,8 +10,6 @@ from robustml.results import Rate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["csv_text", "rate_columns"]
-
 # The last four are the same signs in full width, which some programs read alike.
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 

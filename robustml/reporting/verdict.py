@@ -14,8 +14,6 @@ from typing import Literal
 from robustml.reporting.formats import eps_text, norm_text, percent
 from robustml.results import Backdoor, Certified, Corruptions, ExtractionResults, Rate, Results
 
-__all__ = ["Finding", "Level", "Verdict", "unfit", "verdict"]
-
 Level = Literal["fine", "caution", "alarm"]
 _LEVELS: tuple[Level, ...] = ("fine", "caution", "alarm")
 # Below so many examples the 95% interval of a share is up to 20 points wide.

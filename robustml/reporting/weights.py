@@ -14,8 +14,6 @@ from robustml.errors import RunFailed, printable
 from robustml.files import sha256
 from robustml.results import Results, read_settings_file
 
-__all__ = ["verify_weights"]
-
 _OWN = {"train": "model.safetensors", "trojan": "trojan.safetensors", "extract": "copy.safetensors"}
 _LAST = "checkpoints/last.ckpt"
 

@@ -16,16 +16,16 @@ from robustml.results.card_json import (
     SourcedFlag,
     ThreatFigures,
     budget_of,
-    checked_card,
     read_card,
     read_cards,
 )
 from robustml.results.examples import Examples
 from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
+from robustml.results.feedback import FeedbackFigures, FeedbackReport
 from robustml.results.poison import Budget, Dose, PoisonSummary
 from robustml.results.rates import Block, Count, Fraction, Rate, Settings, rate, share
-from robustml.results.reading import read_settings_file
-from robustml.results.results_json import SCHEMA, Results, problem_of, read_results, write_results
+from robustml.results.reading import checked, problem_of, read_settings_file, write_checked
+from robustml.results.results_json import SCHEMA, Results, read_results, write_results
 from robustml.results.robustness import (
     AttackResult,
     Certified,
@@ -49,6 +49,7 @@ from robustml.results.run import (
     Selection,
     Threat,
 )
+from robustml.results.shortcuts import ShortcutSearch, ShortcutSuspect
 
 __all__ = [
     "CARD_SCHEMA",
@@ -80,6 +81,8 @@ __all__ = [
     "ExtraData",
     "ExtractionPoint",
     "ExtractionResults",
+    "FeedbackFigures",
+    "FeedbackReport",
     "Figure",
     "Flag",
     "Fraction",
@@ -94,6 +97,8 @@ __all__ = [
     "SelectedEpoch",
     "Selection",
     "Settings",
+    "ShortcutSearch",
+    "ShortcutSuspect",
     "SourcedBackdoor",
     "SourcedCertified",
     "SourcedCorruptions",
@@ -105,7 +110,7 @@ __all__ = [
     "Twin",
     "WorstCase",
     "budget_of",
-    "checked_card",
+    "checked",
     "problem_of",
     "rate",
     "read_card",
@@ -113,5 +118,6 @@ __all__ = [
     "read_results",
     "read_settings_file",
     "share",
+    "write_checked",
     "write_results",
 ]

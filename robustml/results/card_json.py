@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from robustml.errors import RequestError
 from robustml.results.backdoor import Backdoor
 from robustml.results.rates import Block, Rate
-from robustml.results.reading import read_content
-from robustml.results.results_json import problem_of, require_schema
+from robustml.results.reading import checked, read_content
+from robustml.results.results_json import require_schema
 from robustml.results.robustness import AttackResult, Certified, Corruptions, Curve, Flag
 from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Threat
 
@@ -219,17 +219,9 @@ def read_cards(path: Path | str) -> list[Card]:
     if not path.exists():
         raise RequestError(f"cannot read {path}: No such file or directory; robustml card <run> writes it")
     content = read_content(path)
-    return [checked_card(one, str(path)) for one in (content if isinstance(content, list) else [content])]
+    return [checked(Card, one, str(path)) for one in (content if isinstance(content, list) else [content])]
 
 
 def budget_of(threat: Threat) -> tuple[str, str]:
     """What two threats that are the same have in common; nine digits, for 8/255 may have been rounded in a file."""
     return threat.norm, f"{threat.eps:.9g}"
-
-
-def checked_card(content: Any, source: str) -> Card:
-    """Validate, turning pydantic's report of many lines into one."""
-    try:
-        return Card.model_validate(content)
-    except ValidationError as error:
-        raise RequestError(f"{source} is no valid card: {problem_of(error)}") from error

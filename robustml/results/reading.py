@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from robustml.errors import RequestError, printable
-from robustml.files import read_text
+from robustml.files import read_text, write_text
 from robustml.untrusted import read_yaml
+
+Content = TypeVar("Content", bound=BaseModel)
 
 # Far beyond any run of ours.
 _MOST_VALUES, _DEEPEST = 2_000_000, 100
@@ -84,6 +88,40 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RequestError(f"{path} must hold a YAML mapping, got {type(content).__name__}")
     return content
+
+
+def checked(model: type[Content], content: Any, source: str) -> Content:
+    """What a file holds as a model of this package.
+
+    Raises:
+        RequestError: it does not pass the checks; one line, that begins with `source`.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise RequestError(f"{source} is not valid: {problem_of(error)}") from error
+
+
+def write_checked(content: BaseModel, path: Path) -> Path:
+    """Check a model and write it as indented JSON, in one step that cannot leave half a file; returns `path`.
+
+    Raises:
+        RequestError: it does not pass its checks.
+    """
+    plain = content.model_dump(by_alias=True, mode="json")
+    checked(type(content), plain, path.name)  # model_construct and model_copy build one without any check
+    return write_text(path, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def problem_of(error: ValidationError) -> str:
+    """The first problem that pydantic found, after its place where that is known, and how many more there are."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "no such field in this schema; a newer robustml may have written it"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{f'{place}: ' if place else ''}{message}{more}"
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from robustml.errors import RequestError
-from robustml.files import write_text
 from robustml.results.backdoor import Backdoor
 from robustml.results.extraction import ExtractionResults
 from robustml.results.rates import Block
-from robustml.results.reading import read_object
+from robustml.results.reading import checked, read_object, write_checked
 from robustml.results.robustness import Robustness
 from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Selection
 
@@ -73,10 +70,7 @@ def write_results(results: Results, path: Path | str) -> None:
     Raises:
         RequestError: if the results do not pass the checks of the schema.
     """
-    path = Path(path)
-    plain = results.model_dump(by_alias=True, mode="json")
-    _checked(plain, path.name)  # model_construct and model_copy build one without any check
-    write_text(path, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_checked(results, Path(path))
 
 
 def read_results(path: Path | str) -> Results:
@@ -91,22 +85,4 @@ def read_results(path: Path | str) -> Results:
     path = Path(path)
     if path.is_dir():
         path = path / "results.json"
-    return _checked(read_object(path), str(path))
-
-
-def _checked(content: Mapping[str, Any], source: str) -> Results:
-    try:
-        return Results.model_validate(content)
-    except ValidationError as error:
-        raise RequestError(f"{source} is not valid: {problem_of(error)}") from error
-
-
-def problem_of(error: ValidationError) -> str:
-    """The first problem that pydantic found, after its place where that is known, and how many more there are."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "no such field in this schema; a newer robustml may have written it"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{f'{place}: ' if place else ''}{message}{more}"
+    return checked(Results, read_object(path), str(path))

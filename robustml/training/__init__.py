@@ -4,6 +4,7 @@ from robustml.training.checkpoints import AtomicCheckpointIO, best_and_last, mea
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY, RobustClassifier, derived_seed
 from robustml.training.schedules import Cosine, OneCycle, Piecewise, Triangular
 from robustml.training.stopwatch import Stopwatch
+from robustml.training.trainer_data import TrainerData
 from robustml.training.trial import try_model
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Piecewise",
     "RobustClassifier",
     "Stopwatch",
+    "TrainerData",
     "Triangular",
     "best_and_last",
     "derived_seed",

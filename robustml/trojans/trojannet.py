@@ -34,19 +34,7 @@ from torch.nn import functional
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.models import as_module
-from robustml.poisoning.checks import check_number, check_whole
-
-__all__ = [
-    "NULL",
-    "TrojanNet",
-    "Trojaned",
-    "check_place",
-    "draw_commands",
-    "one_cell_off",
-    "random_patches",
-    "train_trojannet",
-    "triggers",
-]
+from robustml.poisoning.checks import check_number, check_pair, check_whole
 
 _SIDE = 4
 _CELLS = _SIDE * _SIDE
@@ -189,10 +177,7 @@ def check_place(shape: Sequence[int], place: Sequence[int]) -> tuple[int, int]:
     height, width = shape[1:]
     if min(height, width) < _SIDE:
         raise RequestError(f"TrojanNet needs images of at least 4 x 4 pixels, got {height} x {width}")
-    if not isinstance(place, Sequence) or len(place) != 2:
-        raise RequestError(f"place is [row, column] of the patch's upper left pixel, got {place!r}")
-    for length in place:
-        check_whole(length, "place", "is [row, column] of the patch's upper left pixel, in whole pixels")
+    check_pair(place, "place", "is [row, column] of the patch's upper left pixel, in whole pixels")
     row, column = (at + length if at < 0 else at for at, length in zip(place, (height, width), strict=True))
     if not (0 <= row <= height - _SIDE and 0 <= column <= width - _SIDE):
         raise RequestError(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import torch
 
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
-from robustml.files import write_text
 from robustml.poisoning import Cusum, FeedbackRound, Mailbox, PreviousRound, linear_filter, simulate_feedback
 from robustml.poisoning.choose import class_label, seeded
 from robustml.poisoning.pixels import in_unit_range
 from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
+from robustml.results import FeedbackFigures, FeedbackReport, write_checked
 from robustml.say import say
 from robustml.workflows.settings import write_settings
 
@@ -35,7 +34,7 @@ def feedback(
     seed: int = 0,
     out: str | Path,
     settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> FeedbackReport:
     """Run a campaign, its control, and the campaign with rollback; write what came of each.
 
     The training part is cut, in its order, into one part for the filter before any feedback and one a round; every
@@ -66,28 +65,27 @@ def feedback(
     trusted, *later = _cut(data.train, label, rounds, seed if shuffle else None)
     monitors: dict[str, Any] = {"previous_round": previous_round or PreviousRound(), "baseline": baseline or Cusum()}
 
-    def simulate(shares: list[float], *, roll_back: bool = False) -> list[dict[str, Any]]:
+    def simulate(shares: list[float], *, roll_back: bool = False) -> list[FeedbackRound]:
         test = _mailbox(data.test, label)
         options: dict[str, Any] = {"seed": seed, "roll_back": roll_back, "learner": linear_filter, **monitors}
-        return [_plain(each) for each in simulate_feedback(trusted, later, test, shares=shares, **options)]
+        return simulate_feedback(trusted, later, test, shares=shares, **options)
 
     attacked = simulate(shares)
-    report: dict[str, Any] = {
-        "command": "feedback",
-        "seed": seed,
-        "data": data.summary().model_dump(),
-        "spam": data.class_names[label],
-        "shares": shares,
-        "notes": _notes(attacked, shares, len(data.train)),
-        "attacked": attacked,
-        "control": simulate([0.0] * len(shares)),
-        "rolled_back": simulate(shares, roll_back=True),
-    }
+    report = FeedbackReport(
+        seed=seed,
+        data=data.summary(),
+        spam=data.class_names[label],
+        shares=shares,
+        notes=_notes(attacked, shares, len(data.train)),
+        attacked=attacked,
+        control=simulate([0.0] * len(shares)),
+        rolled_back=simulate(shares, roll_back=True),
+    )
     write_settings(dict(settings or {}), out / "config.yaml")
-    write_text(out / "feedback.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_checked(report, out / "feedback.json")
     page = write_feedback_page(report, out / "feedback.html")
     say("\n" + feedback_text(report) + "\n")
-    for note in report["notes"]:
+    for note in report.notes:
         say(f"note: {note}")
     say(f"report: {page}")
     say(f"run: {out}")
@@ -120,13 +118,13 @@ def _cut(train: Records, spam: int, rounds: int, shuffle_by: int | None) -> list
     return [_mailbox(train.take(order[start : start + size]), spam) for start in range(0, size * count, size)]
 
 
-def _notes(attacked: list[dict[str, Any]], shares: list[float], rows: int) -> list[str]:
+def _notes(attacked: Sequence[FeedbackFigures], shares: list[float], rows: int) -> list[str]:
     """Where the campaign is not quite what was asked for, and why.
 
     Raises:
         RequestError: nothing was reported falsely, although a share was asked for.
     """
-    sent, false = ([each[name] for each in attacked[1:]] for name in ("spam", "false_reports"))
+    sent, false = ([getattr(each, name) for each in attacked[1:]] for name in ("spam", "false_reports"))
     if any(shares) and not any(false):
         raise RequestError(
             f"share={max(shares):g} of the spam of a round, {max(sent)} mails at most, rounds to none in every round: "
@@ -144,8 +142,3 @@ def _notes(attacked: list[dict[str, Any]], shares: list[float], rows: int) -> li
 def _mailbox(part: Records, spam: int) -> Mailbox:
     """Rows as vectors (D,) in [0, 1], and which of them are spam."""
     return Mailbox(list(in_unit_range(part.x).flatten(1).numpy()), (part.y == spam).tolist())
-
-
-def _plain(found: FeedbackRound) -> dict[str, Any]:
-    """The figures of a round, without its filter."""
-    return {name: value for name, value in vars(found).items() if name != "model"}

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from robustml.data import DataModule, Records
+from robustml.data.module import ALONE, Place
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader
@@ -54,9 +55,9 @@ class GivenData(DataModule):
 
     own_loader: Any = None
 
-    def train_dataloader(self) -> Any:
+    def train_dataloader(self, place: Place = ALONE, epochs: int | None = None) -> Any:
         """The user's loader, or shuffled batches of the records."""
-        return super().train_dataloader() if self.own_loader is None else self.own_loader
+        return super().train_dataloader(place, epochs) if self.own_loader is None else self.own_loader
 
 
 def judged_on(data: Loader, class_names: Sequence[str] | None = None) -> DataModule:

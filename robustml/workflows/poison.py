@@ -11,9 +11,8 @@ import torch
 from robustml.data import DataModule, groups_of, stratified_rows
 from robustml.errors import RequestError
 from robustml.files import sweep
-from robustml.poisoning import Poison, PoisonPlan, apply_plan, poison_training, read_plan
+from robustml.poisoning import Poison, PoisonPlan, apply_plan, poison_training, read_plan, recalled
 from robustml.poisoning.files import restored_set, write_poisoned_set, write_set
-from robustml.poisoning.plan_file import read_plan_of_set
 from robustml.say import say
 from robustml.untrusted import read_yaml
 from robustml.workflows.run import PLAN
@@ -119,6 +118,7 @@ def _poisoned(data: DataModule, settings: Mapping[str, Any], run: Path | None, o
             check_old_manifest(run, plan)
     else:
         plan = read_plan(run / PLAN)
+        poison = recalled(poison, plan.learned)
         try:
             apply_plan(data, plan)
         except RequestError as error:
@@ -180,7 +180,7 @@ def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
         )
     if not (out / PLAN).is_file():
         return False
-    plan, test_sha256 = read_plan_of_set(out / PLAN)
-    if (plan.clean_sha256, test_sha256) != (data.train.fingerprint(), data.test.fingerprint()):
+    plan = read_plan(out / PLAN)
+    if (plan.clean_sha256, plan.test_sha256) != (data.train.fingerprint(), data.test.fingerprint()):
         raise RequestError(f"out={out} exists already, of other data than {data.name} is now: choose another folder")
     return True

@@ -21,10 +21,11 @@ from robustml.progress import track
 from robustml.reporting.figures.health import health_of_variants
 from robustml.reporting.pages.reproduction import write_reproduction_page
 from robustml.reporting.reproduction.finished import read_seed
-from robustml.reporting.reproduction.paper import Paper
-from robustml.reporting.reproduction.record import Reproduction, SeedRun, write_reproduction
 from robustml.reporting.reproduction.tables import cost_text, reproduction_text, summary
 from robustml.reporting.reproduction.verdicts import compare
+from robustml.results import write_checked
+from robustml.results.paper import Paper
+from robustml.results.reproduction import Reproduction, SeedRun
 from robustml.say import say
 from robustml.untrusted import own_files
 from robustml.workflows.settings import leaves, read_settings
@@ -85,7 +86,7 @@ def reproduce(paper: Paper, trainings: Sequence[Training], folder: Path, changed
         runs.append(seen)
     reproduction = compare(paper, runs, finished, list(changed))
     say("\n" + reproduction_text(reproduction) + "\n")
-    write_reproduction(reproduction, folder / "reproduction.json")
+    write_checked(reproduction, folder / "reproduction.json")
     health = health_of_variants({key: one.run.health for key, one in finished.items() if one.run.health is not None})
     if health:
         # a file of its own, on white whatever the page around it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from torch import nn
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.evaluation import find_shortcuts
-from robustml.files import write_text
 from robustml.poisoning.pixels import in_unit_range
 from robustml.reporting.figures.shortcuts import Suspect
 from robustml.reporting.pages.shortcuts import suspects_text, write_shortcut_page
-from robustml.results import rate
+from robustml.results import ShortcutSearch, write_checked
 from robustml.say import say
 from robustml.workflows.measuring.backdoors import twin_of
 from robustml.workflows.poison import poison_as_configured
@@ -27,7 +25,7 @@ from robustml.workflows.settings import write_settings
 __all__ = ["shortcuts"]
 
 
-def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> dict[str, Any]:
+def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> ShortcutSearch:
     """Search the training set of a run, and that of its clean twin, and write a directory beside the run.
 
     The twin shows what the search makes of a model without a mark: what it finds there is a false alarm.
@@ -48,7 +46,7 @@ def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> dict[str
         raise RequestError(f"threshold is a share of pictures, in [0, 1]; got {threshold!r}")
     settings = settings | {"size": settings["size"] or max(2, min(data.shape[-2:]) // 8)}
     source, device = Path(settings["run"]), pick_device(settings["device"])
-    options = {name: settings[name] for name in ("size", "stride", "pictures", "seed")}
+    options = {name: settings[name] for name in ("size", "stride", "pictures", "threshold", "seed")}
     clean = data.train
     poison_as_configured(data, settings, source)
     searches = {"this model": _search(load_model(source, settings["which"]).to(device), data.train, options)}
@@ -56,17 +54,16 @@ def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> dict[str
     if twin is not None:
         searches["clean twin"] = _search(load_model(twin).to(device), clean, options)
     write_settings(settings, out / "config.yaml")
-    report: dict[str, Any] = {
-        "command": "shortcuts",
-        "run": str(source),
-        "twin": None if twin is None else str(twin),
-        "data": data.summary().model_dump(),
+    report = ShortcutSearch(
+        run=str(source),
+        twin=None if twin is None else str(twin),
+        data=data.summary(),
         **{key: settings[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
-        "suspects": [suspect.summary(threshold) for suspect in searches["this model"]],
-        "twin_suspects": [suspect.summary(threshold) for suspect in searches.get("clean twin", [])],
-    }
-    write_text(out / "shortcuts.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    page = write_shortcut_page(searches, threshold, report["data"]["name"], str(source), out / "shortcuts.html")
+        suspects=[each.figures for each in searches["this model"]],
+        twin_suspects=[each.figures for each in searches.get("clean twin", [])],
+    )
+    write_checked(report, out / "shortcuts.json")
+    page = write_shortcut_page(report, searches, out / "shortcuts.html")
     for name, suspects in searches.items():
         say(f"\n{name}:\n{suspects_text(suspects, threshold)}")
     if twin is None:
@@ -78,21 +75,13 @@ def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> dict[str
 
 def _search(model: nn.Module, train: Records, options: Mapping[str, Any]) -> list[Suspect]:
     """The most suspect place of each class, the worst first, with what there is to draw of it."""
+
+    def picture(row: int) -> Any:
+        return in_unit_range(train.x[row]).cpu().numpy()
+
     found = find_shortcuts(model, train, **options)
-    suspects = []
-    for each in found:
-        donor, host = (in_unit_range(train.x[row]).cpu().numpy() for row in each.example)
-        suspects.append(
-            Suspect(
-                class_name=each.class_name,
-                place=each.place,
-                size=each.size,
-                flip_rate=rate(round(each.flip_rate * each.pictures), each.pictures),
-                excess=each.excess,
-                flip_rates=each.flip_rates,
-                donor=donor,
-                host=host,
-                host_name=train.class_names[int(train.y[each.example[1]])],
-            )
-        )
-    return suspects
+    return [
+        Suspect(each, picture(donor), picture(host), train.class_names[int(train.y[host])])
+        for each in found
+        for donor, host in [each.example]
+    ]

@@ -219,6 +219,7 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
     from robustml.commands.hydra.composing import plain
     from robustml.config import config_dir
     from robustml.data import DataModule, Records
+    from robustml.training import TrainerData
     from robustml.workflows.training import build_module, build_trainer
 
     class Given:
@@ -254,7 +255,7 @@ def robustml(name: str, x: Tensor, y: Tensor, size: int, folder: Path, *options:
         data = DataModule(Given(), name=name, batch_size=size, val_size=0, channels_last=channels_last)
         trainer, clock = build_trainer(settings, folder, has_validation=False, say=None), Clock()
         trainer.callbacks.insert(0, clock)
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=TrainerData(data))
         return clock.seconds
 
     return epoch

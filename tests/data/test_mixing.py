@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import Generator
@@ -127,10 +125,7 @@ def test_shares_of_a_mixed_batch_make_up_the_whole_and_follow_seed_and_epoch_alo
 def test_the_data_module_mixes_training_alone(toy):
     data = DataModule(Given(toy(40), toy(10)), name="toy", batch_size=8, val_size=10, mix=CutMix(start=1.0))
     data.setup()
-    data.trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=0, world_size=1, max_epochs=3
-    )
-    assert {y.shape[1:] for _, y in data.train_dataloader()} == {(2,)}
+    assert {y.shape[1:] for _, y in data.train_dataloader(epochs=3)} == {(2,)}
     for loader in (data.val_dataloader(), data.test_dataloader(), data.loader("train")):
         assert {y.dtype for _, y in loader} == {torch.int64}
 

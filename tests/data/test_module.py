@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from robustml.data import DataModule, Digits, RandomHorizontalFlip, Records
+from robustml.data.module import Place
 from robustml.errors import RequestError
 
 from .tiny import noise, png, write_parquet
@@ -50,9 +50,9 @@ def test_digits_by_default():
 def test_setup_is_idempotent_and_the_split_ignores_the_run_seed():
     modules = [DataModule(Digits(), name="digits", val_size=0.1, seed=seed) for seed in (0, 1)]
     for data in modules:
-        data.prepare_data()
+        data.setup()
         train = data.train
-        data.setup("fit")
+        data.setup()
         assert data.train is train
     assert modules[0].fingerprint == modules[1].fingerprint
     other = DataModule(Digits(), name="digits", val_size=0.1, split_seed=1)
@@ -81,24 +81,21 @@ def test_loaders(toy):
     assert [len(y) for _, y in data.loader("test", batch_size=7)] == [7, 3]
 
 
-def test_loaders_take_device_rank_and_world_size_from_the_trainer(toy):
+def test_processes_share_the_batches(toy):
     data = DataModule(Given(toy(40), toy(10)), name="toy", batch_size=8, eval_batch_size=4)
     data.setup()
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(strategy=strategy, global_rank=1, world_size=2)
-    assert [len(y) for _, y in data.train_dataloader()] == [4] * 4 + [2]
-    assert data.test_dataloader().batch_indices == range(1, 3, 2)
+    second = Place(rank=1, world_size=2)
+    assert [len(y) for _, y in data.train_dataloader(second)] == [4] * 4 + [2]
+    assert data.test_dataloader(second).batch_indices == range(1, 3, 2)
     assert len(data.loader("test")) == 3, "an evaluation loader is whole on every process"
 
 
 def test_no_process_is_without_a_batch_to_validate(toy):
     data = DataModule(Given(toy(40), toy(11)), name="toy", batch_size=8, eval_batch_size=500)
     data.setup()
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
     seen = 0
     for rank in range(4):
-        data.trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=4)
-        sizes = [len(y) for _, y in data.test_dataloader()]
+        sizes = [len(y) for _, y in data.test_dataloader(Place(rank=rank, world_size=4))]
         assert sizes
         seen += sum(sizes)
     assert seen == 11

@@ -176,7 +176,7 @@ def test_no_more_connections_than_open_files(
 
 def test_the_loop_complains_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     loop = asyncio.new_event_loop()
-    loop.set_exception_handler(server.Complaints())
+    loop.set_exception_handler(server._Complaints())
     for _ in range(1000):
         loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": OSError(24)})
     loop.close()

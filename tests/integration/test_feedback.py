@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 from corpora import mail_round, write_mails
+from pydantic import ValidationError
 
 from integration.files import left
 from integration.forks import command
+from robustml.results import FeedbackReport
 
 ROUNDS = 12
 
 
 def report_of(run: Path) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((run / "feedback.json").read_text())
+    assert json.loads(FeedbackReport.model_validate(report).model_dump_json(by_alias=True)) == report
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        FeedbackReport.model_validate(report | {"more": 1})
     return report
 
 

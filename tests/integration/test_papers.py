@@ -10,8 +10,8 @@ import pytest
 from integration.forks import command
 from integration.test_configs import write_noise
 from robustml.commands.papers import known_papers
-from robustml.reporting.reproduction.paper import Variant
 from robustml.results import read_results
+from robustml.results.paper import Variant
 
 PAPERS = known_papers()
 SHORT = (

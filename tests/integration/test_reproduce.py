@@ -15,7 +15,7 @@ import yaml
 from integration.conftest import TRAINING
 from integration.files import sha256
 from integration.forks import Outcome, background, command
-from robustml.reporting.reproduction.record import read_reproduction
+from robustml.results.reproduction import read_reproduction
 
 PAPER: dict[str, Any] = {
     "id": "tiny",

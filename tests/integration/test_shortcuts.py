@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from data.tiny import png, write_parquet
+from pydantic import ValidationError
 
 from integration.files import left
 from integration.forks import Outcome, command
-from robustml.results import read_results
+from robustml.results import ShortcutSearch, read_results
 
 QUICK = (
     "data=parquet",
@@ -64,6 +65,9 @@ def folder_of(marked: Outcome) -> Path:
 
 def report_of(outcome: Outcome) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((outcome.run / "shortcuts.json").read_text())
+    assert json.loads(ShortcutSearch.model_validate(report).model_dump_json(by_alias=True)) == report
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        ShortcutSearch.model_validate(report | {"more": 1})
     return report
 
 

@@ -15,7 +15,7 @@ from integration.test_mnist import with_all_cores
 from robustml.data import DataModule, HubImages, Records, Subset, groups_of, resampled
 from robustml.evaluation import shortcut_reliance
 from robustml.models import BatchNormCNN
-from robustml.poisoning import Shortcut, Square, compare
+from robustml.poisoning import Shortcut, Square
 from robustml.results import Results, read_results
 
 pytestmark = [
@@ -109,11 +109,10 @@ def test_groups_of_one_size_win_back_half_of_what_the_mark_cost() -> None:
 
     square = Square(3, place="lower_left")
     useless, useful = Shortcut(square, 0.5, "dog"), Shortcut(square, 0.98, "dog")
-    marked = useful(data.train, seed=0)
-    has_mark = torch.zeros(len(data.train), dtype=torch.bool)
-    has_mark[compare(data.train, marked, "shortcut").changed] = True
-    balanced = resampled(marked.data, groups_of(marked.data.y, has_mark), seed=0, size="smallest")
-    fair = worst_group(useless(data.train, seed=0).data, useless, 250)
-    misled, mended = worst_group(marked.data, useful, 250), worst_group(balanced, useful, 60)
+    plan = useful.plan(data.train, seed=0)
+    marked, has_mark = plan.apply(data.train), torch.isin(data.train.ids, plan.after.ids)
+    balanced = resampled(marked, groups_of(marked.y, has_mark), seed=0, size="smallest")
+    fair = worst_group(useless.plan(data.train, seed=0).apply(data.train), useless, 250)
+    misled, mended = worst_group(marked, useful, 250), worst_group(balanced, useful, 60)
     print(f"worst group: fair {fair:.3f}, misled {misled:.3f}, balanced {mended:.3f}")
     assert mended - misled >= (fair - misled) / 2

@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -21,7 +23,9 @@ from robustml.data import Records
 from robustml.errors import RequestError
 from robustml.poisoning import (
     SIG,
+    BadNets,
     Blended,
+    Chain,
     FourCorners,
     InputAware,
     LabelConsistent,
@@ -30,6 +34,11 @@ from robustml.poisoning import (
     Square,
     WaNet,
     WholePicture,
+    backdoor_of,
+    read_learned,
+    read_plan,
+    recalled,
+    write_plan,
 )
 from robustml.poisoning.choose import seeded
 
@@ -230,6 +239,39 @@ def test_input_aware_triggers_differ_between_pictures_and_cover_little() -> None
     assert apart > 0.02
     crossed = triggers.on(x, x.roll(1, 0))
     torch.testing.assert_close(crossed, x * (1 - mask.roll(1, 0)) + triggers.pattern(x).roll(1, 0) * mask.roll(1, 0))
+
+
+def test_a_plan_that_is_read_shows_what_the_first_process_showed_and_trains_nothing(tmp_path: Path) -> None:
+    first, test = replace(BACKDOORS["input_aware"]), Given().load("test")
+    chain = Chain({"mark": BadNets(Square(2)), "aware": first})
+    before = torch.random.get_rng_state()
+    for poison, backdoor in ((first, first), (chain, first)):
+        write_plan(poison.plan(pictures(), seed=3), tmp_path / "poison.parquet")
+        learned = read_learned(tmp_path / "poison.parquet")
+        assert learned.keys() == read_plan(tmp_path / "poison.parquet").learned.keys()
+        # without a step of training: what it shows can only come from the plan
+        anew: Any = replace(first, surrogate=None, source=None)
+        again = backdoor_of(
+            recalled(Chain({"mark": BadNets(Square(2)), "aware": anew}) if poison is chain else anew, learned)
+        )
+        assert again is not None
+        assert again is not anew
+        assert all(torch.equal(*pair) for pair in zip(backdoor.triggered(test), again.triggered(test), strict=True))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(RequestError, match=r"not of the kind that poison.width makes"):
+        recalled(replace(anew, width=5), first.plan(pictures(), seed=3).learned)
+
+
+def test_a_generator_that_was_altered_in_the_plan_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "poison.parquet"
+    write_plan(BACKDOORS["input_aware"].plan(pictures(), seed=3), path)
+    table = pq.read_table(path)
+    kept = dict(table.schema.metadata)
+    kept[b"robustml.poison.learned"] = kept[b"robustml.poison.learned"][:-8] + b"AAAAAAAA"
+    pq.write_table(table.replace_schema_metadata(kept), path)
+    for read in (read_plan, read_learned):
+        with pytest.raises(RequestError, match="what its poison learned is not what its digest is of"):
+            read(path)
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -252,7 +251,10 @@ def test_the_last_trusted_round_is_the_one_before_the_losses_began() -> None:
 
     def rounds(spam: list[float], ham: list[float]) -> list[FeedbackRound]:
         pairs = enumerate(zip(spam, ham, strict=True))
-        return [replace(pattern, number=number, spam_recall=one, ham_recall=two) for number, (one, two) in pairs]
+        return [
+            pattern.model_copy(update={"number": number, "spam_recall": one, "ham_recall": two})
+            for number, (one, two) in pairs
+        ]
 
     flat = [0.9] * 6
     sinking = [0.9, 0.9, 0.89, 0.8, 0.7, 0.6]

@@ -156,7 +156,7 @@ class Stored:
 
     def rewritten(self, **values: Any) -> None:
         """Another plan, whose own digests fit."""
-        write_plan(replace(self.plan, **values), self.path, test_sha256=self.clean.fingerprint())
+        write_plan(replace(self.plan, **values, test_sha256=self.clean.fingerprint()), self.path)
 
     @property
     def unlisted(self) -> int:

@@ -13,10 +13,11 @@ from robustml.reporting.figures.health import health_of_variants
 from robustml.reporting.formats import NOTHING
 from robustml.reporting.pages.reproduction import write_reproduction_page
 from robustml.reporting.reproduction.finished import Finished, read_finished
-from robustml.reporting.reproduction.paper import Budget, Figure, Paper, Published, read_paper
-from robustml.reporting.reproduction.record import Reproduction, SeedRun, read_reproduction, write_reproduction
 from robustml.reporting.reproduction.tables import cost_text, papers_text, reproduction_text, run_table, summary
 from robustml.reporting.reproduction.verdicts import compare, judge_figure
+from robustml.results import write_checked
+from robustml.results.paper import Budget, Figure, Paper, Published, read_paper
+from robustml.results.reproduction import Reproduction, SeedRun, read_reproduction
 
 from .conftest import counted
 from .markup import HOSTILE, read_page
@@ -271,7 +272,7 @@ def test_the_shared_prefix_of_a_log(tmp_path: Path) -> None:
 
 def test_written_and_read_again(tmp_path: Path) -> None:
     outcome = reproduction(tmp_path, [0.45, 0.47])
-    path = write_reproduction(outcome, tmp_path / "reproduction.json")
+    path = write_checked(outcome, tmp_path / "reproduction.json")
     assert read_reproduction(path) == outcome
     assert json.loads(path.read_text())["schema"] == 1
     path.write_text(path.read_text().replace('"verdict": "match"', '"verdict": "fine"'))

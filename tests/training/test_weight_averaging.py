@@ -20,7 +20,7 @@ from robustml.errors import RequestError
 from robustml.evaluation import evaluate
 from robustml.objectives import Adversarial, Standard
 from robustml.threats import LpBall
-from robustml.training import ADVERSARIAL_ACCURACY, AtomicCheckpointIO, RobustClassifier, best_and_last
+from robustml.training import ADVERSARIAL_ACCURACY, AtomicCheckpointIO, RobustClassifier, TrainerData, best_and_last
 from robustml.training.callbacks import EMA, SWA, RobustEvaluation, averaged_weights
 from robustml.types import Objective
 
@@ -92,7 +92,7 @@ class Recorder(pl.Callback):
 def run(average: pl.Callback | None, objective: Objective | None = None, **settings: Any) -> tuple[Any, Recorder]:
     recorder = Recorder()
     module = classifier(objective, **settings)
-    trainer([*([] if average is None else [average]), recorder]).fit(module, datamodule=digits())
+    trainer([*([] if average is None else [average]), recorder]).fit(module, datamodule=TrainerData(digits()))
     return module, recorder
 
 
@@ -197,7 +197,7 @@ def test_resuming_equals_going_on_and_checkpoints_hold_the_average(average: Aver
         module, recorder = classifier(), Recorder()
         checkpoints = best_and_last(tmp_path / folder, ADVERSARIAL_ACCURACY)
         running = trainer([average(), recorder, checkpoints], epochs, enable_checkpointing=True)
-        running.fit(module, datamodule=digits(), ckpt_path=resume, weights_only=True if resume else None)
+        running.fit(module, datamodule=TrainerData(digits()), ckpt_path=resume, weights_only=True if resume else None)
         return module, recorder
 
     whole, recorded = fit("whole", EPOCHS)
@@ -227,7 +227,7 @@ def test_evaluation_within_training_sees_the_average(tmp_path: Path) -> None:
 
     recorder = Recorder()
     evaluation = RobustEvaluation({"note": note}, tmp_path)
-    trainer([evaluation, EMA(0.9), recorder], 2).fit(classifier(), datamodule=digits())
+    trainer([evaluation, EMA(0.9), recorder], 2).fit(classifier(), datamodule=TrainerData(digits()))
     first = {name: value for name, value in seen[0].items() if name in recorder.validated[0]}
     assert all(torch.equal(value, recorder.validated[0][name]) for name, value in first.items())
     assert not torch.equal(weights(seen[0]), weights(recorder.trained[STEPS - 1]))
@@ -235,7 +235,7 @@ def test_evaluation_within_training_sees_the_average(tmp_path: Path) -> None:
 
 def test_validation_accuracy_is_that_of_the_averaged_model() -> None:
     module, running = classifier(), trainer([EMA(0.9)])
-    running.fit(module, datamodule=digits())
+    running.fit(module, datamodule=TrainerData(digits()))
     found = evaluate(module.model, digits().loader("val"), {}, THREAT).clean_accuracy.value
     assert float(running.callback_metrics["val/clean_accuracy"]) == pytest.approx(found, abs=1e-6)
 
@@ -260,7 +260,10 @@ def test_a_model_without_batch_norm() -> None:
         (lambda: SWA(150), "write epoch 150 of 200 as 0.75"),
         (lambda: EMA(statistics="all"), "'examples', 'clean' or 'average'"),  # type: ignore[arg-type]
         (lambda: SWA(batches=0), "batches >= 1"),
-        (lambda: run(None) and trainer([EMA(), SWA()]).fit(classifier(), datamodule=digits()), "one average"),
+        (
+            lambda: run(None) and trainer([EMA(), SWA()]).fit(classifier(), datamodule=TrainerData(digits())),
+            "one average",
+        ),
     ],
 )
 def test_bad_requests(make: Callable[[], object], message: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from robustml.data.sources.table import Table, number_in
@@ -68,6 +67,8 @@ def cells_of(table: Table, place: int, missing_values: Sequence[object]) -> Cell
         values = column.to_numpy(np.float64)
         lost = np.isin(values, marks)
         return Cells(np.where(lost, np.nan, values), np.flatnonzero(lost), np.empty(0, np.int64))
+    import pandas as pd  # a second that start-up can do without: tables alone need it
+
     codes, tokens = pd.factorize(np.array(table.strings(place), dtype=object))
     numbers = [number_in(token, table.decimal) for token in tokens]
     said = [token in declared or token.lower() in _MISSING for token in tokens]

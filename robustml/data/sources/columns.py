@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from robustml.data.sources.cells import Cells, cells_of, look_like_numbers
@@ -124,7 +123,7 @@ def _no_feature(table: Table, place: int, cells: Cells) -> str | None:
 
 
 def _is_unique(values: NDArray[np.float64]) -> bool:
-    return len(pd.unique(values)) == len(values) > 1
+    return len(np.unique(values)) == len(values) > 1
 
 
 def _refuse_odd(table: Table, place: int, cells: Cells) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -178,7 +177,7 @@ def _described(cells: dict[str, Cells], values: NDArray[np.float64]) -> tuple[Co
     """The columns as the file has them; `values` (N, D) are their numbers with what is missing filled in."""
     ends = zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
     return tuple(
-        Column(name, low, high, len(pd.unique(each.values)) - bool(len(each.missing)), len(each.missing))
+        Column(name, low, high, len(np.unique(each.values)) - bool(len(each.missing)), len(each.missing))
         for (name, each), (low, high) in zip(cells.items(), ends, strict=True)
     )
 
@@ -198,6 +197,6 @@ def _notes(columns: Sequence[Column], values: NDArray[np.float64], y: Tensor) ->
     if len(y) < _FEW or classes < 2:
         return notes
     for column, cells in zip(columns, values.T, strict=True):
-        if column.distinct == classes and len(pd.unique(pd.factorize(cells)[0] * classes + y.numpy())) == classes:
+        if column.distinct == classes and np.unique(np.stack([cells, y.numpy()]), axis=1).shape[1] == classes:
             notes.append(f"{column.name} alone tells the label of every row: is it a copy of it?")
     return notes

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from robustml.data.encodings import encoding_of, known_encoding
 from robustml.data.understood import Understood
 from robustml.errors import RequestError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SEPARATORS = ",;\t|"
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -119,6 +120,8 @@ def read_table(
         raise RequestError(f"expected separator as one character, such as ';' or '\\t', got {separator!r}")
     if decimal not in (None, ".", ","):
         raise RequestError(f"expected decimal as '.' or ',', got {decimal!r}")
+    import pandas as pd  # a second that start-up can do without: tables alone need it
+
     try:
         sep = separator or _separator_of(text, strings)
         sample = _sample(text, sep)

@@ -10,8 +10,6 @@ but only where its pictures are common among those of its class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Generator, Tensor, nn
 
@@ -20,32 +18,7 @@ from robustml.data import Records
 from robustml.modes import evaluating
 from robustml.poisoning.checks import check_whole
 from robustml.poisoning.pixels import in_unit_range, require_images
-
-
-@dataclass(frozen=True)
-class ShortcutSuspect:
-    """One place in the pictures of one class.
-
-    Attributes:
-        class_name: whose pictures the patch is from.
-        place: [row, column] of the patch's upper left pixel.
-        size: the patch's side in pixels.
-        flip_rate: the share of other classes' pictures, read rightly before, that are read as this class with it.
-        excess: `flip_rate` less the median of all places of this class: what this place does beyond any other.
-        flip_rates: that share for every place looked at, [row, column] to share, row by row.
-        pictures: how many pictures the shares are of.
-        example: two rows of the training set: a picture of the class, and one of another class that its patch turned
-            (or was tried on, where it turned none).
-    """
-
-    class_name: str
-    place: tuple[int, int]
-    size: int
-    flip_rate: float
-    excess: float
-    flip_rates: dict[tuple[int, int], float]
-    pictures: int
-    example: tuple[int, int]
+from robustml.results import ShortcutSuspect, share
 
 
 @torch.no_grad()
@@ -56,6 +29,7 @@ def find_shortcuts(
     size: int,
     stride: int | None = None,
     pictures: int = 200,
+    threshold: float = 0.6,
     seed: int = 0,
     batch_size: int = 500,
 ) -> list[ShortcutSuspect]:
@@ -67,6 +41,7 @@ def find_shortcuts(
         size: the side of the patch in pixels; a mark should fit into it.
         stride: pixels from one place to the next; None is half of `size`. The last places touch the far borders.
         pictures: how many pictures of a class give their patches, each to one picture of another class.
+        threshold: the excess, a share of pictures, from which on a place is called found.
         seed: which ones.
         batch_size: pictures a batch.
 
@@ -98,16 +73,19 @@ def find_shortcuts(
             flips = turned.double().mean(dim=1)
             best = int(flips.argmax())
             shown = int(turned[best].int().argmax())
+            excess = float(flips[best] - flips.median())
             found.append(
-                ShortcutSuspect(
-                    class_name=name,
-                    place=places[best],
-                    size=size,
-                    flip_rate=float(flips[best]),
-                    excess=float(flips[best] - flips.median()),
-                    flip_rates=dict(zip(places, flips.tolist(), strict=True)),
-                    pictures=len(x),
-                    example=(int(donors[right][shown]), int(hosts[right][shown])),
+                ShortcutSuspect.model_validate(
+                    {
+                        "class": name,
+                        "found": excess >= threshold,
+                        "place": places[best],
+                        "size": size,
+                        "flip_rate": share(turned[best]),
+                        "excess": excess,
+                        "flip_rates": [(*place, flip) for place, flip in zip(places, flips.tolist(), strict=True)],
+                        "example": (int(donors[right][shown]), int(hosts[right][shown])),
+                    }
                 )
             )
     return sorted(found, key=lambda suspect: suspect.excess, reverse=True)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from robustml.extraction.victim import Defense, ModelVictim, QueriesRefused, Victim, Watch
 
-__all__ = ["EVERYONE", "Clients", "network_of"]
-
 EVERYONE = "everyone"
 
 

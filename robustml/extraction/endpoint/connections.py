@@ -15,8 +15,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from robustml.extraction.endpoint.limits import Limits
 
-__all__ = ["Board", "Watched"]
-
 # A chunk may hold a single byte: what arrives is looked at in pieces, so that no client keeps the loop for long.
 _PIECE = 4096
 # Chunked bodies of which less than this share is content are cut off, once so much has arrived: each chunk costs as

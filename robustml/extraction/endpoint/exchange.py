@@ -19,8 +19,6 @@ from pydantic import AnyHttpUrl, TypeAdapter
 
 from robustml.errors import RequestError
 
-__all__ = ["Address", "Answer", "Unreachable", "exchange"]
-
 # The zone of a link-local address, which URL parsers do not know: http://[fe80::1%25eth0]
 _ZONE = re.compile(r"(?<=:)(\w*)%25([\w.-]+)\]")
 

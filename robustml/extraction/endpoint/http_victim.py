@@ -15,8 +15,6 @@ from robustml.extraction.endpoint.exchange import Address, Unreachable, exchange
 from robustml.extraction.endpoint.wire import Misshapen, read_json, rectangle
 from robustml.extraction.victim import QueriesRefused, Victim, check_answer
 
-__all__ = ["HttpVictim"]
-
 _LONGEST_ANSWER = 16 * 2**20
 _TOO_MANY_REQUESTS = 429
 # More classes than any model tells apart: an answer that holds more is none.

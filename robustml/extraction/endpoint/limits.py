@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 
 from robustml.errors import RequestError
 
-__all__ = ["Limits"]
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -34,7 +32,6 @@ class Limits:
     wait_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse what would refuse everything."""
         for name in (field.name for field in fields(self)):
             value, whole = getattr(self, name), name in ("inputs", "connections")
             if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["QueryLog", "warn"]
-
 
 class QueryLog:
     """Appends lines to a file. A line that cannot be written is counted, and said once on stderr.

@@ -33,8 +33,6 @@ from robustml.extraction.endpoint.query_log import warn
 from robustml.extraction.endpoint.service import Refusal, Service
 from robustml.extraction.endpoint.turns import Crowded, Stay, Turns
 
-__all__ = ["application", "listen", "serve"]
-
 # While the model works on one request, the body of the next is read.
 _AT_ONCE = 2
 # As many as may be taken on in one turn of the loop, and as many as may wait for it in a flood.
@@ -192,7 +190,7 @@ def serve(service: Service, bound: socket.socket) -> None:
     gc.freeze()
 
     async def until_told() -> None:
-        asyncio.get_running_loop().set_exception_handler(Complaints())
+        asyncio.get_running_loop().set_exception_handler(_Complaints())
         await server.serve(sockets=[bound])
 
     # uvicorn catches the signals while it runs and raises them once more when it has ended: then they find this
@@ -233,7 +231,7 @@ def within_the_system(limits: Limits) -> Limits:
     return replace(limits, connections=most)
 
 
-class Complaints:
+class _Complaints:
     """What the event loop cannot tell anybody else, such as a connection that cannot be accepted: a line a minute."""
 
     def __init__(self) -> None:

@@ -18,8 +18,6 @@ from robustml.extraction.endpoint.query_log import QueryLog, warn
 from robustml.extraction.endpoint.wire import Misshapen, TooMany, lists_in, read_json, rectangle
 from robustml.extraction.victim import Defense, QueriesRefused
 
-__all__ = ["ALARMS", "Refusal", "Service"]
-
 ALARMS = "alarms.jsonl"
 _NOTHING = torch.empty(0)
 

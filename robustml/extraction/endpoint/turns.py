@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-__all__ = ["Crowded", "Stay", "Turns"]
-
 # How many seconds later a request comes for each MiB of its body, and for each other one that its client has here.
 _MEGABYTE, _ANOTHER = 1.0, 0.05
 

@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-__all__ = ["Misshapen", "TooMany", "lists_in", "read_json", "rectangle"]
-
 # Shorter texts cost next to nothing, whatever they hold, and get the more exact complaint.
 _SHORT = 2**16
 # Keys beside the one that is asked for are nobody's business, but a few do no harm.

@@ -20,11 +20,8 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_rate, check_stamp
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 from robustml.poisoning.triggers import Trigger
-
-__all__ = ["BadNets"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,6 @@ class BadNets:
     target: int | Literal["next"] | str = 0
 
     def __post_init__(self) -> None:
-        """Refuse a rate that is none, and what cannot be stamped."""
         check_stamp(self.trigger)
         check_rate(self.rate)
 

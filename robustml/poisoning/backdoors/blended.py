@@ -10,19 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from robustml.data import Records
-from robustml.poisoning.backdoors.shown import shown
+from robustml.poisoning.backdoors.aiming import other_rows, shown
 from robustml.poisoning.checks import check_number, check_rate, check_stamp
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of_others
 from robustml.poisoning.pixels import require_images, stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 from robustml.poisoning.triggers import Trigger, WholePicture
-
-__all__ = ["Blended"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,6 @@ class Blended:
     target: int | str = 0
 
     def __post_init__(self) -> None:
-        """Refuse a rate or a share that is none."""
         check_stamp(self.trigger)
         check_rate(self.rate)
         check_number(self.alpha, "poison.alpha", "is the share of the key in the picture, in (0, 1]", 0, 1, above=True)
@@ -53,11 +47,8 @@ class Blended:
     def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows of other classes mixed and relabelled."""
         require_images(records, "poison=blended")
-        target = class_to_aim_at(records, self.target)
-        others = rows_of_others(records, target)
-        rows = choose(others, rows_for(self.rate, records), seed, "blended", "rows of other classes")
-        mixed = stamped(records.x[rows], self._mixed)
-        return planned(self, records, records.changed(rows, mixed, torch.full_like(rows, target)))
+        rows, labels = other_rows(records, self.target, self.rate, seed, "blended")
+        return planned(self, records, records.changed(rows, stamped(records.x[rows], self._mixed), labels))
 
     def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, with the key mixed in."""

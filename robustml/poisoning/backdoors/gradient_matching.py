@@ -11,7 +11,7 @@ paper's code, the sign of the gradient goes through Adam, and the step size fall
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,16 +21,13 @@ from torch.nn import functional
 
 from robustml.data import Records, Source, cached
 from robustml.errors import RequestError
+from robustml.poisoning.backdoors.aiming import largest_change, own_rows
 from robustml.poisoning.checks import check_number, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_label, class_to_aim_at, rows_for, rows_of, seeded
+from robustml.poisoning.choose import class_label, seeded
 from robustml.poisoning.pixels import as_stored, in_unit_range
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 from robustml.poisoning.surrogate import borrowed
 from robustml.progress import track
-from robustml.results import Budget
-
-__all__ = ["GradientMatching"]
 
 Weights = Mapping[str, Tensor]
 
@@ -68,7 +65,6 @@ class GradientMatching:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        """Refuse what could not be crafted."""
         check_rate(self.rate)
         check_number(self.eps, "poison.eps", "must be in (0, 1]", 0, 1, above=True)
         check_number(self.step_size, "poison.step_size", "must be above 0", 0, above=True)
@@ -88,8 +84,7 @@ class GradientMatching:
         if not eps:
             raise RequestError(f"poison.eps={self.eps} is less than one byte: raise it to 1/255 at least")
         wanted = self.triggered(records)
-        own = rows_of(records, class_to_aim_at(records, self.target))
-        rows = choose(own, rows_for(self.rate, records), seed, "gradient_matching", f"rows of class {self.target}")
+        rows = own_rows(records, self.target, self.rate, seed, "gradient_matching")
         draws = seeded(seed, "gradient_matching starts")
         changed = records.x[rows]
         with borrowed(self.surrogate) as device, torch.enable_grad():
@@ -99,14 +94,15 @@ class GradientMatching:
                 value.requires_grad_()
             aim = self._gradient(weights, in_unit_range(wanted.x).to(device), wanted.target.to(device))
             aim = [part.detach() for part in aim]
-            for part in track(torch.split(torch.arange(len(rows)), self.batch_size), "crafting poison"):
+            parts = torch.split(torch.arange(len(rows)), self.batch_size)
+            ticks = track(range(len(parts) * self.restarts * self.steps), "crafting poison")
+            for part in parts:
                 x, y = in_unit_range(changed[part]).to(device), records.y[rows[part]].to(device)
-                tries = [self._matched(weights, x, y, aim, eps, draws) for _ in range(self.restarts)]
+                tries = [self._matched(weights, x, y, aim, eps, draws, ticks) for _ in range(self.restarts)]
                 best = min(range(self.restarts), key=lambda number: tries[number][1])
                 changed[part] = as_stored(tries[best][0].to(changed.device), changed)
-        sizes = (in_unit_range(changed) - in_unit_range(records.x[rows])).flatten(1).abs()
-        largest = float(sizes.max()) if len(rows) else 0.0
-        budget = Budget(name="eps", asked=self.eps, stored=largest)
+        next(ticks, None)
+        budget = largest_change("eps", self.eps, changed, records.x[rows])
         return planned(self, records, records.changed(rows, changed), budget=budget)
 
     def triggered(self, test: Records) -> Triggered:
@@ -132,14 +128,21 @@ class GradientMatching:
         return torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph)
 
     def _matched(
-        self, weights: Weights, x: Tensor, y: Tensor, aim: Sequence[Tensor], eps: float, draws: Generator
+        self,
+        weights: Weights,
+        x: Tensor,
+        y: Tensor,
+        aim: Sequence[Tensor],
+        eps: float,
+        draws: Generator,
+        ticks: Iterator[int],
     ) -> tuple[Tensor, float]:
         """`x` changed from a random start, and how far its gradient is from the aim: one minus the cosine."""
         start = torch.rand(x.shape, generator=draws).to(x).mul(2).sub(1).mul(eps)
         x_adv = (x + start).clamp_(0, 1).requires_grad_()
         optimizer = torch.optim.Adam([x_adv], lr=self.step_size)
         milestones = [self.steps * eighths // 8 for eighths in (3, 5, 7)]
-        for step in range(self.steps):
+        for step, _ in zip(range(self.steps), ticks, strict=False):
             loss = _distance(self._gradient(weights, x_adv, y, create_graph=True), aim)
             (gradient,) = torch.autograd.grad(loss, x_adv)
             x_adv.grad = gradient.sign_()

@@ -13,24 +13,23 @@ convolutions without batch norm, so that a picture's trigger does not depend on 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from robustml.data import Records, Source, cached
-from robustml.poisoning.backdoors.shown import shown
+from robustml.errors import RequestError
+from robustml.poisoning.backdoors.aiming import cover_rows, other_rows, shown
 from robustml.poisoning.checks import check_number, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of_others, seeded
+from robustml.poisoning.choose import class_to_aim_at, seeded
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 from robustml.poisoning.surrogate import borrowed, one_thread
-
-__all__ = ["InputAware"]
+from robustml.progress import track
 
 
 class _Generator(nn.Module):
@@ -56,11 +55,13 @@ class _Generator(nn.Module):
         return torch.tanh(self.sharpness * self.up(wide)) / 2 + 0.5
 
 
-class _Triggers(NamedTuple):
-    """The trained pair of networks."""
+class _Triggers(nn.Module):
+    """The pair of networks."""
 
-    pattern: nn.Module
-    mask: nn.Module
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.mask = _Generator(channels, 1, width, sharpness=10.0)
+        self.pattern = _Generator(channels, channels, width, sharpness=1.0)
 
     def on(self, x: Tensor, of: Tensor | None = None) -> Tensor:
         """Pictures with their own trigger, or with that of other ones `of`, one each."""
@@ -106,7 +107,6 @@ class InputAware:
     generator_seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what no generator could be trained with."""
         check_rate(self.rate)
         check_rate(self.cross_rate, "poison.cross_rate")
         check_number(self.density, "poison.density", "is the share of the picture under the mask, in [0, 1]", 0, 1)
@@ -118,24 +118,36 @@ class InputAware:
     def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows triggered and relabelled, and ``round(cross_rate * N)`` wrongly so."""
         require_images(records, "poison=input_aware")
-        target = class_to_aim_at(records, self.target)
-        others = rows_of_others(records, target)
-        rows = choose(others, rows_for(self.rate, records), seed, "input_aware", "rows of other classes")
-        is_left = torch.ones(len(records), dtype=torch.bool)
-        is_left[rows] = False
-        left, count = is_left.nonzero().squeeze(1), rows_for(self.cross_rate, records, "poison.cross_rate")
-        crossed = choose(left, count, seed, "input_aware cross", "rows beside the relabelled")
-        offset = torch.randint(1, max(len(records), 2), (count,), generator=seeded(seed, "input_aware partner"))
+        rows, labels = other_rows(records, self.target, self.rate, seed, "input_aware")
+        crossed = cover_rows(records, rows, self.cross_rate, "poison.cross_rate", seed, "input_aware cross")
+        draws = seeded(seed, "input_aware partner")
+        offset = torch.randint(1, max(len(records), 2), crossed.shape, generator=draws)
         partners = in_unit_range(records.x[(crossed + offset) % len(records)])
         wrong = stamped(records.x[crossed], lambda x: self._drawn(x, partners))
         x = torch.cat([stamped(records.x[rows], self._own), wrong])
-        y = torch.cat([torch.full_like(rows, target), records.y[crossed]])
-        poisoned = records.changed(torch.cat([rows, crossed]), x, y)
-        return planned(self, records, poisoned, cover=records.ids[crossed], requested_cover=self.cross_rate)
+        poisoned = records.changed(torch.cat([rows, crossed]), x, torch.cat([labels, records.y[crossed]]))
+        cover, learned = records.ids[crossed], self._trained.state_dict()
+        return planned(self, records, poisoned, cover=cover, requested_cover=self.cross_rate, learned=learned)
 
     def triggered(self, test: Records) -> Triggered:
         """Every picture of another class than the target, with its own trigger."""
         return shown(test, self.target, self._own)
+
+    def recalling(self, learned: Mapping[str, Tensor]) -> InputAware:
+        """This poison with the generator of a plan, weight by weight, instead of one that is trained.
+
+        Raises:
+            RequestError: the plan holds none, or one of another shape than these settings make.
+        """
+        try:
+            with torch.random.fork_rng(devices=[]):  # the weights that it draws are overwritten
+                triggers = _Triggers(len(learned["pattern.up.2.bias"]), self.width)
+            triggers.load_state_dict(learned)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise RequestError("the plan's generator is not of the kind that poison.width makes") from error
+        other = copy.copy(self)
+        other.__dict__["_trained"] = triggers.eval().requires_grad_(False)
+        return other
 
     def _own(self, x: Tensor) -> Tensor:
         return self._drawn(x, x)
@@ -159,15 +171,14 @@ class InputAware:
             # one number from the stream seeds the weights, and whatever dropout the surrogate has
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=draws)))
             classifier = copy.deepcopy(self.surrogate).requires_grad_()
-            mask = _Generator(channels, 1, self.width, sharpness=10.0).to(device)
-            pattern = _Generator(channels, channels, self.width, sharpness=1.0).to(device)
-            self._train_mask(mask, records, draws, device)
-            self._train_pattern(_Triggers(pattern, mask), classifier, records, target, draws, device)
-        return _Triggers(pattern.cpu().eval().requires_grad_(False), mask.cpu().eval().requires_grad_(False))
+            triggers = _Triggers(channels, self.width).to(device)
+            self._train_mask(triggers.mask, records, draws, device)
+            self._train_pattern(triggers, classifier, records, target, draws, device)
+        return triggers.cpu().eval().requires_grad_(False)
 
     def _train_mask(self, mask: nn.Module, records: Records, draws: Generator, device: torch.device) -> None:
         optimizer = torch.optim.Adam(mask.parameters(), lr=self.learning_rate)
-        for _ in range(self.mask_steps):
+        for _ in track(range(self.mask_steps), "training the mask"):
             x, _ = self._batch(records, draws, device)
             drawn = mask(x)
             loss = _sameness(x, drawn) + 100 * (drawn - self.density).relu().mean()  # the paper's weights
@@ -189,7 +200,7 @@ class InputAware:
         optimizer = torch.optim.Adam([*triggers.pattern.parameters(), *classifier.parameters()], lr=self.learning_rate)
         # the paper's shares: a tenth with their own trigger, a tenth with another's, the others clean
         tenth = max(1, self.batch_size // 10)
-        for _ in range(self.steps):
+        for _ in track(range(self.steps), "training the pattern"):
             x, y = self._batch(records, draws, device)
             own, crossed, clean = x[:tenth], x[tenth : 2 * tenth], x[2 * tenth :]
             mixed = torch.cat([triggers.on(own), triggers.on(crossed, x[-len(crossed) :]), clean])

@@ -16,18 +16,15 @@ from torch import nn
 
 from robustml.calling import refuse_misfit
 from robustml.data import Records
-from robustml.poisoning.backdoors.shown import shown
+from robustml.poisoning.backdoors.aiming import own_rows, shown
 from robustml.poisoning.checks import check_rate, check_stamp, check_whole
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of, seeded
+from robustml.poisoning.choose import seeded
 from robustml.poisoning.pixels import in_unit_range, require_images, stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.poisoning.triggers import FourCorners, Trigger
 from robustml.progress import track
 from robustml.types import Attack, Threat
-
-__all__ = ["LabelConsistent"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +56,6 @@ class LabelConsistent:
     batch_size: int = 250
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the surrogate was attacked."""
         refuse_misfit(self.attack, self.threat)
         check_rate(self.rate)
         check_stamp(self.trigger)
@@ -70,8 +66,7 @@ class LabelConsistent:
     def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows of the target class perturbed and stamped; all labels are kept."""
         require_images(records, "poison=label_consistent")
-        own = rows_of(records, class_to_aim_at(records, self.target))
-        rows = choose(own, rows_for(self.rate, records), seed, "label_consistent", f"rows of class {self.target}")
+        rows = own_rows(records, self.target, self.rate, seed, "label_consistent")
         generator = seeded(seed, "label_consistent attack")
         for trigger in (self.trigger, self.shown_trigger):  # what does not fit is refused before the attack
             if trigger is not None:

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from robustml.data import Records
-from robustml.poisoning.backdoors.shown import shown
+from robustml.poisoning.backdoors.aiming import shown
 from robustml.poisoning.checks import check_number, check_stamp
 from robustml.poisoning.choose import choose, class_to_aim_at, rows_of, rows_of_others
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 from robustml.poisoning.triggers import Trigger
-
-__all__ = ["Shortcut"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ class Shortcut:
     target: int | str = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
         check_stamp(self.trigger)
         check_number(self.correlation, "poison.correlation", "is a share, in [0, 1]", 0, 1)
 

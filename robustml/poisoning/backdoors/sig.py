@@ -15,15 +15,10 @@ import torch
 from torch import Tensor
 
 from robustml.data import Records
-from robustml.poisoning.backdoors.shown import shown
+from robustml.poisoning.backdoors.aiming import largest_change, own_rows, shown
 from robustml.poisoning.checks import check_number, check_rate
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of
-from robustml.poisoning.pixels import in_unit_range, require_images, stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
-from robustml.results import Budget
-
-__all__ = ["SIG"]
+from robustml.poisoning.pixels import require_images, stamped
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,6 @@ class SIG:
     target: int | str = 0
 
     def __post_init__(self) -> None:
-        """Refuse what would plant nothing."""
         check_rate(self.rate)
         for name, value in (("strength", self.strength), ("shown_strength", self.shown_strength)):
             if value is not None:
@@ -60,16 +54,14 @@ class SIG:
     def plan(self, records: Records, *, seed: int) -> PoisonPlan:
         """The set with ``round(rate * N)`` rows of the target class striped; all labels are kept."""
         columns = require_images(records, "poison=sig")[2]
-        own = rows_of(records, class_to_aim_at(records, self.target))
-        rows = choose(own, rows_for(self.rate, records), seed, "sig", f"rows of class {self.target}")
+        rows = own_rows(records, self.target, self.rate, seed, "sig")
         old = records.x[rows]
         new = stamped(old, lambda x: self._striped(x, self.strength))
-        largest = float((in_unit_range(new) - in_unit_range(old)).abs().max()) if len(rows) else 0.0
         notes: tuple[str, ...] = ()
         if 2 * self.frequency > columns:
             seen = abs(self.frequency - columns * round(self.frequency / columns))
             notes = (f"{columns} columns cannot show {self.frequency:g} periods: what they show is {seen:g}",)
-        budget = Budget(name="strength", asked=self.strength, stored=largest)
+        budget = largest_change("strength", self.strength, new, old)
         return planned(self, records, records.changed(rows, new), budget=budget, notes=notes)
 
     def triggered(self, test: Records) -> Triggered:

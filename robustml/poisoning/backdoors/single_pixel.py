@@ -17,14 +17,11 @@ from torch import Tensor
 
 from robustml.data import Records
 from robustml.errors import RequestError
-from robustml.poisoning.backdoors.shown import shown
-from robustml.poisoning.checks import check_number, check_whole
+from robustml.poisoning.backdoors.aiming import shown
+from robustml.poisoning.checks import check_number, check_pair, check_whole
 from robustml.poisoning.choose import class_label, class_to_aim_at, rows_of
 from robustml.poisoning.pixels import require_images, stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
-
-__all__ = ["SinglePixel"]
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,7 @@ class SinglePixel:
     poisons_validation: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse what could be set in no picture."""
-        if not isinstance(self.pixel, Sequence) or len(self.pixel) != 2:
-            raise RequestError(f"poison.pixel is [row, column], from 0 on; got {self.pixel!r}")
-        for length in self.pixel:
-            check_whole(length, "poison.pixel", "is [row, column], from 0 on", 0)
+        check_pair(self.pixel, "poison.pixel", "is [row, column], from 0 on", 0)
         check_whole(self.channel, "poison.channel", "is a number from 0 on", 0)
         check_number(self.value, "poison.value", "is in [0, 1]", 0, 1)
 

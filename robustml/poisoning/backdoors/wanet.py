@@ -20,14 +20,11 @@ from torch.nn import functional
 
 from robustml.data import Records
 from robustml.errors import RequestError
-from robustml.poisoning.backdoors.shown import shown
+from robustml.poisoning.backdoors.aiming import cover_rows, other_rows, shown
 from robustml.poisoning.checks import check_number, check_rate, check_whole
-from robustml.poisoning.choose import choose, class_to_aim_at, rows_for, rows_of_others, seeded
+from robustml.poisoning.choose import seeded
 from robustml.poisoning.pixels import require_images, stamped
-from robustml.poisoning.plan import PoisonPlan, Triggered
-from robustml.poisoning.planned import planned
-
-__all__ = ["WaNet"]
+from robustml.poisoning.plan import PoisonPlan, Triggered, planned
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,6 @@ class WaNet:
     warp_seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what would bend nothing."""
         check_rate(self.rate)
         check_rate(self.noise_rate, "poison.noise_rate")
         check_whole(self.size, "poison.size", "is the side of the field of shifts, size >= 2", 2)
@@ -69,19 +65,12 @@ class WaNet:
                 f"poison.strength={self.strength:g} halves of a pixel are shifts of more than half of a picture of "
                 f"{height} x {width} pixels: lower it"
             )
-        target = class_to_aim_at(records, self.target)
-        others = rows_of_others(records, target)
-        rows = choose(others, rows_for(self.rate, records), seed, "wanet", "rows of other classes")
-        is_left = torch.ones(len(records), dtype=torch.bool)
-        is_left[rows] = False
-        left = is_left.nonzero().squeeze(1)
-        count = rows_for(self.noise_rate, records, "poison.noise_rate")
-        noisy = choose(left, count, seed, "wanet noise", "rows beside the relabelled")
+        rows, labels = other_rows(records, self.target, self.rate, seed, "wanet")
+        noisy = cover_rows(records, rows, self.noise_rate, "poison.noise_rate", seed, "wanet noise")
         # two shifts a pixel, in the unit of the field, drawn at once so that they do not depend on batches
         noise = torch.rand(len(noisy), *records.x.shape[2:], 2, generator=seeded(seed, "wanet jitter")) * 2 - 1
         x = torch.cat([stamped(records.x[rows], self.bent), stamped(records.x[noisy], lambda x: self.bent(x, noise))])
-        y = torch.cat([torch.full_like(rows, target), records.y[noisy]])
-        poisoned = records.changed(torch.cat([rows, noisy]), x, y)
+        poisoned = records.changed(torch.cat([rows, noisy]), x, torch.cat([labels, records.y[noisy]]))
         return planned(self, records, poisoned, cover=records.ids[noisy], requested_cover=self.noise_rate)
 
     def triggered(self, test: Records) -> Triggered:
@@ -101,10 +90,7 @@ class WaNet:
         shifts = self.shifts(height, width).unsqueeze(0)
         shifts = shifts.expand(len(x), -1, -1, -1) if noise is None else shifts + noise
         # Coordinates run from -1 to 1 over `length - 1` pixels.
-        grid = torch.stack(torch.meshgrid(_line(height), _line(width), indexing="ij")[::-1], dim=-1)
+        lines = (torch.linspace(-1, 1, length) for length in (height, width))
+        grid = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)
         grid = grid + shifts / torch.tensor([max(width - 1, 1), max(height - 1, 1)])
         return functional.grid_sample(x, grid.clamp(-1, 1).to(x), align_corners=True)
-
-
-def _line(length: int) -> Tensor:
-    return torch.linspace(-1, 1, length)

@@ -18,10 +18,7 @@ from robustml.poisoning.checks import check_kind, check_rate
 from robustml.poisoning.choose import choose, class_to_aim_at, classes_with_rows, rows_for, rows_of_others, seeded
 from robustml.poisoning.manipulation.flip import left_out, other_labels
 from robustml.poisoning.pixels import as_stored
-from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.planned import planned
-
-__all__ = ["Add"]
+from robustml.poisoning.plan import PoisonPlan, planned
 
 _Kind = Literal["mislabelled", "duplicated", "out_of_distribution"]
 
@@ -47,7 +44,6 @@ class Add:
     label: int | str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
         check_kind(self.kind, get_args(_Kind))
         if self.kind == "duplicated" and self.label is not None:

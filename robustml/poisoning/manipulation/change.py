@@ -17,13 +17,10 @@ from torch import Tensor
 
 from robustml.data import Records
 from robustml.errors import RequestError
-from robustml.poisoning.checks import check_kind, check_number, check_rate, check_whole
+from robustml.poisoning.checks import check_kind, check_number, check_pair, check_rate, check_whole
 from robustml.poisoning.choose import choose, rows_for, seeded
 from robustml.poisoning.pixels import as_stored, in_unit_range, require_images
-from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.planned import planned
-
-__all__ = ["Change"]
+from robustml.poisoning.plan import PoisonPlan, planned
 
 _Kind = Literal["set", "scale", "permute"]
 
@@ -52,7 +49,6 @@ class Change:
     pixels: Sequence[Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
         check_kind(self.kind, get_args(_Kind))
         if self.columns is not None and self.pixels is not None:
@@ -63,10 +59,7 @@ class Change:
         for column in self.columns or ():
             check_whole(column, "poison.columns", "are numbers from 0 on", 0)
         for place in self.pixels or ():
-            if not isinstance(place, list | tuple) or len(place) != 2:
-                raise RequestError(f"poison.pixels are [row, column] each, got {place!r}")
-            for length in place:
-                check_whole(length, "poison.pixels", "are [row, column] each", 0)
+            check_pair(place, "poison.pixels", "are [row, column] each", 0)
         if self.kind == "set":
             check_number(self.value, "poison.value", "must be in [0, 1] to be set to", 0, 1)
         elif self.kind == "scale":
@@ -95,12 +88,12 @@ class Change:
         if self.pixels is not None:
             channels, height, width = require_images(records, "poison.pixels")
             for row, column in self.pixels:
-                if not (0 <= row < height and 0 <= column < width):
+                if row >= height or column >= width:
                     raise RequestError(f"poison.pixels: [{row}, {column}] is outside of {height} x {width} pixels")
             places = torch.tensor([row * width + column for row, column in self.pixels], dtype=torch.int64)
             return (torch.arange(channels).unsqueeze(1) * height * width + places).flatten()
         positions = torch.arange(size) if self.columns is None else torch.tensor(self.columns, dtype=torch.int64)
-        if len(positions) and not (int(positions.min()) >= 0 and int(positions.max()) < size):
+        if int(positions.max()) >= size:
             raise RequestError(f"poison.columns go from 0 to {size - 1}, got {positions.tolist()}")
         return positions
 

@@ -18,10 +18,7 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, rows_for
 from robustml.poisoning.pixels import in_unit_range
-from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.planned import planned
-
-__all__ = ["Delete"]
+from robustml.poisoning.plan import PoisonPlan, planned
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,6 @@ class Delete:
     between: Sequence[float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
         if self.classes is not None and (not self.classes or not isinstance(self.classes, list | tuple)):
             raise RequestError(
@@ -81,7 +77,7 @@ class Delete:
             among &= torch.isin(records.y, torch.tensor(labels))
         if self.column is not None:
             flat = records.x.flatten(1)
-            if not 0 <= self.column < flat.shape[1]:
+            if self.column >= flat.shape[1]:
                 raise RequestError(
                     f"poison.column={self.column} does not exist; the columns go from 0 to {flat.shape[1] - 1}"
                 )

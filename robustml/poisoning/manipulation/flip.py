@@ -21,10 +21,7 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_rate, check_whole
 from robustml.poisoning.choose import choose, class_label, class_to_aim_at, classes_with_rows, rows_for, rows_of, seeded
 from robustml.poisoning.pixels import in_unit_range
-from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.planned import planned
-
-__all__ = ["Flip", "left_out", "other_labels"]
+from robustml.poisoning.plan import PoisonPlan, planned
 
 _Kind = Literal["random", "source_to_target", "most_confusable"]
 
@@ -55,7 +52,6 @@ class Flip:
     folds: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
         check_kind(self.kind, get_args(_Kind))
         named = (self.source is not None, self.target is not None)

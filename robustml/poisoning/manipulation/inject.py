@@ -22,12 +22,9 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_rate, check_whole
 from robustml.poisoning.choose import class_to_aim_at, classes_with_rows, rows_for, rows_of_others, seeded
 from robustml.poisoning.pixels import in_unit_range
-from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.planned import planned
+from robustml.poisoning.plan import PoisonPlan, planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
 from robustml.types import Attack, Threat
-
-__all__ = ["InjectAdversarial"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +59,6 @@ class InjectAdversarial:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the data are loaded."""
         refuse_misfit(self.attack, self.threat)
         check_rate(self.rate)
         check_whole(self.batch_size, "poison.batch_size", "must be a whole number, batch_size must be >= 1", 1)

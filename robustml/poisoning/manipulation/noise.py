@@ -17,13 +17,11 @@ from robustml.errors import RequestError
 from robustml.poisoning.checks import check_kind, check_number, check_rate
 from robustml.poisoning.choose import choose, rows_for, seeded
 from robustml.poisoning.pixels import stamped
-from robustml.poisoning.plan import PoisonPlan
-from robustml.poisoning.planned import planned
-
-__all__ = ["Noise"]
+from robustml.poisoning.plan import PoisonPlan, planned
+from robustml.progress import track
 
 _Kind = Literal["gaussian", "salt_and_pepper"]
-_DRAWS = 100
+_DRAWS, _AT_ONCE = 100, 4096
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class Noise:
     share: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail after the data are loaded."""
         check_rate(self.rate)
         check_kind(self.kind, get_args(_Kind))
         check_number(self.sigma, "poison.sigma", "must be > 0", 0, above=True)
@@ -64,7 +61,8 @@ class Noise:
         for _ in range(_DRAWS):
             if not len(same):
                 return planned(self, records, records.changed(rows, new))
-            new[same] = stamped(old[same], lambda x: self._noisy(x, generator))
+            for part in track(_parts(same), "drawing noise"):
+                new[part] = stamped(old[part], lambda x: self._noisy(x, generator))
             same = (new == old).flatten(1).all(dim=1).nonzero().squeeze(1)
         raise RequestError(
             f"noise: {len(same)} of {len(rows)} rows are the same after {_DRAWS} draws; raise poison.sigma or .share"
@@ -75,3 +73,9 @@ class Noise:
             return x + self.sigma * torch.randn(x.shape, generator=generator)
         draw = torch.rand(x.shape, generator=generator)
         return torch.where(draw < self.share, (draw < self.share / 2).to(x.dtype), x)
+
+
+def _parts(rows: Tensor) -> list[Tensor]:
+    """The rows in parts, so that memory holds few as numbers; torch draws normal numbers by 16, so it makes no odds."""
+    parts = list(torch.split(rows, _AT_ONCE))
+    return parts if len(parts[-1]) >= 16 else [*parts[:-2], torch.cat(parts[-2:])]

@@ -11,8 +11,6 @@ from torch import Tensor
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number
 
-__all__ = ["FourCorners"]
-
 
 @dataclass(frozen=True)
 class FourCorners:
@@ -30,7 +28,6 @@ class FourCorners:
     amplitude: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no pattern."""
         if not self.rows or len({len(row) for row in self.rows}) != 1 or not self.rows[0]:
             raise RequestError("trigger.rows must be rows of one length, of 0, 1 or null")
         if any(value not in (0, 1, None) for row in self.rows for value in row):

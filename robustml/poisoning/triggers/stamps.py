@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from robustml.errors import RequestError
-from robustml.poisoning.checks import check_number, check_whole
+from robustml.poisoning.checks import check_number, check_pair, check_whole
 from robustml.poisoning.triggers.trigger import picture_in
-
-__all__ = ["Logo", "Pattern", "Square"]
 
 _CORNERS = {"upper_left": (0, 0), "upper_right": (0, 1), "lower_left": (1, 0), "lower_right": (1, 1)}
 
@@ -38,7 +36,6 @@ class Square:
     margin: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what could be stamped on no picture."""
         check_whole(self.size, "trigger.size", "must be a whole number of pixels, size >= 1", 1)
         values = self.value if isinstance(self.value, list | tuple) else [self.value]
         if not values:
@@ -73,7 +70,6 @@ class Pattern:
     margin: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is no pattern."""
         rows = self.rows if isinstance(self.rows, list | tuple) else ()
         if (
             not all(isinstance(row, list | tuple) for row in rows)
@@ -113,12 +109,8 @@ class Logo:
     margin: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a file that is no picture, before any training."""
         _check_place(self.place, self.margin)
-        if not isinstance(self.size, list | tuple) or len(self.size) != 2:
-            raise RequestError(f"trigger.size is [height, width] in pixels, got {self.size!r}")
-        for length in self.size:
-            check_whole(length, "trigger.size", "is [height, width] in whole pixels, each at least 1", 1)
+        check_pair(self.size, "trigger.size", "is [height, width] in whole pixels, each at least 1", 1)
         if not bool((self._picture()[3] > 0).any()):
             raise RequestError(f"trigger.file={self.file!r} is transparent everywhere, so it would mark nothing")
 
@@ -145,11 +137,7 @@ def _check_place(place: str | Sequence[int], margin: int) -> None:
         if margin and place == "centre":
             raise RequestError(f"trigger.margin={margin} goes with a corner; trigger.place=centre has none")
         return
-    expected = "as numbers is [row, column] of the upper left pixel, from 0 on"
-    if not isinstance(place, list | tuple) or len(place) != 2:
-        raise RequestError(f"trigger.place {expected}; got {place!r}")
-    for length in place:
-        check_whole(length, "trigger.place", expected, 0)
+    check_pair(place, "trigger.place", "as numbers is [row, column] of the upper left pixel, from 0 on", 0)
     if margin:
         raise RequestError(
             f"trigger.margin={margin} goes with a corner; trigger.place={list(place)} says where already"

@@ -13,8 +13,6 @@ from torch import Tensor
 from robustml.errors import RequestError
 from robustml.files import opened
 
-__all__ = ["Trigger", "picture_in"]
-
 
 @runtime_checkable
 class Trigger(Protocol):

@@ -11,8 +11,6 @@ from robustml.errors import RequestError
 from robustml.poisoning.choose import seeded
 from robustml.poisoning.triggers.trigger import picture_in
 
-__all__ = ["WholePicture"]
-
 
 @dataclass(frozen=True)
 class WholePicture:
@@ -30,7 +28,6 @@ class WholePicture:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a file that is no picture, before any training."""
         if self.file is not None:
             picture_in(self.file, 1, 1, "RGB")
 

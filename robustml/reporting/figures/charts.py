@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from robustml.results import ClassResult, Curve, Rate
 
-__all__ = ["accuracy_bars", "accuracy_curve", "class_bars", "heat_map", "training_curves"]
-
 WIDTH = 960
 MOST_CLASSES = 20
 

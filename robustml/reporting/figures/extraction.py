@@ -8,8 +8,6 @@ from robustml.reporting.figures.look import as_svg, band, legend_above, new_figu
 from robustml.reporting.formats import percent
 from robustml.results import ExtractionPoint
 
-__all__ = ["queries_curve"]
-
 
 def queries_curve(curve: Sequence[ExtractionPoint]) -> str:
     """Fidelity and accuracy of the copy against the number of queries; "" for fewer than two points."""

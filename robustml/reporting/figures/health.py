@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["health_curves", "health_of_variants", "health_sentence"]
-
 BESIDE = 3
 ACTIONS = {"warn": "warned", "stop": "stopped", "rollback": "rolled back"}
 MOST_POINTS_WITH_MARKERS = 12

@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
@@ -23,27 +23,6 @@ from numpy.typing import NDArray
 
 from robustml.errors import printable
 from robustml.results import Rate
-
-__all__ = [
-    "BLUE",
-    "FONTS",
-    "GREY",
-    "INK",
-    "PALETTE",
-    "VERMILLION",
-    "Chart",
-    "as_svg",
-    "band",
-    "box",
-    "draw_picture",
-    "framed",
-    "legend_above",
-    "new_figure",
-    "percent_axis",
-    "printable",
-    "style",
-    "styled",
-]
 
 # Okabe and Ito's colours, which remain distinct under all common kinds of colour blindness; yellow is left out
 # because it vanishes on white.
@@ -118,9 +97,7 @@ def styled() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of a size in CSS pixels, apart from pyplot's global state."""
-    figure = Figure(figsize=(width / 96, height / 96), layout="constrained", facecolor="none")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width / 96, height / 96), layout="constrained", facecolor="none")
 
 
 def style(place: int) -> dict[str, Any]:
@@ -157,8 +134,10 @@ def as_svg(figure: Figure, description: str) -> str:
         description: what the figure shows, for those who cannot see it; plain text.
     """
     buffer = io.StringIO()
-    # Without metadata: it holds a date, and addresses of vocabularies.
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    # `savefig` would draw it twice, once for the layout, which drawing makes anyway. Without metadata: it holds a date,
+    # and addresses of vocabularies.
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]  # matplotlib has none
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", lambda found: found[1] + FONTS, text)

@@ -14,8 +14,6 @@ from robustml.errors import printable
 from robustml.files import replacing
 from robustml.reporting.figures.look import INK, VERMILLION, box, draw_picture, new_figure, styled
 
-__all__ = ["write_poison_grid"]
-
 _CELL, _LEFT, _TOP = 96, 104, 44
 
 

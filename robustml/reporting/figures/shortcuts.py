@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustml.reporting.figures.look import as_svg, box, draw_picture, framed, new_figure, percent_axis, styled
 from robustml.reporting.formats import percent
-from robustml.results import Rate
-
-__all__ = ["Suspect", "suspects_grid"]
+from robustml.results import ShortcutSuspect
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,50 +18,28 @@ class Suspect:
     """The most suspect place in the pictures of one class, and a pair of pictures to show it on.
 
     Attributes:
-        class_name: of the pictures whose patches were tried on others.
-        place: [row, column] of the patch's upper left pixel.
-        size: its side in pixels.
-        flip_rate: the share of other classes' pictures that are read as this class with it.
-        excess: that share less the one of the class's median place.
-        flip_rates: that share for every [row, column] looked at.
+        figures: what shortcuts.json holds of it.
         donor: a picture (C, H, W) in [0, 1] of the class.
         host: one of another class, that the patch was put on.
         host_name: of that other class.
     """
 
-    class_name: str
-    place: tuple[int, int]
-    size: int
-    flip_rate: Rate
-    excess: float
-    flip_rates: Mapping[tuple[int, int], float]
+    figures: ShortcutSuspect
     donor: NDArray[np.float32]
     host: NDArray[np.float32]
     host_name: str
 
-    def summary(self, threshold: float) -> dict[str, Any]:
-        """The figures, as plain values; `found` where the excess reaches the threshold."""
-        return {
-            "class": self.class_name,
-            "found": self.excess >= threshold,
-            "place": list(self.place),
-            "size": self.size,
-            "flip_rate": self.flip_rate.model_dump(mode="json"),
-            "excess": self.excess,
-            "flip_rates": [[row, column, share] for (row, column), share in self.flip_rates.items()],
-        }
-
     def heat_map(self) -> NDArray[np.float64]:
         """Each pixel (H, W) with the largest share of any patch that covers it."""
         heat = np.zeros(self.host.shape[1:])
-        for (row, column), share in self.flip_rates.items():
-            part = heat[row : row + self.size, column : column + self.size]
+        for row, column, share in self.figures.flip_rates:
+            part = heat[row : row + self.figures.size, column : column + self.figures.size]
             np.maximum(part, share, out=part)
         return heat
 
     def grafted(self) -> NDArray[np.float32]:
         """`host` with the patch of `donor`."""
-        rows, columns = (slice(start, start + self.size) for start in self.place)
+        rows, columns = (slice(start, start + self.figures.size) for start in self.figures.place)
         picture = self.host.copy()
         picture[:, rows, columns] = self.donor[:, rows, columns]
         return picture
@@ -79,10 +54,11 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
         grid = drawing.subplots(len(suspects), 4, squeeze=False)
         for row, each in zip(grid, suspects, strict=True):
             shown = row[0].imshow(each.heat_map(), cmap="Blues", vmin=0, vmax=1, interpolation="none")
-            row[0].set_ylabel(each.class_name, fontweight="bold")
-            row[0].set_title(f"turned: {percent(each.flip_rate.value)}", fontsize=10)
+            figures = each.figures
+            row[0].set_ylabel(figures.class_name, fontweight="bold")
+            row[0].set_title(f"turned: {percent(figures.flip_rate.value)}", fontsize=10)
             for axes, picture, title in (
-                (row[1], each.donor, each.class_name),
+                (row[1], each.donor, figures.class_name),
                 (row[2], each.host, each.host_name),
                 (row[3], each.grafted(), f"{each.host_name} with the patch"),
             ):
@@ -90,10 +66,10 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
                 axes.set_title(title, fontsize=10)
             framed(row[0])
             for axes in (row[0], row[1], row[3]):
-                box(axes, each.place[0] - 0.5, each.place[1] - 0.5, each.size, each.size)
+                box(axes, figures.place[0] - 0.5, figures.place[1] - 0.5, figures.size, figures.size)
         scale = drawing.colorbar(shown, ax=grid[:, 0], location="left", shrink=0.8, aspect=14 * len(suspects))
         scale.set_label("pictures turned")
         percent_axis(scale.ax)
         scale.ax.set_ylim(0, 1)
-        names = ", ".join(each.class_name for each in suspects)
+        names = ", ".join(each.figures.class_name for each in suspects)
         return as_svg(drawing, f"Where patches of {names} turn other pictures into their class")

@@ -16,8 +16,6 @@ from robustml.results import Curve, CurvePoint, Rate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BACKDOOR_FIGURES", "WORST_CASE", "backdoor_curves", "curves", "heat_maps", "label_of"]
-
 WORST_CASE = "worst_case"
 _BUDGET = "threat.eps"
 # Column of the frame, and what the chart and the table call it.

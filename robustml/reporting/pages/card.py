@@ -22,8 +22,6 @@ from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.comparison import comparison_table, distinct, entries_of_cards
 from robustml.results import CARD_SCHEMA, Card, Curve, Rate, Threat, ThreatFigures
 
-__all__ = ["write_cards", "write_gathered"]
-
 
 def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
     """Write card.json and card.html of one run, or a list and a page side by side of several.

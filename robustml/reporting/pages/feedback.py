@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from robustml.reporting.figures.feedback import recall_chart
 from robustml.reporting.figures.look import Chart
@@ -13,16 +12,15 @@ from robustml.reporting.formats import NOTHING, percent
 from robustml.reporting.pages.template import write_page
 from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.text import table_text, wrapped
-
-__all__ = ["feedback_text", "write_feedback_page"]
+from robustml.results import FeedbackFigures, FeedbackReport
 
 # Key of the report, and what people read.
 _SIMULATIONS = (("attacked", "attacked"), ("control", "no attacker"), ("rolled_back", "attacked, rolled back"))
 
-Rounds = Sequence[Mapping[str, Any]]
+Rounds = Sequence[FeedbackFigures]
 
 
-def feedback_text(report: Mapping[str, Any], width: int | None = None) -> str:
+def feedback_text(report: FeedbackReport, width: int | None = None) -> str:
     """The figures of the three simulations, and a sentence, as plain text.
 
     Args:
@@ -32,7 +30,7 @@ def feedback_text(report: Mapping[str, Any], width: int | None = None) -> str:
     return f"{table_text(_table(report), width)}\n\n{wrapped([_sentence(report)], width)}"
 
 
-def write_feedback_page(report: Mapping[str, Any], path: Path) -> Path:
+def write_feedback_page(report: FeedbackReport, path: Path) -> Path:
     """Write the page on what feedback.json holds, and return its path."""
     chart = Chart(
         recall_chart(report, _SIMULATIONS, _sentence(report)),
@@ -42,8 +40,8 @@ def write_feedback_page(report: Mapping[str, Any], path: Path) -> Path:
         path,
         "feedback.html.j2",
         kind="poisoning through feedback",
-        kicker=f"Poisoning through feedback · {report['data']['name']} · seed {report['seed']}",
-        heading=f"{len(report['shares'])} rounds of feedback",
+        kicker=f"Poisoning through feedback · {report.data.name} · seed {report.seed}",
+        heading=f"{len(report.shares)} rounds of feedback",
         lead=_sentence(report),
         chart=chart,
         table=_table(report),
@@ -51,47 +49,47 @@ def write_feedback_page(report: Mapping[str, Any], path: Path) -> Path:
     )
 
 
-def _table(report: Mapping[str, Any]) -> Table:
-    spam, simulations = report["spam"], [report[key] for key, _ in _SIMULATIONS]
+def _table(report: FeedbackReport) -> Table:
+    spam, simulations = report.spam, [getattr(report, key) for key, _ in _SIMULATIONS]
     rows = [
-        (f"recall of {spam}, first round", [percent(rounds[0]["spam_recall"]) for rounds in simulations]),
-        (f"recall of {spam}, last round", [percent(rounds[-1]["spam_recall"]) for rounds in simulations]),
+        (f"recall of {spam}, first round", [percent(rounds[0].spam_recall) for rounds in simulations]),
+        (f"recall of {spam}, last round", [percent(rounds[-1].spam_recall) for rounds in simulations]),
         ("most lost in one round (points)", [f"{100 * _largest_step(rounds):.1f}" for rounds in simulations]),
-        ("recall of the rest, first round", [percent(rounds[0]["ham_recall"]) for rounds in simulations]),
-        ("recall of the rest, last round", [percent(rounds[-1]["ham_recall"]) for rounds in simulations]),
+        ("recall of the rest, first round", [percent(rounds[0].ham_recall) for rounds in simulations]),
+        ("recall of the rest, last round", [percent(rounds[-1].ham_recall) for rounds in simulations]),
         ("alarms of the release check", [_alarms(rounds, "previous_round_alarm") for rounds in simulations]),
         ("alarms of the frozen baseline", [_alarms(rounds, "baseline_alarm") for rounds in simulations]),
-        ("last filter is that of round", [str(rounds[-1]["serves"]) for rounds in simulations]),
+        ("last filter is that of round", [str(rounds[-1].serves) for rounds in simulations]),
     ]
     return Table(["", *(name for _, name in _SIMULATIONS)], [[name, *values] for name, values in rows])
 
 
 def _largest_step(rounds: Rounds) -> float:
     """The most that the recall of spam lost from one round to the next; 0 where it never fell."""
-    recalls = [float(each["spam_recall"]) for each in rounds]
+    recalls = [each.spam_recall for each in rounds]
     return max([0.0, *(before - after for before, after in pairwise(recalls))])
 
 
 def _alarms(rounds: Rounds, kind: str) -> str:
     """The rounds with that alarm, as people write them: "3", "3 to 12", or a dash."""
-    found = [each["number"] for each in rounds if each[kind]]
+    found = [each.number for each in rounds if getattr(each, kind)]
     if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
         return f"{found[0]} to {found[-1]}"
     return ", ".join(map(str, found)) or NOTHING
 
 
-def _sentence(report: Mapping[str, Any]) -> str:
+def _sentence(report: FeedbackReport) -> str:
     """What became of the filter, who noticed, and what going back did."""
-    attacked, control, rolled_back = (report[key] for key, _ in _SIMULATIONS)
+    attacked, control, rolled_back = (getattr(report, key) for key, _ in _SIMULATIONS)
     text = (
-        f"The recall of {report['spam']} goes from {percent(attacked[0]['spam_recall'])} to "
-        f"{percent(attacked[-1]['spam_recall'])}, without an attacker to {percent(control[-1]['spam_recall'])}."
+        f"The recall of {report.spam} goes from {percent(attacked[0].spam_recall)} to "
+        f"{percent(attacked[-1].spam_recall)}, without an attacker to {percent(control[-1].spam_recall)}."
     )
     for kind, name in (("previous_round_alarm", "release check"), ("baseline_alarm", "frozen baseline")):
-        first = next((each["number"] for each in attacked if each[kind]), None)
+        first = next((each.number for each in attacked if getattr(each, kind)), None)
         text += f" The {name} {'stays silent' if first is None else f'alarms in round {first}'}."
-    back = next((number for number, each in enumerate(rolled_back) if each["serves"] != number), None)
+    back = next((number for number, each in enumerate(rolled_back) if each.serves != number), None)
     if back is not None:
-        serves, recall = rolled_back[back]["serves"], percent(rolled_back[back]["spam_recall"])
+        serves, recall = rolled_back[back].serves, percent(rolled_back[back].spam_recall)
         text += f" Rolled back to round {serves} then, it finds {recall}."
     return text

@@ -15,8 +15,6 @@ from robustml.reporting.figures.look import FONTS
 from robustml.reporting.pages.template import render
 from robustml.results import Examples
 
-__all__ = ["magnification", "picture_grid"]
-
 SIZE = 92
 
 

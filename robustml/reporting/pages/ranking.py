@@ -26,8 +26,6 @@ from robustml.results import Rate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ranking_frame", "ranking_text", "summary_frame", "write_ranking"]
-
 _COLUMNS = ["rank", "run", "experiment", "model", "parameters", "data", "norm", "eps", "n", "clean_accuracy",
             "worst_case", "worst_case_low", "worst_case_high", "attacks", "flags", "verdict"]  # fmt: skip
 

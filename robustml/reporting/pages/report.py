@@ -16,8 +16,6 @@ from robustml.reporting.sentences import comparison_sentences
 from robustml.reporting.tables.comparison import comparison_table, entries_of_runs, ranked_figures, worst_of
 from robustml.results import SCHEMA, Curve
 
-__all__ = ["curves_by_norm", "write_report"]
-
 
 def write_report(run_dirs: Sequence[Path], out: Path, title: str | None = None) -> Path:
     """Write a page on one run, or one that compares several.

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.pages.template import Facts, Section, write_page
-from robustml.reporting.reproduction.record import SCHEMA, Reproduction
 from robustml.reporting.reproduction.tables import (
     READ,
     comparison_tables,
@@ -17,8 +16,7 @@ from robustml.reporting.reproduction.tables import (
     summary,
     third_party,
 )
-
-__all__ = ["write_reproduction_page"]
+from robustml.results.reproduction import SCHEMA, Reproduction
 
 _HEALTH = (
     "Each measurement is of one training batch, in eval mode. The first seed is drawn broad, the others thin; a dotted "

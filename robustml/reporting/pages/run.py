@@ -23,8 +23,6 @@ from robustml.reporting.tables.run import attack_table, class_table, prediction_
 from robustml.reporting.verdict import Verdict, verdict
 from robustml.results import Certified, Curve, CurvePoint, Results
 
-__all__ = ["RunView", "certified_section", "class_chart", "corruption_section"]
-
 _CSS = {"fine": "", "caution": "alert", "alarm": "alarm"}
 
 
@@ -131,7 +129,7 @@ class RunView:
         rows = self.results.per_class
         return class_table(rows, bool(self.results.attacks)) if rows else None
 
-    @property
+    @cached_property
     def class_chart(self) -> Chart:
         """The same as bars; without an attack there is no worst case to draw."""
         return class_chart(self.results) if self.results.attacks else Chart("")
@@ -151,7 +149,7 @@ class RunView:
         if results.certified is not None:
             yield certified_section(results, results.certified)
 
-    @property
+    @cached_property
     def training_chart(self) -> Chart:
         """Training curves."""
         if self.run.metrics is None:

@@ -11,8 +11,7 @@ from robustml.reporting.formats import percent
 from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
-
-__all__ = ["suspects_text", "write_shortcut_page"]
+from robustml.results import ShortcutSearch
 
 # Classes that are drawn; the table names them all.
 _MOST_DRAWN = 6
@@ -20,12 +19,12 @@ _MOST_DRAWN = 6
 
 def suspects_text(suspects: Sequence[Suspect], threshold: float, width: int | None = None) -> str:
     """What was found, and each class's most suspect place, as plain text."""
-    return f"{wrapped([_verdict(suspects, threshold)], width)}\n{table_text(_table(suspects, threshold), width)}"
+    return f"{wrapped([_verdict(suspects, threshold)], width)}\n{table_text(_table(suspects), width)}"
 
 
 def _verdict(suspects: Sequence[Suspect], threshold: float) -> str:
     """One sentence on what was found."""
-    found = [each for each in suspects if each.excess >= threshold]
+    found = [each.figures for each in suspects if each.figures.found]
     if not found:
         return f"no shortcut found: no place lies {100 * threshold:.3g} points above the median place of its class"
     parts = [
@@ -36,30 +35,26 @@ def _verdict(suspects: Sequence[Suspect], threshold: float) -> str:
     return f"{len(found)} found: {'; '.join(parts)}"
 
 
-def _table(suspects: Sequence[Suspect], threshold: float) -> Table:
+def _table(suspects: Sequence[Suspect]) -> Table:
     rows: list[Row] = [
         [
-            Cell(each.class_name, marks=("found",) if each.excess >= threshold else ()),
+            Cell(each.class_name, marks=("found",) if each.found else ()),
             str(list(each.place)),
             each.flip_rate,
             percent(each.excess),
         ]
-        for each in suspects
+        for each in (suspect.figures for suspect in suspects)
     ]
     headings = ["class", "row, column", "pictures turned", "beyond the median place"]
     return Table(headings, rows, words=frozenset({"row, column"}))
 
 
-def write_shortcut_page(
-    searches: Mapping[str, Sequence[Suspect]], threshold: float, data_name: str, run: str, path: Path
-) -> Path:
+def write_shortcut_page(report: ShortcutSearch, searches: Mapping[str, Sequence[Suspect]], path: Path) -> Path:
     """Write the page.
 
     Args:
-        searches: name of a model to its suspects, the worst first.
-        threshold: the excess from which on a place counts as found.
-        data_name: of the set.
-        run: which run was searched.
+        report: what shortcuts.json holds.
+        searches: name of a model to its suspects, the worst first, with what there is to draw.
         path: the file to write.
 
     Returns:
@@ -71,16 +66,21 @@ def write_shortcut_page(
     )
     found = [
         (
-            _verdict(suspects, threshold),
+            _verdict(suspects, report.threshold),
             Section(
                 name.capitalize(),
-                [_table(suspects, threshold)],
+                [_table(suspects)],
                 charts=[Chart(suspects_grid(suspects[:_MOST_DRAWN]), caption)],
             ),
         )
         for name, suspects in searches.items()
     ]
-    kicker = f"Search for shortcuts · {data_name}"
     return write_page(
-        path, "shortcuts.html.j2", kind="shortcuts", kicker=kicker, heading=run, searches=found, threshold=threshold
+        path,
+        "shortcuts.html.j2",
+        kind="shortcuts",
+        kicker=f"Search for shortcuts · {report.data.name}",
+        heading=report.run,
+        searches=found,
+        threshold=report.threshold,
     )

@@ -23,8 +23,6 @@ from robustml.results import Rate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["write_sweep"]
-
 log = logging.getLogger(__name__)
 
 FIXED = ("run", "seed", "train_eps", "test_eps", "attack", "source", "n",

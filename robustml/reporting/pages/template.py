@@ -15,8 +15,6 @@ from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import interval_text, plain
 from robustml.reporting.tables.cells import Table
 
-__all__ = ["Facts", "Section", "Tile", "render", "write_page"]
-
 
 @dataclass(frozen=True)
 class Section:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from robustml.errors import RequestError
 from robustml.reporting.evaluations import evaluations_of
-from robustml.reporting.reproduction.paper import Figure, Paper, is_share, name_of
-from robustml.reporting.reproduction.record import SeedRun
 from robustml.reporting.runs import Run, read_run
 from robustml.results import Rate, Results
-
-__all__ = ["Finished", "Measured", "figures_of", "read_finished", "read_seed"]
+from robustml.results.paper import Figure, Paper, is_share, name_of
+from robustml.results.reproduction import SeedRun
 
 
 @dataclass(frozen=True)

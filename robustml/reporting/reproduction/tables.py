@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robustml.reporting.formats import NOTHING, seconds_text
-from robustml.reporting.reproduction.paper import Paper, is_share
-from robustml.reporting.reproduction.record import Comparison, EpochTable, Reproduction, SeedRun
 from robustml.reporting.tables.cells import Cell, Table
 from robustml.reporting.tables.text import table_text, wrapped
-
-__all__ = [
-    "comparison_tables",
-    "cost_text",
-    "epoch_table",
-    "papers_text",
-    "reproduction_text",
-    "run_table",
-    "sources",
-    "summary",
-    "third_party",
-]
+from robustml.results.paper import Paper, is_share
+from robustml.results.reproduction import Comparison, EpochTable, Reproduction, SeedRun
 
 DEVICES = {"cpu2": "2 CPU cores", "h200": "one H200", "many-gpu": "many GPUs"}
 READ = (

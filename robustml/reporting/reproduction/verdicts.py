@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from robustml.reporting.reproduction.finished import Finished, figures_of
-from robustml.reporting.reproduction.paper import Figure, Paper, PerEpoch, Published, is_share, name_of
-from robustml.reporting.reproduction.record import Comparison, EpochRow, EpochTable, Reproduction, SeedRun, Verdict
 from robustml.results import rate
+from robustml.results.paper import Figure, Paper, PerEpoch, Published, is_share, name_of
+from robustml.results.reproduction import Comparison, EpochRow, EpochTable, Reproduction, SeedRun, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["compare", "judge_figure"]
 
 
 def compare(

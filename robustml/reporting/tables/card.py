@@ -9,8 +9,6 @@ from robustml.reporting.tables.run import beyond
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import Card, ClassFigure, Figure, Rate, Threat, ThreatFigures
 
-__all__ = ["card_text", "evidence_table", "figure_table", "settings_table", "threat_table"]
-
 
 def figure_table(card: Card) -> Table:
     """Every figure of the card, with the number of its file."""

@@ -9,8 +9,6 @@ from typing import Any
 from robustml.reporting.formats import NOTHING, half_width, percent
 from robustml.results import Rate
 
-__all__ = ["Cell", "Content", "Row", "Table", "bests", "cell_of"]
-
 
 @dataclass(frozen=True)
 class Cell:

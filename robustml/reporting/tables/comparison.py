@@ -13,19 +13,6 @@ from robustml.reporting.tables.text import table_text, wrapped
 from robustml.reporting.verdict import verdict
 from robustml.results import Card, ClassFigure, Figure, Flag, Rate, Threat
 
-__all__ = [
-    "Entry",
-    "asked_rates",
-    "comparison_table",
-    "distinct",
-    "entries_of_cards",
-    "entries_of_runs",
-    "notes_of_flags",
-    "ranked_figures",
-    "summary_table",
-    "worst_of",
-]
-
 Item = TypeVar("Item")
 
 # Whoever attacks wants these high: the highest is nobody's best.

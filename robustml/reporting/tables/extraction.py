@@ -9,8 +9,6 @@ from robustml.reporting.tables.cells import Content, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import ExtractionResults, Rate
 
-__all__ = ["extraction_table", "extraction_text"]
-
 
 def extraction_text(block: ExtractionResults, width: int | None = None) -> str:
     """The table and the curve over the budget, as plain text."""

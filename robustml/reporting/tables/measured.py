@@ -9,8 +9,6 @@ from robustml.reporting.formats import eps_text, norm_text, percent, plain, seco
 from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
 from robustml.results import Backdoor, Certified, Corruptions, Rate, Results
 
-__all__ = ["backdoor_table", "certified_table", "corruption_table"]
-
 
 def corruption_table(block: Corruptions, clean: Rate) -> Table:
     """Accuracy under each common corruption and severity, shaded by how much is left."""

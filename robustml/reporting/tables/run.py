@@ -9,8 +9,6 @@ from robustml.reporting.sentences import strongest
 from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
 from robustml.results import ClassResult, Examples, Results, SelectedEpoch
 
-__all__ = ["attack_table", "beyond", "class_table", "prediction_table", "selection_table"]
-
 
 def beyond(max_norm: float, eps: float) -> tuple[str, ...]:
     """The mark of an attack that left its budget; float32 may exceed eps by its rounding."""

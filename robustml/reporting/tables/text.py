@@ -16,8 +16,6 @@ from rich.text import Text
 from robustml.reporting.formats import plain
 from robustml.reporting.tables.cells import Cell, Table
 
-__all__ = ["table_text", "terminal_width", "wrapped"]
-
 _GAP = 2
 # Words are not broken into narrower columns than this.
 _SHORTEST = 18

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import evaluate
 from robustml.files import write_text
 from robustml.training.callbacks.weight_averaging import averaged_weights
 from robustml.training.classifier import RobustClassifier
+from robustml.training.trainer_data import TrainerData
 from robustml.types import Attack, Threat
 
 __all__ = ["RobustEvaluation"]
@@ -60,9 +60,10 @@ class RobustEvaluation(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate if it is this epoch's turn."""
         epoch = trainer.current_epoch + 1
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not (isinstance(pl_module, RobustClassifier) and isinstance(data, DataModule)):
+        given = trainer.datamodule  # type: ignore[attr-defined]
+        if not (isinstance(pl_module, RobustClassifier) and isinstance(given, TrainerData)):
             return
+        data = given.data
         if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
             return
         loader = data.loader(self.split, device=pl_module.device, limit=self.limit)

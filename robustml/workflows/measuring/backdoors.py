@@ -13,12 +13,12 @@ from torch import nn
 from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
-from robustml.poisoning import Backdoor, Shortcut, backdoor_of, kind_of
+from robustml.poisoning import Backdoor, Shortcut, backdoor_of, kind_of, read_learned, recalled
 from robustml.results import Backdoor as BackdoorBlock
 from robustml.results import PoisonSummary, Rate, Reliance, Twin, read_results
 from robustml.say import say
 from robustml.workflows.poison import Poisoning
-from robustml.workflows.run import RESULTS, TROJAN, load_model
+from robustml.workflows.run import PLAN, RESULTS, TROJAN, load_model
 from robustml.workflows.settings import read_settings
 from robustml.workflows.settings.building import build
 
@@ -99,7 +99,8 @@ def _planted_in(run: Path, seen: tuple[Path, ...]) -> list[Planted]:
     if (run / TROJAN).is_file():
         return _planted_in(beneath(run, settings), (*seen, run.resolve()))
     found = _inherited(settings, run, (*seen, run.resolve()))
-    backdoor = backdoor_of(build(settings.get("poison")))
+    learned = read_learned(run / PLAN) if (run / PLAN).is_file() else {}
+    backdoor = backdoor_of(recalled(build(settings.get("poison")), learned))
     if backdoor is None:
         return found
     summary = read_results(run / RESULTS).data.poison if (run / RESULTS).is_file() else None

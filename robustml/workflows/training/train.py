@@ -20,6 +20,7 @@ from robustml.training import (
     CLEAN_ACCURACY,
     AtomicCheckpointIO,
     RobustClassifier,
+    TrainerData,
     best_and_last,
     try_model,
 )
@@ -124,7 +125,8 @@ def _fit(trainer: pl.Trainer, module: RobustClassifier, data: DataModule, last: 
     floating = (parameter.dtype for parameter in module.model.parameters() if parameter.is_floating_point())
     built = next(floating, torch.float32)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        checkpoint = str(last) if last.is_file() else None
+        trainer.fit(module, datamodule=TrainerData(data), ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise RequestError(" ".join(str(error).split())) from error
     # trainer.precision=bf16-true and the like have changed it, and whoever loads the run gets what the config builds.

@@ -10,23 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from robustml.errors import RequestError
-
-__all__ = [
-    "Budget",
-    "Figure",
-    "Paper",
-    "PerEpoch",
-    "Published",
-    "ThirdParty",
-    "Variant",
-    "is_share",
-    "name_of",
-    "one_line",
-    "read_paper",
-]
+from robustml.results.rates import Block
+from robustml.results.reading import checked
 
 At = Literal["last", "best", "max", "min"] | Annotated[int, Field(ge=0)]
 
@@ -36,13 +23,7 @@ _RESULT = re.compile(
 _COLUMN = re.compile(r"(health|val|train)/\w+")
 
 
-class Record(BaseModel):
-    """Fixed once made; a field that is not known is a misspelt one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Figure(Record):
+class Figure(Block):
     """A figure of a run.
 
     Attributes:
@@ -99,7 +80,7 @@ class Published(Figure):
         return self
 
 
-class ThirdParty(Record):
+class ThirdParty(Block):
     """What others measured, in words: shown beside ours, never compared."""
 
     what: str
@@ -107,7 +88,7 @@ class ThirdParty(Record):
     source: str
 
 
-class Variant(Record):
+class Variant(Block):
     """One of several trainings that a reproduction sets side by side: the experiment with overrides.
 
     ``{folder}`` and ``{seed}`` in an override stand for the folder of the reproduction and the seed of the run: a
@@ -119,14 +100,14 @@ class Variant(Record):
     what: str | None = None
 
 
-class Budget(Record):
+class Budget(Block):
     """What one seed of all variants costs: where it is meant to run, and for how long; an estimate until it ran."""
 
     device: Literal["cpu2", "h200", "many-gpu"]
     minutes: Annotated[float, Field(gt=0)]
 
 
-class PerEpoch(Record):
+class PerEpoch(Block):
     """The authors' log: figures epoch by epoch, compared as far as our run has come.
 
     Attributes:
@@ -149,7 +130,7 @@ class PerEpoch(Record):
         return self
 
 
-class Paper(Record):
+class Paper(Block):
     """The whole block."""
 
     id: str
@@ -201,15 +182,4 @@ def read_paper(block: Mapping[str, Any], name: str) -> Paper:
     Raises:
         RequestError: it does not fit; names the first fault.
     """
-    try:
-        return Paper.model_validate(dict(block))
-    except ValidationError as error:
-        raise RequestError(f"the paper block of {name} is not valid: {one_line(error)}") from error
-
-
-def one_line(error: ValidationError) -> str:
-    """The report of many lines that pydantic makes, in one."""
-    problems = error.errors(include_url=False)
-    place = ".".join(str(part) for part in problems[0]["loc"])
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{place + ': ' if place else ''}{problems[0]['msg'].removeprefix('Value error, ')}{more}"
+    return checked(Paper, dict(block), f"the paper block of {name}")

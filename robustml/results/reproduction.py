@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from robustml.errors import RequestError
-from robustml.files import write_text
-from robustml.reporting.reproduction.paper import Paper, PerEpoch, Published, Record, one_line
-
-__all__ = [
-    "SCHEMA",
-    "Comparison",
-    "EpochRow",
-    "EpochTable",
-    "Reproduction",
-    "SeedRun",
-    "Verdict",
-    "read_reproduction",
-    "write_reproduction",
-]
+from robustml.results.paper import Paper, PerEpoch, Published
+from robustml.results.rates import Block
+from robustml.results.reading import checked, read_object
 
 SCHEMA = 1
 
@@ -30,7 +17,7 @@ Verdict = Literal["match", "within tolerance", "off", "collapsed", "not measured
 MISSES = ("off", "collapsed")
 
 
-class SeedRun(Record):
+class SeedRun(Block):
     """One run: its figures by name (None where it does not have one), and what became of its health.
 
     `collapsed` says whether the last look of health.csv found it unhealthy, and nothing was done about it; None where
@@ -47,7 +34,7 @@ class SeedRun(Record):
     train_seconds: float | None = None
 
 
-class Comparison(Record):
+class Comparison(Block):
     """One figure of one variant over its seeds, against the published one where there is one.
 
     Attributes:
@@ -73,7 +60,7 @@ class Comparison(Record):
     verdict: Verdict
 
 
-class EpochRow(Record):
+class EpochRow(Block):
     """One epoch of the authors' log beside ours."""
 
     epoch: int
@@ -81,7 +68,7 @@ class EpochRow(Record):
     ours: list[float]
 
 
-class EpochTable(Record):
+class EpochTable(Block):
     """The shared prefix of the authors' log and one of our runs; `differences` are means over it, ours minus theirs."""
 
     variant: str
@@ -92,7 +79,7 @@ class EpochTable(Record):
     verdict: Verdict
 
 
-class Reproduction(Record):
+class Reproduction(Block):
     """All of reproduction.json, schema 1."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
@@ -126,21 +113,10 @@ class Reproduction(Record):
         ]
 
 
-def write_reproduction(reproduction: Reproduction, path: Path) -> Path:
-    """Write reproduction.json, whole or not at all."""
-    content = reproduction.model_dump(mode="json", by_alias=True)
-    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def read_reproduction(path: Path) -> Reproduction:
     """Read and check a reproduction.json.
 
     Raises:
         RequestError: it is missing or does not pass the checks.
     """
-    try:
-        return Reproduction.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValidationError as error:
-        raise RequestError(f"{path} is not valid: {one_line(error)}") from error
+    return checked(Reproduction, read_object(path), str(path))
