@@ -1,4 +1,4 @@
-"""Try every attack of the installed torchattacks: `python scripts/check_torchattacks.py`, into docs/measured/torchattacks.md.
+"""Try every attack of torchattacks: `python scripts/check_torchattacks.py`, into docs/measured/torchattacks.md.
 
 Each is examined twice, by `robustml.evaluation.conformance.check_attack`: through our adapter (`TorchAttack`), and as
 the package has it, called with the global generators seeded beforehand. Each examination is a process of its own with a
