@@ -11,8 +11,6 @@ import sys
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["main"]
-
 VERBS = {
     "train": "train a model from a config, and measure clean against adversarial accuracy",
     "evaluate": "attack a trained model: robustml evaluate run=<dir>",

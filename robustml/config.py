@@ -6,8 +6,6 @@ from pathlib import Path
 
 from robustml.errors import RequestError
 
-__all__ = ["config_dir"]
-
 
 def config_dir() -> Path:
     """The folder with train.yaml and the config groups.

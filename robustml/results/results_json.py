@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from robustml.results.backdoor import Backdoor
 from robustml.results.extraction import ExtractionResults
 from robustml.results.rates import Block
 from robustml.results.reading import checked, read_object, write_checked
@@ -34,7 +33,6 @@ class Results(Robustness, _Identity):
     """All of results.json, schema 1."""
 
     selection: Selection | None = None
-    backdoor: Backdoor | None = None
     extraction: ExtractionResults | None = None
     cost: Cost = Field(default_factory=Cost)
     environment: Environment = Field(default_factory=Environment)
@@ -42,7 +40,7 @@ class Results(Robustness, _Identity):
     @classmethod
     def of(cls, found: Robustness, **identity: Any) -> Results:
         """What an evaluation found, and what it was of: the fields that `Robustness` does not have."""
-        return cls(schema=SCHEMA, **{name: getattr(found, name) for name in Robustness.model_fields}, **identity)
+        return cls(schema=SCHEMA, **{name: getattr(found, name) for name in Robustness.model_fields} | identity)
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from robustml.results.backdoor import Backdoor
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most
 from robustml.results.run import Threat
 
@@ -166,6 +167,7 @@ class Robustness(Block):
     curve: Curve | None = None
     corruptions: Corruptions | None = None
     certified: Certified | None = None
+    backdoor: Backdoor | None = None
     flags: list[Flag] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.data import DataModule
 from robustml.errors import RequestError, pasteable
 from robustml.evaluation import RobustnessResults
-from robustml.evaluation.batches import Loader
+from robustml.evaluation.batches import Loader, device_of
 from robustml.files import sweep
 from robustml.models import as_module, load_checkpoint
 from robustml.models.fitted import fitted
@@ -58,6 +59,9 @@ def evaluate(
         out: a directory to write, with results.json, examples and a report; none by default.
         options: see `robustml.evaluation.evaluate`; with `out`, `seed` and `device` of them.
 
+    Returns:
+        The figures, with or without `out` the same; of a run also those of the backdoors that it is known to hold.
+
     Raises:
         RequestError: data or threat are missing; or see `robustml.evaluation.evaluate`.
         RunFailed: see there.
@@ -76,9 +80,19 @@ def evaluate(
     network: Any = model if run is None else run.model
     if out is None:
         loader = data.loader("test") if isinstance(data, DataModule) else data
-        names = {"class_names": data.class_names} if isinstance(data, DataModule) else {}
-        return evaluation.evaluate(network, loader, chosen, threat, **names | options)
-    parts = data if isinstance(data, DataModule) else judged_on(data)
+        defaults: dict[str, Any] = {"check_limits": True}
+        if isinstance(data, DataModule):
+            defaults["class_names"] = data.class_names
+        if run is None:
+            return evaluation.evaluate(network, loader, chosen, threat, **defaults | options)
+        defaults["seed"] = run.settings["seed"]
+        results = evaluation.evaluate(network, loader, chosen, threat, **defaults | options)
+        parts = copy(data) if isinstance(data, DataModule) else judged_on(data)
+        planted = _planted(run.settings, parts, run.path)
+        shown = {"limit": None, "batch_size": parts.eval_batch_size}
+        block = backdoors_of_model(network, planted, parts, threat, shown, device_of(network))
+        return results.model_copy(update={"backdoor": block})
+    parts = copy(data) if isinstance(data, DataModule) else judged_on(data)  # the run's poison goes into it
     parts.setup()
     settings: Settings = {
         "name": Path(out).name,
@@ -113,11 +127,16 @@ def evaluate_run(settings: Settings, data: DataModule, out: Path, run: Run | Non
     """
     source, which = Path(settings["run"]), settings["which"]
     model = load_model(source, which) if run is None else run.model
-    poisoning = poison_as_configured(data, settings, source, other_data=True)
-    own = planted_by(poisoning, twin_of(source))
+    planted = _planted(settings, data, source)
+    return _judge(model, data, settings, out, weights_of(source, which), planted)
+
+
+def _planted(settings: Settings, data: DataModule, source: Path) -> list[Planted]:
+    """The backdoors that a run is known to hold: its own poison's, which is put into `data`, and inherited ones."""
+    own = planted_by(poison_as_configured(data, settings, source, other_data=True), twin_of(source))
     older = planted_in(source) if (source / TROJAN).is_file() else inherited(settings, source)
     check_shown(older, data)
-    return _judge(model, data, settings, out, weights_of(source, which), [*own, *older])
+    return [*own, *older]
 
 
 def evaluate_model(settings: Settings, data: DataModule, out: Path) -> RobustnessResults:
@@ -161,6 +180,8 @@ def _judge(
         if not record.exists():
             (out / CONFIG).unlink()  # refused before the first image: there is nothing to continue
         raise
+    block = backdoors_of_model(model, planted, data, threat, evaluated, device)
+    results = results.model_copy(update={"backdoor": block})
     write_outcome(
         out,
         results,
@@ -170,7 +191,6 @@ def _judge(
         command="evaluate",
         model=describe_model(named, model, weights),
         cost=Cost(peak_memory_mb=peak_memory_mb(device)),
-        backdoor=backdoors_of_model(model, planted, data, threat, evaluated, device),
     )
     tell(out)
     if not results.complete:

@@ -94,6 +94,13 @@ def test_gate_refuses(words: str, expected: str, trained: Outcome, tmp_path: Pat
     assert expected in outcome.error
 
 
+def test_check_of_an_objective(tmp_path: Path) -> None:
+    outcome = command("check", "objective=trades", "objective.attack.steps=2", cwd=tmp_path)
+    assert outcome.status == 0, outcome.out
+    assert "checking TRADES" in outcome.out
+    assert "TRADES keeps 11 of 11 properties" in outcome.out
+
+
 def test_check_of_a_built_in_attack(tmp_path: Path) -> None:
     outcome = command("check", "attack=fgsm", "threat.eps=0.1", cwd=tmp_path)
     assert (outcome.status, outcome.err) == (0, "")

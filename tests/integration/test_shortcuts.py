@@ -11,6 +11,7 @@ import pytest
 from data.tiny import png, write_parquet
 from pydantic import ValidationError
 
+import robustml
 from integration.files import left
 from integration.forks import Outcome, command
 from robustml.results import ShortcutSearch, read_results
@@ -102,6 +103,21 @@ def test_a_run_without_a_twin(marked: Outcome) -> None:
     assert outcome.status == 0, outcome.err
     assert "no clean twin" in outcome.out
     assert report_of(outcome)["twin_suspects"] == []
+
+
+def test_python_measures_the_mark_with_and_without_a_directory(
+    marked: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder_of(marked))
+    run = robustml.load_run(marked.run)
+    alone = robustml.evaluate(run, attacks={})
+    written = robustml.evaluate(run, attacks={}, out=tmp_path / "again")
+    assert alone.model_dump() == written.model_dump()
+    assert alone.backdoor == read_results(tmp_path / "again").backdoor
+    assert alone.backdoor is not None
+    assert (alone.backdoor.kind, alone.backdoor.attack_success_rate.n) == ("shortcuts", 150)
+    assert alone.backdoor.twin is not None
+    assert alone.backdoor.shortcut is not None
 
 
 @pytest.mark.parametrize(

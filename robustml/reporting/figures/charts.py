@@ -14,24 +14,25 @@ from robustml.reporting.figures.look import (
     BLUE,
     GREY,
     INK,
+    PANEL,
     VERMILLION,
+    WIDTH,
     as_svg,
     band,
-    legend_above,
-    new_figure,
+    describe,
+    new_axes,
     percent_axis,
     style,
     styled,
 )
-from robustml.reporting.formats import NOTHING, eps_text, eps_texts, norm_text
+from robustml.reporting.formats import NOTHING, eps_text, eps_texts, norm_text, percent
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from robustml.results import ClassResult, Curve, Rate
+    from robustml.results import ClassResult, Curve, ExtractionPoint, Rate
 
-WIDTH = 960
 MOST_CLASSES = 20
 
 LOSSES = (("train/loss", "training", BLUE, "--"), ("val/loss", "validation", BLUE, "-"))
@@ -50,35 +51,26 @@ def training_curves(metrics: pd.DataFrame, best_epoch: int | None = None) -> str
         metrics: metrics.csv; curves whose column is missing or empty are left out.
         best_epoch: the epoch whose weights were kept; marked.
     """
-    panels: list[tuple[str, list[tuple[str, str, str, str]]]] = []
-    for name, candidates in (("loss", LOSSES), ("accuracy", ACCURACIES)):
-        present = [line for line in candidates if line[0] in metrics.columns and metrics[line[0]].notna().any()]
-        if present:
-            panels.append((name, present))
-    if not panels:
-        return ""
-    with styled():
-        figure = new_figure(WIDTH, 350)
-        for place, (name, lines) in enumerate(panels):
-            axes = figure.add_subplot(1, len(panels), place + 1)
-            for column, label, color, dashes in lines:
+    panels = []
+    for name, lines in (("loss", LOSSES), ("accuracy", ACCURACIES)):
+        present = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
+        if not present:
+            continue
+        with styled():
+            axes = new_axes(PANEL, 330)
+            for column, label, color, dashes in present:
                 known = metrics[["epoch", column]].replace([np.inf, -np.inf], np.nan).dropna()
                 marker = "o" if len(known) <= 12 else ""
                 axes.plot(known["epoch"], known[column], dashes, color=color, label=label, marker=marker,
                           alpha=0.65 if dashes == "--" else 1.0)  # fmt: skip
-            axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-            if name == "accuracy":
-                percent_axis(axes)
-                axes.set_ylabel("accuracy")
-            else:
-                axes.set_ylabel("loss")
-                if axes.dataLim.y0 >= 0:
-                    axes.set_ylim(0, 1.05 * axes.dataLim.y1 or None)
-            legend_above(axes, 2)
+            describe(axes, "epoch", name, 2, shares=name == "accuracy")
+            if name == "loss" and axes.dataLim.y0 >= 0:
+                axes.set_ylim(0, 1.05 * axes.dataLim.y1 or None)
             if best_epoch is not None and best_epoch in set(metrics["epoch"]):
                 _mark(axes, float(best_epoch), f"kept: epoch {best_epoch}", at_top=name == "loss")
-        return as_svg(figure, "Training curves: " + " and ".join(name for name, _ in panels) + " by epoch")
+            panels.append(as_svg(axes, f"Training curves: {name} by epoch"))
+    return "\n".join(panels)
 
 
 def _mark(axes: Axes, x: float, text: str, at_top: bool, down: float = 0.0) -> None:
@@ -112,25 +104,20 @@ def accuracy_curve(curves: Sequence[tuple[str, Curve]], train_eps: Sequence[floa
         return ""
     ticks = sorted({eps for _, known in lines for eps, _ in known})
     with styled():
-        rows = (len(lines) + 1) // 2 if len(lines) > 1 else 0
-        figure = new_figure(WIDTH, 360 + 20 * rows)
-        axes = figure.add_subplot()
+        axes = new_axes(WIDTH, 340 + 10 * len(lines) * (len(lines) > 1))
         for place, (label, known) in enumerate(lines):
             budgets, found = zip(*known, strict=True)
             band(axes, budgets, found, 0.16 if len(lines) < 5 else 0.09, label=printable(label), **style(place))
         span = max(ticks) - min(ticks) or 1.0
         axes.set_xlim(min(ticks) - 0.02 * span, max(ticks) + 0.02 * span)
-        shown = _apart(ticks, 0.055 * span)
+        shown = _apart(ticks, 0.09 * span)
         axes.set_xticks(shown, eps_texts(shown))
-        axes.set_xlabel(f"budget of the attacker: eps{f' ({norm_text(norm)}, pixels in 0 to 1)' if norm else ''}")
-        axes.set_ylabel("robust accuracy")
-        percent_axis(axes)
+        within = f" ({norm_text(norm)}, pixels in 0 to 1)" if norm else ""
+        describe(axes, f"budget of the attacker: eps{within}", "robust accuracy", 2 if len(lines) > 1 else 0)
         marked = [eps for eps in sorted(set(train_eps)) if min(ticks) < eps <= max(ticks)]
         for place, eps in enumerate(marked if len(marked) <= 4 else ()):
-            _mark(axes, eps, f"training threat {eps_text(eps)}", at_top=True, down=0.055 * place)
-        if len(lines) > 1:
-            legend_above(axes, 2)
-        return as_svg(figure, "Robust accuracy against eps for " + ", ".join(label for label, _ in lines))
+            _mark(axes, eps, f"training threat {eps_text(eps)}", at_top=True, down=0.06 * place)
+        return as_svg(axes, "Robust accuracy against eps for " + ", ".join(label for label, _ in lines))
 
 
 def _apart(ticks: Sequence[float], gap: float) -> list[float]:
@@ -152,36 +139,36 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
     """
     if not rows:
         return ""
+    found = [(place, robust) for place, (_, _, robust) in enumerate(rows) if robust is not None]
+    drawn = [(place, robust) for place, robust in found if robust.value is not None]
     with styled():
-        figure = new_figure(WIDTH, 74 + 30 * len(rows))
-        axes = figure.add_subplot()
+        axes = new_axes(WIDTH, 74 + 30 * len(rows))
+        places = range(len(rows))
+        axes.barh(places, [clean.value or 0.0 for _, clean, _ in rows], height=0.72, color="#b9d6ea")
+        values = np.array([robust.value for _, robust in drawn], dtype=float)
+        reach = np.abs(np.array([robust.ci95 for _, robust in drawn], dtype=float).reshape(-1, 2).T - values)
+        axes.barh(
+            [place for place, _ in drawn], values, height=0.40, color=BLUE, xerr=reach, zorder=3,
+            error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 2.5},
+        )  # fmt: skip
         for place, (_, clean, robust) in enumerate(rows):
-            text = "no examples"
-            if clean.value is not None:
-                axes.barh(place, clean.value, height=0.72, color="#b9d6ea", label="clean" if place == 0 else None)
-                text = f"{100 * clean.value:.1f}%"
+            text = "no examples" if clean.value is None else f"{100 * clean.value:.1f}%"
             if robust is not None and robust.value is not None:
-                low, high = robust.ci95
-                reach = [[robust.value - low], [high - robust.value]]
-                axes.barh(
-                    place, robust.value, height=0.40, color=BLUE, xerr=reach, label="_", zorder=3,
-                    error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 2.5},
-                )  # fmt: skip
                 text += f" → {100 * robust.value:.1f}%"
             axes.text(1.035, place, text, va="center", fontsize=10)
-        axes.set_yticks(range(len(rows)), [printable(_clip(label)) for label, _, _ in rows])
+        axes.set_yticks(places, [printable(_clip(label)) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         percent_axis(axes, "x")
-        axes.set_xlim(0, 1.2)
+        axes.set_xlim(0, 1.3)
         axes.spines["bottom"].set_bounds(0, 1)
         axes.set_xlabel("accuracy: pale bar clean, dark bar worst case with its 95% interval", loc="left")
-        return as_svg(figure, "Clean and worst-case accuracy of each row, as in the table")
+        return as_svg(axes, "Clean and worst-case accuracy of each row, as in the table")
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= 34 else text[:33] + "…"
+    return text if len(text) <= 24 else text[:23] + "…"
 
 
 def class_bars(per_class: Sequence[ClassResult]) -> str:
@@ -206,8 +193,7 @@ def heat_map(values: pd.DataFrame) -> str:
     # One hue from pale to deep blue: more is darker, in print and for every eye.
     colors = LinearSegmentedColormap.from_list("blues", ["#f4f8fb", "#9cc7e3", "#2f8ac4", "#004e7c"])
     with styled():
-        figure = new_figure(min(WIDTH, 150 + 76 * columns), 96 + 40 * rows)
-        axes = figure.add_subplot()
+        axes = new_axes(min(WIDTH, 150 + 76 * columns), 96 + 40 * rows)
         axes.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         for (row, column), value in np.ndenumerate(matrix):
             text = NOTHING if np.isnan(value) else f"{100 * value:.1f}"
@@ -222,6 +208,23 @@ def heat_map(values: pd.DataFrame) -> str:
         axes.tick_params(which="minor", length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_xlabel("eps in the test")
-        axes.set_ylabel("eps in training")
-        return as_svg(figure, "Robust accuracy in percent by eps in training and eps in the test")
+        describe(axes, "eps in the test", "eps in training", shares=False)
+        return as_svg(axes, "Robust accuracy in percent by eps in training and eps in the test")
+
+
+def queries_curve(curve: Sequence[ExtractionPoint]) -> str:
+    """Fidelity and accuracy of the copy against the number of queries; "" for fewer than two points."""
+    if len(curve) < 2:
+        return ""
+    points = sorted(curve, key=lambda point: point.queries)
+    queries = [point.queries for point in points]
+    with styled():
+        axes = new_axes(WIDTH, 360)
+        band(axes, queries, [point.fidelity for point in points], label="agrees with the victim (fidelity)", **style(0))
+        band(axes, queries, [point.accuracy for point in points], label="is right (accuracy)", **style(1))
+        axes.set_xscale("log")
+        axes.set_xticks(queries, [f"{count:,}" for count in queries])
+        axes.minorticks_off()
+        describe(axes, "queries answered", "share of the test set", 2)
+        last = percent(points[-1].fidelity.value)
+        return as_svg(axes, f"Fidelity and accuracy of the copy by number of queries, up to {last} fidelity")

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustml.reporting.figures.look import (
-    GREY,
-    VERMILLION,
-    as_svg,
-    legend_above,
-    new_figure,
-    percent_axis,
-    style,
-    styled,
-)
+from robustml.reporting.figures.look import GREY, VERMILLION, WIDTH, as_svg, describe, new_axes, style, styled
 from robustml.results import FeedbackFigures, FeedbackReport
 
 
@@ -30,8 +21,7 @@ def recall_chart(report: FeedbackReport, simulations: Sequence[tuple[str, str]],
     lines = [(getattr(report, key), "spam_recall", f"{spam}, {name}") for key, name in simulations]
     lines.append((attacked, "ham_recall", "the rest, attacked"))
     with styled():
-        drawing = new_figure(960, 420)
-        axes = drawing.add_subplot()
+        axes = new_axes(WIDTH, 400)
         numbers = [each.number for each in attacked]
         done = [each.false_reports / max(each.spam, 1) for each in attacked[1:]]
         axes.bar(numbers[1:], done, color=GREY, alpha=0.18, width=0.6, label=f"{spam} reported falsely")
@@ -43,8 +33,5 @@ def recall_chart(report: FeedbackReport, simulations: Sequence[tuple[str, str]],
             markersize=12, markerfacecolor="none", markeredgecolor=VERMILLION, label="alarm of the frozen baseline",
         )  # fmt: skip
         axes.set_xticks(numbers)
-        axes.set_xlabel("round")
-        axes.set_ylabel("share found or let through")
-        percent_axis(axes)
-        legend_above(axes, 3)
-        return as_svg(drawing, description)
+        describe(axes, "round", "share found or let through", 2)
+        return as_svg(axes, description)

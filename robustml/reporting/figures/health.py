@@ -13,9 +13,12 @@ from robustml.reporting.figures.look import (
     BLUE,
     GREY,
     INK,
+    PANEL,
     VERMILLION,
+    WIDTH,
     as_svg,
-    legend_above,
+    describe,
+    new_axes,
     new_figure,
     percent_axis,
     styled,
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-BESIDE = 3
+BESIDE = 2
 ACTIONS = {"warn": "warned", "stop": "stopped", "rollback": "rolled back"}
 MOST_POINTS_WITH_MARKERS = 12
 
@@ -46,40 +49,31 @@ def health_sentence(health: pd.DataFrame) -> str:
 def health_curves(health: pd.DataFrame) -> str:
     """Accuracy under FGSM and PGD, and gradient alignment, over the steps of training; collapses are marked."""
     with styled():
-        drawing = new_figure(960, 330)
-        left, right = drawing.add_subplot(1, 2, 1), drawing.add_subplot(1, 2, 2)
+        accuracy, alignment = new_axes(PANEL, 320), new_axes(PANEL, 320)
         if "clean_accuracy" in health:
-            _line(left, health, "clean_accuracy", "clean", color=GREY, linestyle="--")
-        _draw(left, right, health)
-        left.set_ylabel("accuracy on a training batch")
-        right.set_ylabel("gradient alignment")
-        for axes in (left, right):
-            axes.set_xlabel("step")
+            _line(accuracy, health, "clean_accuracy", "clean", color=GREY, linestyle="--")
+        _draw(accuracy, alignment, health)
+        for axes in (accuracy, alignment):
             for step in health.loc[health["action"] != "", "step"]:
                 _mark(axes, step)
         if (health["action"] != "").any():
-            left.plot([], [], color=GREY, linestyle=":", label="collapse")
-        legend_above(left, 4)
-        legend_above(right, 1)
-        return as_svg(drawing, "Accuracy under FGSM and under PGD, and gradient alignment, by step of training")
+            accuracy.plot([], [], color=GREY, linestyle=":", label="collapse")
+        describe(accuracy, "step", "accuracy on a training batch", 4)
+        describe(alignment, "step", "gradient alignment", 1, shares=False)
+        return "\n".join(
+            (
+                as_svg(accuracy, "Accuracy under FGSM and under PGD by step of training"),
+                as_svg(alignment, "Gradient alignment by step of training"),
+            )
+        )
 
 
-def _draw(
-    accuracy: Axes, alignment: Axes, health: pd.DataFrame, *, labelled: bool = True, linewidth: float = 2.0
-) -> None:
-    """Draw one training into two axes, which may hold others already.
-
-    Args:
-        accuracy: takes the accuracy under FGSM and under a short PGD.
-        alignment: takes the gradient alignment.
-        health: health.csv.
-        labelled: whether the legend shall know its lines.
-        linewidth: in points.
-    """
+def _draw(accuracy: Axes, alignment: Axes, health: pd.DataFrame, linewidth: float = 2.0) -> None:
+    """Draw one training into two axes, which may hold others already: FGSM and a short PGD, and the alignment."""
     bottom = min(-0.02, alignment.get_ylim()[0], 1.05 * health["gradient_alignment"].min())
-    _line(accuracy, health, "fgsm_accuracy", "FGSM" if labelled else "_", color=BLUE, linewidth=linewidth)
-    _line(accuracy, health, "pgd_accuracy", "short PGD" if labelled else "_", color=VERMILLION, linewidth=linewidth)
-    _line(alignment, health, "gradient_alignment", "mean cosine" if labelled else "_", color=INK, linewidth=linewidth)
+    _line(accuracy, health, "fgsm_accuracy", "FGSM", color=BLUE, linewidth=linewidth)
+    _line(accuracy, health, "pgd_accuracy", "short PGD", color=VERMILLION, linewidth=linewidth)
+    _line(alignment, health, "gradient_alignment", "mean cosine", color=INK, linewidth=linewidth)
     percent_axis(accuracy)
     alignment.set_ylim(bottom, 1.03)
     for axes in (accuracy, alignment):
@@ -114,7 +108,7 @@ def health_of_variants(health: Mapping[tuple[str, int], pd.DataFrame]) -> str:
     blocks = -(-len(variants) // BESIDE)
     highest = max(table[["fgsm_accuracy", "pgd_accuracy"]].max().max() for table in health.values())
     with styled():
-        drawing = new_figure(960, 30 + 440 * blocks)
+        drawing = new_figure(WIDTH, 30 + 400 * blocks)
         axes = drawing.subplots(2 * blocks, columns, sharex=True, sharey="row", squeeze=False)
         for place in range(blocks * columns):
             block, column = divmod(place, columns)
@@ -145,7 +139,5 @@ def health_of_variants(health: Mapping[tuple[str, int], pd.DataFrame]) -> str:
             Line2D([], [], color=GREY, linestyle=":", label="first collapse of a seed"),
         ]
         drawing.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
-        return as_svg(
-            drawing,
-            "Accuracy under FGSM and under PGD, and gradient alignment, by step of training: " + ", ".join(variants),
-        )
+        what = "Accuracy under FGSM and under PGD, and gradient alignment, by step of training: "
+        return as_svg(drawing, what + ", ".join(variants))

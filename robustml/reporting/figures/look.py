@@ -31,6 +31,8 @@ ORANGE, SKY, INK, GREY = "#E69F00", "#56B4E9", "#1f2933", "#6b7785"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")
+# Widths in CSS pixels. A page scales what is wider than it: on a phone the letters of these can still be read.
+WIDTH, PANEL = 600, 470
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -69,11 +71,10 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG element ("" draws nothing), what is said below it, and a class of the style."""
+    """SVG elements, beside each other where there is room ("" draws nothing), and what is said below them."""
 
     svg: str
     caption: str = ""
-    css: str = ""
 
     def __bool__(self) -> bool:
         """Whether there is anything to draw."""
@@ -82,8 +83,8 @@ class Chart:
     @property
     def inline(self) -> Markup:
         """The element for a page: in HTML it needs neither its namespaces nor their prefixes, so no address is left."""
-        svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", self.svg, count=2).replace("xlink:href=", "href=")
-        return Markup(svg)  # drawn by us, every text in it escaped
+        svg = re.sub(r"<svg [^>]*>", lambda tag: re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", tag[0]), self.svg)
+        return Markup(svg.replace("xlink:href=", "href="))  # drawn by us, every text in it escaped
 
 
 @contextmanager
@@ -98,6 +99,11 @@ def styled() -> Iterator[None]:
 def new_figure(width: float, height: float) -> Figure:
     """A figure of a size in CSS pixels, apart from pyplot's global state."""
     return Figure(figsize=(width / 96, height / 96), layout="constrained", facecolor="none")
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """The axes of a figure that has no others."""
+    return new_figure(width, height).add_subplot()
 
 
 def style(place: int) -> dict[str, Any]:
@@ -117,26 +123,39 @@ def percent_axis(axes: Axes, axis: str = "y") -> None:
     (axes.set_ylim if axis == "y" else axes.set_xlim)(-0.02, 1.03)
 
 
+def describe(axes: Axes, x: str, y: str, columns: int = 0, *, shares: bool = True) -> None:
+    """Name both axes, write shares as percent, and put a legend above, in so many columns at most."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if shares:
+        percent_axis(axes)
+    if columns:
+        legend_above(axes, columns)
+
+
 def legend_above(axes: Axes, columns: int) -> None:
     """A legend over the axes, where it cannot cover data."""
-    if axes.get_legend_handles_labels()[0]:
+    labels = axes.get_legend_handles_labels()[1]
+    if labels:
         axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.2,
+            loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, handlelength=2.2,
+            ncols=columns if max(map(len, labels)) <= 34 else 1,
             columnspacing=1.6, borderpad=0.3, fontsize=10,
         )  # fmt: skip
 
 
-def as_svg(figure: Figure, description: str) -> str:
-    """The figure as an SVG element that needs nothing else.
+def as_svg(drawn: Figure | Axes, description: str) -> str:
+    """A figure as an SVG element that needs nothing else.
 
     Args:
-        figure: drawn within `styled()`.
+        drawn: within `styled()`; of axes the whole figure.
         description: what the figure shows, for those who cannot see it; plain text.
     """
     buffer = io.StringIO()
     # `savefig` would draw it twice, once for the layout, which drawing makes anyway. Without metadata: it holds a date,
     # and addresses of vocabularies.
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
     FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]  # matplotlib has none
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()

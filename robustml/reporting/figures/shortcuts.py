@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustml.reporting.figures.look import as_svg, box, draw_picture, framed, new_figure, percent_axis, styled
+from robustml.reporting.figures.look import WIDTH, as_svg, box, draw_picture, framed, new_figure, percent_axis, styled
 from robustml.reporting.formats import percent
 from robustml.results import ShortcutSuspect
 
@@ -50,20 +50,20 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
     if not suspects:
         return ""
     with styled():
-        drawing = new_figure(860, 40 + 180 * len(suspects))
+        drawing = new_figure(WIDTH, 40 + 135 * len(suspects))
         grid = drawing.subplots(len(suspects), 4, squeeze=False)
         for row, each in zip(grid, suspects, strict=True):
             shown = row[0].imshow(each.heat_map(), cmap="Blues", vmin=0, vmax=1, interpolation="none")
             figures = each.figures
             row[0].set_ylabel(figures.class_name, fontweight="bold")
-            row[0].set_title(f"turned: {percent(figures.flip_rate.value)}", fontsize=10)
+            row[0].set_title(f"turned: {percent(figures.flip_rate.value)}", fontsize=9)
             for axes, picture, title in (
                 (row[1], each.donor, figures.class_name),
                 (row[2], each.host, each.host_name),
                 (row[3], each.grafted(), f"{each.host_name} with the patch"),
             ):
                 draw_picture(axes, picture)
-                axes.set_title(title, fontsize=10)
+                axes.set_title(title, fontsize=9)
             framed(row[0])
             for axes in (row[0], row[1], row[3]):
                 box(axes, figures.place[0] - 0.5, figures.place[1] - 0.5, figures.size, figures.size)

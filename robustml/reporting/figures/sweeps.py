@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import FuncFormatter
 
 from robustml.reporting.figures.charts import accuracy_curve, heat_map
-from robustml.reporting.figures.look import Chart, as_svg, legend_above, new_figure, percent_axis, style, styled
+from robustml.reporting.figures.look import WIDTH, Chart, as_svg, describe, new_axes, style, styled
 from robustml.reporting.runs import Run
 from robustml.results import Curve, CurvePoint, Rate
 
@@ -133,8 +133,7 @@ def _rate_curve(frame: pd.DataFrame) -> str:
     # Evenly spaced: rates are chosen from .5% to 10%, and the first steps are what matters.
     place = {rate: position for position, rate in enumerate(rates)}
     with styled():
-        drawing = new_figure(960, 400)
-        axes = drawing.add_subplot()
+        axes = new_axes(WIDTH, 390)
         for number, (measure, label, _) in enumerate(BACKDOOR_FIGURES):
             known = frame.dropna(subset=[measure])
             if known.empty:
@@ -148,11 +147,8 @@ def _rate_curve(frame: pd.DataFrame) -> str:
             axes.plot(positions, mean[measure].to_numpy(float), label=label, **look)
         axes.set_xticks(range(len(rates)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _rate_text(rates, value)))
-        axes.set_xlabel("share of the training set that is poisoned")
-        axes.set_ylabel("share of test inputs")
-        percent_axis(axes)
-        legend_above(axes, 2)
-        return as_svg(drawing, "Clean accuracy and attack success rate against the poisoning rate")
+        describe(axes, "share of the training set that is poisoned", "share of test inputs", 2)
+        return as_svg(axes, "Clean accuracy and attack success rate against the poisoning rate")
 
 
 def _rate_text(rates: Sequence[float], position: float) -> str:

@@ -16,6 +16,7 @@ from robustml.reporting.pages.template import render
 from robustml.results import Examples
 
 SIZE = 92
+BESIDE = 4
 
 
 def magnification(examples: Examples) -> int:
@@ -35,35 +36,29 @@ def picture_grid(examples: Examples, most: int = 8) -> str:
 
     Args:
         examples: images (K, C, H, W) in [0, 1]; drawn are the first `most`.
-        most: how many columns.
+        most: how many columns; of more than four, half stand in an element of their own.
 
     Returns:
-        An SVG element with embedded PNG pictures, or "" where the examples are not images.
+        SVG elements with embedded PNG pictures, or "" where the examples are not images.
     """
     if not examples.images:
         return ""
     count, factor = min(most, len(examples.y)), magnification(examples)
     x, x_adv = _float(examples.x), _float(examples.x_adv)
+
+    def said(label: int, sure: float, true: int) -> tuple[bool, str, str]:
+        return label == true, examples.name(label), f"{100 * sure:.0f}% sure" if math.isfinite(sure) else ""
+
     columns = []
-    for place in range(count):
-        true = int(examples.y[place])
-        said = (
-            (int(examples.prediction[place]), float(examples.confidence[place])),
-            (int(examples.adversarial_prediction[place]), float(examples.adversarial_confidence[place])),
-        )
-        columns.append(
-            {
-                "true": examples.name(true),
-                "pictures": [_png(one) for one in (x[place], 0.5 + factor * (x_adv[place] - x[place]), x_adv[place])],
-                "said": [
-                    (label == true, examples.name(label), f"{100 * sure:.0f}% sure" if math.isfinite(sure) else "")
-                    for label, sure in said
-                ],
-            }
-        )
-    return render(
-        "pictures.svg.j2", columns=columns, size=SIZE, factor=factor, attack=examples.attack, fonts=FONTS
-    ).strip()
+    for place, true in enumerate(examples.y[:count].tolist()):
+        clean = said(int(examples.prediction[place]), float(examples.confidence[place]), true)
+        turned = said(int(examples.adversarial_prediction[place]), float(examples.adversarial_confidence[place]), true)
+        pictures = [_png(one) for one in (x[place], 0.5 + factor * (x_adv[place] - x[place]), x_adv[place])]
+        columns.append({"true": examples.name(true), "pictures": pictures, "said": [clean, turned]})
+    width = math.ceil(count / math.ceil(count / BESIDE)) if count else 1
+    common = {"size": SIZE, "factor": factor, "attack": examples.attack, "fonts": FONTS}
+    blocks = [columns[start : start + width] for start in range(0, count, width)]
+    return "\n".join(render("pictures.svg.j2", columns=block, **common).strip() for block in blocks)
 
 
 def _float(images: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from robustml.reporting.figures.charts import MOST_CLASSES, accuracy_curve, class_bars, training_curves
-from robustml.reporting.figures.extraction import queries_curve
+from robustml.reporting.figures.charts import (
+    MOST_CLASSES,
+    accuracy_curve,
+    class_bars,
+    queries_curve,
+    training_curves,
+)
 from robustml.reporting.figures.health import health_curves, health_sentence
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text
@@ -121,7 +126,7 @@ class RunView:
             f"Middle row: what {examples.attack or 'the attack'} changed{times}; grey is no change. ✓ right, ✗ wrong. "
             "Picked to show the attack at work: not a random sample."
         )
-        return Section("Images under attack", charts=[Chart(picture_grid(examples, most), caption, "pictures")])
+        return Section("Images under attack", charts=[Chart(picture_grid(examples, most), caption)])
 
     @property
     def classes(self) -> Table | None:
