@@ -55,7 +55,7 @@ def page(group: str, name: str, when: str) -> str:
             f"**When to use it.** {when}",
             rest,
             f"```\n{command}\n```",
-            f"```yaml title=\"configs/{group}/{name}.yaml\"\n{text}```",
+            f'```yaml title="configs/{group}/{name}.yaml"\n{text}```',
             f"::: {module}.{path.rpartition('.')[2]}",
         )
     )
