@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export UV_NO_PROGRESS := 1
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
+# Where a shell forbids bytecode, each process that a test starts compiles torch and the others anew: 30 s of CPU.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo docs test test-slow test-data lint setup lock clean
 
@@ -12,11 +14,12 @@ demo: $(VENV)/installed
 	$(BIN)/robustml train -m experiment=digits_standard,digits_pgd trainer.enable_progress_bar=false
 
 # One thread a test: on networks this small, two threads wait for each other more than they work. Two processes do not;
-# loadfile keeps the tests of a file, and the run that they share, in one of them.
+# loadfile keeps the tests of a file, and the run that they share, in one of them; the order is that of tests/conftest.py,
+# which begins with what takes longest.
 test test-slow test-data: export OMP_NUM_THREADS := 1
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
@@ -45,7 +48,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "robustml needs Python 3.11 or newer; make PYTHON=... chooses one")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	command -v uv >/dev/null || test -x $(BIN)/uv || $(PIP) uv || true
-	$(UV) sync --require-hashes -q requirements.lock || $(PIP) --no-deps --require-hashes -r requirements.lock
+	$(UV) sync --compile-bytecode --require-hashes -q requirements.lock || $(PIP) --no-deps --require-hashes -r requirements.lock
 	$(UV) install -q --no-deps --no-build-isolation -e . || $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 

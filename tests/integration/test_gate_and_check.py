@@ -113,7 +113,7 @@ def test_check_of_a_built_in_attack(tmp_path: Path) -> None:
 def test_check_of_a_class_of_the_current_folder(share: float, status: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     words = ["attack._target_=mine.Mine", f"attack.share={share}", "threat.eps=0.1"]
-    outcome = command("check", *words, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    outcome = command("check", *words, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"}, apart=True)
     assert outcome.status == status, outcome.out + outcome.err
     assert ("BREAK  budget" in outcome.out) == bool(status)
     if status:
