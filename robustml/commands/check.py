@@ -1,4 +1,4 @@
-"""`robustml check attack=<option>`: try an attack, built in or the user's own, on what every attack has to keep to."""
+"""`robustml check`: try an attack, or an objective, on what every one of its kind has to keep to."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ __all__ = ["check", "main"]
 
 
 def check(config: DictConfig) -> None:
-    """Examine the attack of the config and print a line a property.
+    """Examine the objective of the config, or its attack where it has none, and print a line a property.
 
     Raises:
         RunFailed: it breaks a property.
     """
     from robustml.calling import refuse_misfit
     from robustml.commands.hydra.composing import plain
-    from robustml.evaluation.conformance import check_attack
+    from robustml.evaluation.conformance import check_attack, check_objective
+    from robustml.types import Objective
     from robustml.workflows.settings.building import build, plain_target
 
     settings = plain(config)
-    attack = build(settings["attack"])
-    if not callable(attack):
-        raise RequestError(f"attack must be callable, got a {type(attack).__name__}")
-    threat = build(settings["threat"])
-    refuse_misfit(attack, threat)
-    name = settings["attack"].get("name") or plain_target(settings["attack"])
+    kind = "objective" if settings.get("objective") else "attack"
+    threat, tried = build(settings["threat"]), build(settings[kind])
+    if kind == "attack" and not callable(tried):
+        raise RequestError(f"attack must be callable, got a {type(tried).__name__}")
+    if kind == "objective" and not isinstance(tried, Objective):
+        raise RequestError(f"objective must have perturb and loss, got a {type(tried).__name__}")
+    refuse_misfit(tried, threat)
+    name = settings[kind].get("name") or plain_target(settings[kind])
     print(f"checking {name}, threat {threat}", flush=True)
-    findings = check_attack(attack, threat, on_finding=_say)
+    findings = (check_attack if kind == "attack" else check_objective)(tried, threat, on_finding=_say)
     bad = [finding.name for finding in findings if finding.bad]
     if bad:
         raise RunFailed(f"{name} breaks {len(bad)} of {len(findings)} properties: {', '.join(bad)}")
@@ -46,10 +49,10 @@ def check(config: DictConfig) -> None:
 
 
 def _say(finding: Finding) -> None:
-    from robustml.evaluation.conformance import PROPERTIES
+    from robustml.evaluation.conformance import OBJECTIVE_PROPERTIES, PROPERTIES
 
     outcome = {"pass": "pass", "not applicable": "-"}.get(finding.outcome, finding.outcome.upper())
-    width = max(map(len, PROPERTIES)) + 2
+    width = max(map(len, (*PROPERTIES, *OBJECTIVE_PROPERTIES))) + 2
     print(f"  {outcome:<7}{finding.name:<{width}}{finding.reason}".rstrip(), flush=True)
 
 

@@ -16,8 +16,6 @@ from robustml.models.checkpoints import another_architecture, differences, read_
 from robustml.results import ModelFacts
 from robustml.workflows.settings.building import plain_target
 
-__all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "save_weights"]
-
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load weights that must fit exactly.

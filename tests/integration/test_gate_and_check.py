@@ -94,6 +94,13 @@ def test_gate_refuses(words: str, expected: str, trained: Outcome, tmp_path: Pat
     assert expected in outcome.error
 
 
+def test_check_of_an_objective(tmp_path: Path) -> None:
+    outcome = command("check", "objective=trades", "objective.attack.steps=2", cwd=tmp_path)
+    assert outcome.status == 0, outcome.out
+    assert "checking TRADES" in outcome.out
+    assert "TRADES keeps 11 of 11 properties" in outcome.out
+
+
 def test_check_of_a_built_in_attack(tmp_path: Path) -> None:
     outcome = command("check", "attack=fgsm", "threat.eps=0.1", cwd=tmp_path)
     assert (outcome.status, outcome.err) == (0, "")
@@ -106,7 +113,7 @@ def test_check_of_a_built_in_attack(tmp_path: Path) -> None:
 def test_check_of_a_class_of_the_current_folder(share: float, status: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     words = ["attack._target_=mine.Mine", f"attack.share={share}", "threat.eps=0.1"]
-    outcome = command("check", *words, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    outcome = command("check", *words, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"}, apart=True)
     assert outcome.status == status, outcome.out + outcome.err
     assert ("BREAK  budget" in outcome.out) == bool(status)
     if status:
