@@ -8,7 +8,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 # Where a shell forbids bytecode, each process that a test starts compiles torch and the others anew: 30 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-data lint setup lock clean
+.PHONY: demo docs test test-slow test-data lint setup lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/robustml train -m experiment=digits_standard,digits_pgd trainer.enable_progress_bar=false
@@ -33,6 +33,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --quiet
+
 setup: $(VENV)/installed
 
 # Installs exactly what requirements.lock names, hashes checked. uv takes under a minute; where it cannot be had, or cannot
@@ -52,4 +56,4 @@ lock:
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header -q -o requirements.lock
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

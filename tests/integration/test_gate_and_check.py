@@ -94,6 +94,20 @@ def test_gate_refuses(words: str, expected: str, trained: Outcome, tmp_path: Pat
     assert expected in outcome.error
 
 
+CARELESS = """
+import torch
+from robustml.poisoning import planned
+
+class Careless:
+    def __init__(self, count):
+        self.count = count
+
+    def plan(self, records, *, seed):
+        rows = torch.randperm(len(records))[: self.count]
+        return planned(self, records, records.changed(rows, y=(records.y[rows] + 1) % 10))
+"""
+
+
 def test_check_of_an_objective(tmp_path: Path) -> None:
     outcome = command("check", "objective=trades", "objective.attack.steps=2", cwd=tmp_path)
     assert outcome.status == 0, outcome.out
@@ -121,9 +135,21 @@ def test_check_of_a_class_of_the_current_folder(share: float, status: int, tmp_p
         assert "budget" in outcome.error
 
 
+def test_check_of_a_poison_and_of_one_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "careless.py").write_text(CARELESS)
+    outcome = command("check", "poison=badnets", cwd=tmp_path)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "BadNets keeps 12 of 12 properties" in outcome.out
+    outcome = command("check", "poison._target_=careless.Careless", "poison.count=10", cwd=tmp_path)
+    assert outcome.status == 1
+    assert "BREAK  global random state" in outcome.out
+    assert "Careless breaks 2 of 9 properties" in outcome.error
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("poison._target_=robustml.threats.LpBall poison.p=2 poison.eps=1", "plan"),
         ("attack=pgdd", "'pgd'"),
         ("attack._target_=mine.Missing", "mine.Missing"),
         ("attack._target_=robustml.attacks.PGD attack.stepz=3", "stepz"),
