@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from robustml.training import RobustClassifier
     from robustml.workflows.evaluate import evaluate
     from robustml.workflows.extract import extract
+    from robustml.workflows.feedback import feedback
     from robustml.workflows.fit import fit
+    from robustml.workflows.poison import poison
     from robustml.workflows.run import Run, load_model, load_run
     from robustml.workflows.serve import serve
+    from robustml.workflows.shortcuts import shortcuts
+    from robustml.workflows.sweep import sweep
     from robustml.workflows.trojan import trojan
 
 __all__ = [
@@ -24,10 +28,14 @@ __all__ = [
     "__version__",
     "evaluate",
     "extract",
+    "feedback",
     "fit",
     "load_model",
     "load_run",
+    "poison",
     "serve",
+    "shortcuts",
+    "sweep",
     "trojan",
 ]
 
@@ -36,14 +44,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "LpBall": "robustml.threats",
     "RobustClassifier": "robustml.training",
-    "Run": "robustml.workflows.run",
-    "evaluate": "robustml.workflows.evaluate",
-    "extract": "robustml.workflows.extract",
-    "fit": "robustml.workflows.fit",
-    "load_model": "robustml.workflows.run",
-    "load_run": "robustml.workflows.run",
-    "serve": "robustml.workflows.serve",
-    "trojan": "robustml.workflows.trojan",
+    **dict.fromkeys(("Run", "load_model", "load_run"), "robustml.workflows.run"),
+    **{
+        name: f"robustml.workflows.{name}"
+        for name in ("evaluate", "extract", "feedback", "fit", "poison", "serve", "shortcuts", "sweep", "trojan")
+    },
 }
 
 

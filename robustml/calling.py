@@ -10,8 +10,6 @@ from torch import Generator, Tensor, nn
 
 from robustml.types import Threat
 
-__all__ = ["has_own_budget", "refuse_misfit", "run_attack"]
-
 
 def run_attack(
     attack: Any, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator | None = None

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from importlib import import_module
 
 from robustml.errors import RequestError, nearest
-
-__all__ = ["main"]
 
 VERBS = {
     "train": "train a model from a config, and measure clean against adversarial accuracy",
@@ -99,7 +98,7 @@ def _complete(arguments: list[str]) -> None:
     os.environ["COMP_LINE"] = " ".join([*words[:1], *(word for word in words[2:-1] if "=" in word), *words[2:][-1:]])
     # Hydra names the completed program after argv[0].
     sys.argv = [os.path.basename(sys.argv[0]), *arguments]
-    runpy.run_module(f"robustml.commands.{verb}", run_name="__main__")
+    import_module(f"robustml.commands.{verb}").main()
 
 
 if __name__ == "__main__":

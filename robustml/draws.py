@@ -13,8 +13,6 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["Draws"]
-
 
 class Draws:
     """One stream of random numbers for each of N examples.

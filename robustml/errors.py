@@ -7,8 +7,6 @@ import re
 import shlex
 from collections.abc import Iterable
 
-__all__ = ["RequestError", "RunFailed", "nearest", "pasteable", "printable"]
-
 # What a terminal obeys instead of showing: CSI and OSC sequences and the short ones, as ECMA-48 writes them.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]"

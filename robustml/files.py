@@ -20,17 +20,6 @@ from typing import IO, Any
 
 from robustml.errors import RequestError, RunFailed
 
-__all__ = [
-    "opened",
-    "read_json",
-    "read_text",
-    "replacing",
-    "sha256",
-    "sweep",
-    "write_bytes",
-    "write_text",
-]
-
 _SUFFIX, _HOST = ".tmp", socket.gethostname()
 # What a config or a page of results never needs: larger ones are somebody's attempt to fill the memory.
 _LARGEST_TEXT = 64 * 2**20

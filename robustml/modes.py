@@ -11,8 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["AttackMode", "attacking", "evaluating", "frozen"]
-
 AttackMode = Literal["train", "eval", "batch_stats"]
 
 

@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 from robustml.say import is_first_process, say
 
-__all__ = ["shown", "track"]
-
 Item = TypeVar("Item")
 
 _SHOWN: ContextVar[_Bars | None] = ContextVar("shown", default=None)

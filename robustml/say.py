@@ -10,8 +10,6 @@ from contextlib import contextmanager
 
 from robustml.errors import printable
 
-__all__ = ["is_first_process", "say", "without_notices"]
-
 
 def is_first_process() -> bool:
     """Whether the global rank is 0: the one process that writes and speaks, by its environment.

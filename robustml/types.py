@@ -7,19 +7,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-__all__ = [
-    "Attack",
-    "Detector",
-    "Labelled",
-    "LossOutput",
-    "MinimumNormAttack",
-    "Monitor",
-    "Objective",
-    "Repair",
-    "Suspicion",
-    "Threat",
-]
-
 
 @runtime_checkable
 class Threat(Protocol):

@@ -19,8 +19,6 @@ from typing import Any
 from robustml.errors import RequestError
 from robustml.files import opened, read_text
 
-__all__ = ["own_files", "read_arrays", "read_rows", "read_yaml"]
-
 _LARGEST_CONFIG, _MOST_NODES, _DEEPEST = 2**20, 10_000, 40
 # Packed arrays may grow by so much, or up to so many bytes; pictures shrink to a tenth, emptiness to a thousandth.
 _UNPACKED, _SMALL = 100, 64 * 2**20

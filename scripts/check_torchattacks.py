@@ -1,4 +1,4 @@
-"""Try every attack of the installed torchattacks: `python scripts/check_torchattacks.py`, into docs/torchattacks.md.
+"""Try every attack of torchattacks: `python scripts/check_torchattacks.py`, into docs/measured/torchattacks.md.
 
 Each is examined twice, by `robustml.evaluation.conformance.check_attack`: through our adapter (`TorchAttack`), and as
 the package has it, called with the global generators seeded beforehand. Each examination is a process of its own with a
@@ -31,7 +31,7 @@ from robustml.data import Digits
 from robustml.evaluation.conformance import PROPERTIES, Finding, check_attack
 from robustml.threats import LpBall
 
-OUT = Path(__file__).parent.parent / "docs" / "torchattacks.md"
+OUT = Path(__file__).parent.parent / "docs" / "measured" / "torchattacks.md"
 INF, TWO, ONE = LpBall("inf", 0.1), LpBall(2, 1.5), LpBall(1, 20.0)
 # Attacks that know no eps look for a small perturbation of their own: the ball in which most of what they find lies.
 THREATS = {"CW": TWO, "DeepFool": TWO, "GN": LpBall(2, 3.0), "EADL1": ONE, "EADEN": ONE}
@@ -225,7 +225,7 @@ def _plain(text: str) -> str:
 def main() -> None:
     """Examine, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="attacks; all of them, into docs/torchattacks.md, by default")
+    parser.add_argument("names", nargs="*", help="attacks; all of them, into docs/measured/torchattacks.md, by default")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for one examination")
     arguments = parser.parse_args()
     Digits().load("test")  # once for all processes: its import takes longer than an examination

@@ -74,7 +74,7 @@ def test_train_help_names_every_group(tmp_path: Path) -> None:
         assert f"{path.parent.name}: " in out
 
 
-def test_completion(tmp_path: Path) -> None:
+def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = command("-sc", "install=bash", cwd=tmp_path)
     assert script.status == 0
     assert "complete " in script.out
@@ -89,8 +89,9 @@ def test_completion(tmp_path: Path) -> None:
         ("robustml sweep train_eps experi", "experiment="),
         ("robustml train experiment=digits_", "experiment=digits_pgd"),
     ):
-        env = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-        outcome = command("-sc", "query=bash", cwd=tmp_path, env=env)
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        outcome = command("-sc", "query=bash", cwd=tmp_path)
         assert expected in outcome.out.split(), (line, outcome.out, outcome.err)
 
 

@@ -28,8 +28,6 @@ from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["APGD"]
-
 
 @dataclass(frozen=True)
 class APGD:

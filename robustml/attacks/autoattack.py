@@ -30,8 +30,6 @@ from robustml.errors import RequestError, nearest
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
-__all__ = ["AutoAttack"]
-
 Version = Literal["standard", "plus", "rand"]
 Precision = Literal["float32", "bfloat16"]
 

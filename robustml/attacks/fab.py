@@ -30,8 +30,6 @@ from robustml.draws import Draws
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["FAB"]
-
 _ALPHA_MAX, _ETA, _BETA = 0.1, 1.05, 0.9
 _CACHED_VALUES = 2**15
 

@@ -16,8 +16,6 @@ from robustml.attacks.engine.gradient import crafting
 from robustml.attacks.engine.losses import Goal, LossName
 from robustml.types import Threat
 
-__all__ = ["FGSM"]
-
 
 @dataclass(frozen=True)
 class FGSM:

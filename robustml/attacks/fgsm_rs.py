@@ -18,8 +18,6 @@ from robustml.attacks.engine.losses import Goal, LossName
 from robustml.attacks.engine.setup import step_length
 from robustml.types import Threat
 
-__all__ = ["FGSMRS"]
-
 
 @dataclass(frozen=True)
 class FGSMRS:

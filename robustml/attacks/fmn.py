@@ -27,8 +27,6 @@ from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["FMN"]
-
 _EUCLIDEAN = LpBall(2, 0.0)
 _DUAL = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf}
 

@@ -19,8 +19,6 @@ from robustml.attacks.engine.setup import noisy_start, require_counts, step_leng
 from robustml.errors import RequestError
 from robustml.types import Threat
 
-__all__ = ["KLPGD"]
-
 
 @dataclass(frozen=True)
 class KLPGD:

@@ -16,8 +16,6 @@ from robustml.attacks.engine.losses import Goal, LossName
 from robustml.attacks.engine.setup import require_counts, step_length
 from robustml.types import Threat
 
-__all__ = ["MIFGSM"]
-
 
 @dataclass(frozen=True)
 class MIFGSM:

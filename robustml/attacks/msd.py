@@ -22,8 +22,6 @@ from robustml.errors import RequestError
 from robustml.threats import Union
 from robustml.types import Threat
 
-__all__ = ["MSD"]
-
 
 @dataclass(frozen=True)
 class MSD:

@@ -21,8 +21,6 @@ from robustml.errors import RequestError
 from robustml.threats import Patch
 from robustml.types import Threat
 
-__all__ = ["PatchPGD"]
-
 
 @dataclass(frozen=True)
 class PatchPGD:

@@ -19,8 +19,6 @@ from robustml.attacks.engine.setup import Target, choose_target, noisy_start, re
 from robustml.errors import RequestError
 from robustml.types import Threat
 
-__all__ = ["PGD"]
-
 
 @dataclass(frozen=True)
 class PGD:

@@ -22,8 +22,6 @@ from robustml.threats import SparseBall
 from robustml.threats.sparse import by_pixel, where_pixel
 from robustml.types import Threat
 
-__all__ = ["SparseRS"]
-
 # From which of 10,000 queries on the share of exchanged pixels is alpha divided by what.
 _SCHEDULE = ((0, 2), (50, 4), (200, 5), (500, 6), (1000, 8), (2000, 10), (4000, 12), (6000, 15), (8000, 20))
 

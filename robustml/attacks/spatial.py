@@ -19,8 +19,6 @@ from robustml.errors import RequestError
 from robustml.threats import Spatial
 from robustml.types import Threat
 
-__all__ = ["SpatialSearch"]
-
 
 @dataclass(frozen=True)
 class SpatialSearch:

@@ -29,8 +29,6 @@ from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["Square"]
-
 # Up to this many queries the squares cover p / 2, p / 4, ... of the picture.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 

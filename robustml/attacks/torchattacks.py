@@ -35,8 +35,6 @@ from robustml.modes import evaluating, frozen
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["TorchAttack", "torchattacks_names"]
-
 # MultiAttack takes attack objects and LGV a training loader: neither can be named by values alone.
 _UNREACHABLE = frozenset({"MultiAttack", "LGV"})
 _EPS_NAMES = ("eps", "max_epsilon")

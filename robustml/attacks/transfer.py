@@ -19,8 +19,6 @@ from robustml.calling import run_attack
 from robustml.modes import evaluating
 from robustml.types import Attack, Threat
 
-__all__ = ["Transfer"]
-
 
 @dataclass(frozen=True)
 class Transfer:

@@ -21,8 +21,6 @@ from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat
 
-__all__ = ["FixedPerturbation", "UniversalPGD", "craft_universal"]
-
 
 def craft_universal(
     model: nn.Module,

@@ -13,8 +13,6 @@ from torch import Generator, Tensor, nn
 from robustml.calling import refuse_misfit, run_attack
 from robustml.types import Attack, Threat
 
-__all__ = ["Within"]
-
 
 @dataclass(frozen=True)
 class Within:

@@ -9,8 +9,6 @@ from pathlib import Path
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, printable
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Read run directories and their evaluations, write the card, print the figures."""

@@ -7,10 +7,8 @@ import shutil
 from pathlib import Path
 
 from robustml.commands.failures import report_failures
-from robustml.config import config_dir
+from robustml.config import config_dir, config_groups
 from robustml.errors import RequestError, nearest
-
-__all__ = ["main"]
 
 
 def main() -> None:
@@ -44,13 +42,10 @@ def _configs(name: str | None, copy: Path | None) -> None:
             raise RequestError(f"there is no config {name!r}; {nearest(name, known)}")
         print(known[name.removesuffix(".yaml")].read_text(), end="")
     else:
-        groups: dict[str, list[str]] = {}
-        for key in known:
-            group, _, option = key.rpartition("/")
-            groups.setdefault(group or "entry points", []).append(option)
+        groups = config_groups(folder)
         width = max(map(len, groups)) + 2
         for group, options in groups.items():
-            print(f"{group:<{width}}{', '.join(options)}")
+            print(f"{group or 'entry points':<{width}}{', '.join(options)}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from robustml.data import DataModule, Records
 
-__all__ = ["describe", "main"]
-
 
 def describe(config: DictConfig) -> None:
     """Load the set of the config, as a run would, and print what was made of it."""

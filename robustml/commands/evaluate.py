@@ -6,24 +6,27 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustml.commands.failures import report_failures
+from robustml.commands.hydra.asked import Evaluation, OfARun
 from robustml.commands.hydra.entry import hydra_command
-from robustml.commands.hydra.words import argument
+from robustml.commands.hydra.of_a_run import RESTORED, command_on_a_run, settings_with
+from robustml.commands.hydra.words import COMPLETION, HELP, argument
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-
-__all__ = ["evaluate", "main", "take_up_evaluation", "take_up_run"]
-
-# What an evaluation restores of a run. The rest of its config says how it was trained.
-_RESTORED = ("name", "seed", "data", "model", "threat", "evaluation")
-_RESTORED_IF_THERE = ("poison", "balance", "backdoor_of")
 _IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
+
+
+class Evaluate(OfARun):
+    """What the config must hold."""
+
+    evaluation: Evaluation = Evaluation()
 
 
 def evaluate(config: DictConfig) -> None:
@@ -35,35 +38,13 @@ def evaluate(config: DictConfig) -> None:
     (evaluate_run if "run" in settings else evaluate_model)(settings, data, out)
 
 
-def take_up_run() -> None:
-    """Record the settings of `run=<dir>`, so that the command line can override them."""
-    run = argument("run")
-    if run is None:
-        raise RequestError(
-            "evaluate needs a run directory, robustml evaluate run=outputs/<name>/<time>, or a model, "
-            "robustml evaluate model=wide_resnet checkpoint=<file>"
-        )
-    from robustml.commands.hydra.composing import record
-    from robustml.workflows.settings import read_settings
-
-    settings = read_settings(Path(run))
-    missing = [key for key in _RESTORED if key not in settings]
-    if missing:
-        raise RequestError(f"{run}/config.yaml lacks {', '.join(missing)}: it is no config of robustml train")
-    anew = [group for group in ("threat", "evaluation") if argument(group) is not None]
-    record({key: settings[key] for key in (*_RESTORED, *_RESTORED_IF_THERE) if key in settings}, without=anew)
-
-
 def take_up_evaluation() -> None:
     """Record the settings of `resume=<evaluation directory>`; batches that it has verdicts of are not run again."""
     from robustml.commands.hydra.composing import record
-    from robustml.workflows.settings import read_settings
     from robustml.workflows.settings.trust import trusted
 
     folder = Path(str(argument("resume")))
-    settings = read_settings(folder)
-    if missing := [key for key in _RESTORED if key not in settings]:
-        raise RequestError(f"{folder}/config.yaml lacks {', '.join(missing)}: it is no config of robustml evaluate")
+    settings = settings_with(folder, RESTORED["evaluate"].needed, "evaluate")
     if not (folder / "verdicts.jsonl").is_file():
         raise RequestError(f"{folder} is not the directory of an evaluation: it has no verdicts.jsonl")
     if "run" not in settings and settings["model"].get("pretrained") and trusted() is not True:
@@ -73,23 +54,16 @@ def take_up_evaluation() -> None:
 
 def main() -> None:
     """Restore the run's settings and compose evaluate.yaml over them, or compose evaluate_model.yaml."""
-    import sys
-
-    if argument("resume") is not None:
+    if (HELP | COMPLETION) & set(sys.argv):
+        command_on_a_run(evaluate, "evaluate", Evaluate)
+    elif argument("resume") is not None:
         report_failures(take_up_evaluation)
-        hydra_command(evaluate, "resume")
-        return
-    if any(word in ("--help", "-h", "--shell-completion", "-sc") for word in sys.argv):
-        from robustml.commands.hydra.composing import record
-
-        record({})  # help and completion need no run, but a config that composes
+        hydra_command(evaluate, "resume", Evaluate)
     elif argument("run") is None and any(word.startswith(("model=", "model.")) for word in sys.argv):
         sys.argv = [other for word in sys.argv for other in _importable(word)]
-        hydra_command(evaluate, "evaluate_model")
-        return
+        hydra_command(evaluate, "evaluate_model", Evaluate)
     else:
-        report_failures(take_up_run)
-    hydra_command(evaluate, "evaluate")
+        command_on_a_run(evaluate, "evaluate", Evaluate)
 
 
 def _importable(word: str) -> list[str]:

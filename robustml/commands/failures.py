@@ -14,8 +14,6 @@ from robustml.errors import RequestError, RunFailed, printable
 from robustml.progress import shown
 from robustml.say import is_first_process
 
-__all__ = ["report_failures"]
-
 
 def report_failures(main: Callable[[], object], config_name: str | None = None) -> None:
     """Call `main`; print a failure as one line and exit with its status (2 wrong request, 1 failed run).

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robustml.commands.hydra.asked import Asked, Count, Share
 from robustml.commands.hydra.entry import hydra_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main"]
-
 _OPTIONS = ("spam", "rounds", "share", "first", "shuffle", "seed")
+
+
+class Feedback(Asked):
+    """What the config must hold."""
+
+    rounds: Count = 1
+    first: Count = 1
+    share: Share = 0.0
+    shuffle: bool = False
+    spam: str | int = ""
 
 
 def feedback(config: DictConfig) -> None:
@@ -31,7 +40,7 @@ def feedback(config: DictConfig) -> None:
 
 def main() -> None:
     """Compose feedback.yaml and simulate."""
-    hydra_command(feedback, "feedback")
+    hydra_command(feedback, "feedback", Feedback)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
+from robustml.commands.hydra.of_a_run import command_on_a_run, take_up
 from robustml.commands.hydra.words import argument
+from robustml.commands.train import Train
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["finetune", "main", "take_up_run"]
-
-# What is restored of a run. How it was trained is chosen anew.
-_RESTORED = ("seed", "data", "model", "threat", "attack", "evaluation", "validation")
+    from robustml.workflows.settings.building import Settings
 
 
 def finetune(config: DictConfig) -> None:
@@ -26,19 +24,18 @@ def finetune(config: DictConfig) -> None:
 
 def take_up_run() -> None:
     """Record the settings of `run=<dir>`, and whether there is a backdoor in it, whose fate is to be watched."""
-    from robustml.commands.hydra.composing import record
     from robustml.workflows.run import offline
 
-    settings = settings_of_run("finetune", _RESTORED)
-    poisoned = argument("run") if settings.get("poison") is not None else settings.get("backdoor_of")
-    anew = [group for group in ("data", "threat", "attack", "evaluation") if argument(group) is not None]
-    restored = {key: settings[key] for key in _RESTORED} | {"model": offline(settings["model"])}
-    record(restored | {"backdoor_of": poisoned}, without=anew)
+    def also(settings: Settings) -> Settings:
+        poisoned = argument("run") if settings.get("poison") is not None else settings.get("backdoor_of")
+        return {"model": offline(settings["model"]), "backdoor_of": poisoned}
+
+    take_up("finetune", also)
 
 
 def main() -> None:
     """Restore the run's settings and compose finetune.yaml over them."""
-    command_on_a_run(finetune, "finetune", take_up_run)
+    command_on_a_run(finetune, "finetune", Train, take_up_run)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from pathlib import Path
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, nearest, printable
 
-__all__ = ["main"]
-
 _OPTION = re.compile(r"(\w+)=(?!=)(.*)")
 _OPTIONS = ("run", "evaluation", "lower_bound", "flags", "weights")
 

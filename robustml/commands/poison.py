@@ -13,8 +13,6 @@ from robustml.errors import RequestError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main"]
-
 
 def poison(config: DictConfig) -> None:
     """Poison the training part, all of it: no validation part is held out first."""
@@ -22,11 +20,14 @@ def poison(config: DictConfig) -> None:
 
     from robustml.commands.hydra.composing import build_data, plain
     from robustml.workflows import poison as workflow
+    from robustml.workflows.settings.building import build
 
     with open_dict(config):
         config.data.val_size = 0
     data = build_data(config)
-    workflow.poison(plain(config), data, Path(config.out))
+    settings = plain(config)
+    poison = build(settings["poison"], "poison")
+    workflow.poison(data, poison, out=settings["out"], seed=settings["seed"], settings=settings)
 
 
 def restore() -> None:

@@ -13,8 +13,6 @@ from robustml.errors import RequestError, printable
 if TYPE_CHECKING:
     from robustml.reporting import Run
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Read run directories, write a page, print the table."""

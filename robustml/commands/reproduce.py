@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import yaml
 
 from robustml.commands.failures import report_failures
+from robustml.commands.hydra.words import config_folder
+from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
-
-if TYPE_CHECKING:
-    from robustml.results.paper import Paper
-
-__all__ = ["main"]
+from robustml.results.paper import Paper, read_paper
 
 HELP = """\
 robustml reproduce: train and evaluate what a paper did, and set our figures beside the published ones.
@@ -63,10 +62,9 @@ def main() -> None:
 
 
 def _dispatch() -> None:
-    from robustml.commands.papers import find_paper, known_papers
     from robustml.reporting.reproduction.tables import papers_text
 
-    words, own = _config_folder(sys.argv[1:])
+    words, own = config_folder(sys.argv[1:])
     if words[:1] in (["--help"], ["-h"]):
         print(HELP, end="")
         return
@@ -81,7 +79,6 @@ def _dispatch() -> None:
 
 def _reproduce(paper: Paper, request: Request) -> None:
     from robustml.commands.hydra.composing import composed
-    from robustml.commands.papers import chosen_variants
     from robustml.workflows.reproduce import Training, reproduce
 
     chosen = chosen_variants(paper, request.variants)
@@ -108,25 +105,6 @@ def _filled(word: str, places: Mapping[str, str]) -> str:
     for place, value in places.items():
         word = word.replace(place, value)
     return word
-
-
-def _config_folder(words: list[str]) -> tuple[list[str], Path | None]:
-    """Take `--config-dir <dir>` or `--config-dir=<dir>` out of the command line."""
-    rest, own, following = [], None, False
-    for word in words:
-        if following:
-            own, following = Path(word), False
-        elif word in ("--config-dir", "-cd"):
-            following = True
-        elif word.startswith("--config-dir="):
-            own = Path(word.partition("=")[2])
-        else:
-            rest.append(word)
-    if following:
-        raise RequestError("--config-dir needs a folder")
-    if own is not None and not own.is_dir():
-        raise RequestError(f"--config-dir={own} is not a folder")
-    return rest, own
 
 
 def _request(paper: str, words: Sequence[str], own: Path | None) -> Request:
@@ -169,6 +147,51 @@ def _seeds(text: str) -> list[int]:
     if not names or not all(name.isdigit() for name in names):
         raise RequestError(f"seeds={text}: expected how many, such as seeds=5, or which, such as seeds=[0,1]")
     return list(dict.fromkeys(map(int, names)))
+
+
+def known_papers(own: Path | None = None) -> dict[str, Paper]:
+    """Every experiment that has a `paper` block, by name.
+
+    Args:
+        own: a folder of a user's configs (`--config-dir`), searched beside the built-in ones.
+
+    Raises:
+        RequestError: a block or a file is not valid.
+    """
+    folders = [config_dir(), *([own] if own is not None else [])]
+    papers = {}
+    for path in sorted(path for folder in folders for path in (folder / "experiment").glob("*.yaml")):
+        try:
+            content = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise RequestError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        if isinstance(content, dict) and "paper" in content:
+            papers[path.stem] = read_paper(content["paper"], path.stem)
+    return papers
+
+
+def find_paper(name: str, papers: dict[str, Paper]) -> Paper:
+    """The paper of that name.
+
+    Raises:
+        RequestError: there is none; names the nearest.
+    """
+    if name not in papers:
+        raise RequestError(f"there is no paper {name!r}; {nearest(name, papers)} (robustml reproduce --list)")
+    return papers[name]
+
+
+def chosen_variants(paper: Paper, names: Sequence[str] | None) -> list[str]:
+    """The variants to run, all of them if none is named.
+
+    Raises:
+        RequestError: a name is unknown.
+    """
+    known = [variant.name for variant in paper.variants]
+    for name in names or []:
+        if name not in known:
+            raise RequestError(f"{paper.id} has no variant {name!r}; {nearest(name, known)}")
+    return [name for name in known if names is None or name in names]
 
 
 if __name__ == "__main__":

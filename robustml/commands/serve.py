@@ -5,14 +5,22 @@ from __future__ import annotations
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
+from robustml.commands.hydra.asked import OfARun
 from robustml.commands.hydra.entry import hydra_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main", "serve_run"]
+
+class Serve(OfARun):
+    """What the config must hold."""
+
+    host: str = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
 def serve_run(config: DictConfig) -> None:
@@ -31,11 +39,8 @@ def serve_run(config: DictConfig) -> None:
         out=Path(HydraConfig.get().runtime.output_dir),
         make_defense=lambda: build(defense, "defense"),
         limits=build(settings["limits"], "limits"),
-        host=settings["host"],
-        port=settings["port"],
-        which=settings["which"],
-        device=settings["device"],
         settings=without_secret(settings),
+        **{name: settings[name] for name in ("host", "port", "which", "device")},
     )
 
 
@@ -44,7 +49,7 @@ def main() -> None:
     if any(word in ("-m", "--multirun") for word in sys.argv):
         print("error: serve answers for one run; leave out -m", file=sys.stderr)
         sys.exit(2)
-    hydra_command(serve_run, "serve")
+    hydra_command(serve_run, "serve", Serve)
 
 
 if __name__ == "__main__":

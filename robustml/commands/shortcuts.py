@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robustml.commands.hydra.of_a_run import command_on_a_run, settings_of_run
+from robustml.commands.hydra.asked import OfARun, Share
+from robustml.commands.hydra.of_a_run import command_on_a_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main", "take_up_run"]
+_PASSED_ON = ("which", "size", "stride", "pictures", "threshold", "seed", "device")
 
-# What is restored of a run. The rest of its config says how it was trained.
-_RESTORED = ("name", "seed", "data")
-_RESTORED_IF_THERE = ("poison", "balance")
+
+class Shortcuts(OfARun):
+    """What the config must hold."""
+
+    size: int | None = None
+    stride: int | None = None
+    pictures: int = 1
+    threshold: Share = 0.0
 
 
 def shortcuts(config: DictConfig) -> None:
@@ -21,20 +27,14 @@ def shortcuts(config: DictConfig) -> None:
     from robustml.commands.hydra.composing import prepared
     from robustml.workflows import shortcuts as workflow
 
-    workflow.shortcuts(*prepared(config, config.run))
-
-
-def take_up_run() -> None:
-    """Record the settings of `run=<dir>`, so that the command line can override them."""
-    from robustml.commands.hydra.composing import record
-
-    settings = settings_of_run("shortcuts", _RESTORED)
-    record({key: settings[key] for key in (*_RESTORED, *_RESTORED_IF_THERE) if key in settings})
+    settings, data, out = prepared(config, config.run)
+    passed = {name: settings[name] for name in _PASSED_ON}
+    workflow.shortcuts(settings["run"], data, out=out, settings=settings, **passed)
 
 
 def main() -> None:
     """Restore the run's settings and compose shortcuts.yaml over them."""
-    command_on_a_run(shortcuts, "shortcuts", take_up_run)
+    command_on_a_run(shortcuts, "shortcuts", Shortcuts)
 
 
 if __name__ == "__main__":

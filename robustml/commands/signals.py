@@ -17,8 +17,6 @@ from typing import Any
 
 from robustml.errors import pasteable
 
-__all__ = ["Interrupted", "Stopped", "command_for", "stop_now", "stoppable", "stopped_by", "way_to_go_on"]
-
 
 class Stopped(BaseException):
     """A signal asked this process to end.

@@ -21,8 +21,6 @@ from robustml.commands.hydra.words import allow_arguments, argument
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
 
-__all__ = ["main"]
-
 HELP = """\
 robustml sweep: one figure against another, as a Hydra multirun, into sweep.csv and sweep.html.
 

@@ -70,7 +70,8 @@ class RandomCrop:
         if self.padding >= min(height, width):
             raise RequestError(f"cannot reflect {self.padding} pixels of {height} x {width} images; lower the padding")
         # torch's own reflection padding has no uint8 kernel
-        rows, columns = (_reflected(length, self.padding).to(x.device) for length in (height, width))
+        reach = (torch.arange(-self.padding, length + self.padding) for length in (height, width))
+        rows, columns = (mirrored(places, size).to(x.device) for places, size in zip(reach, x.shape[2:], strict=True))
         return x.index_select(2, rows).index_select(3, columns).contiguous()
 
 
@@ -105,7 +106,8 @@ def _image_shape(x: Tensor) -> tuple[int, int, int, int]:
     return count, channels, height, width
 
 
-def _reflected(length: int, padding: int) -> Tensor:
-    """Which pixel each place of a mirrored line of `length` pixels shows, the border pixel not repeated."""
-    inside = torch.arange(-padding, length + padding).abs()
-    return torch.minimum(inside, 2 * (length - 1) - inside)
+def mirrored(places: Tensor, size: int) -> Tensor:
+    """Which of `size` pixels each place shows where the line goes on mirrored, the border pixel not repeated."""
+    period = max(2 * (size - 1), 1)
+    inside = places.remainder(period)
+    return torch.minimum(inside, period - inside)

@@ -7,7 +7,6 @@ import json
 import os
 import time
 import warnings
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from stat import S_ISDIR
@@ -87,7 +86,8 @@ def entry_of(source: Source, split: Split) -> Path | None:
 
 
 def _key(source: Source, split: Split, files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {_versions()} {type(source).__module__}.{source!r} {split}".encode())
+    readers = " ".join(f"{name}-{version(name)}" for name in _READERS)
+    digest = hashlib.sha256(f"{_FORMAT} {readers} {type(source).__module__}.{source!r} {split}".encode())
     changed = 0
     for path in files:
         status = path.stat()
@@ -100,11 +100,6 @@ def _key(source: Source, split: Split, files: tuple[Path, ...]) -> str:
     # A file that has just been written is read once the clock has moved on, so that a change after this one is seen.
     time.sleep(min(max(changed / 1e9 + _TICK - time.time(), 0), _TICK))
     return digest.hexdigest()
-
-
-@cache
-def _versions() -> str:
-    return " ".join(f"{name}-{version(name)}" for name in _READERS)
 
 
 def _read(entry: Path) -> Records | None:

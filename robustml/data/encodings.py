@@ -18,11 +18,7 @@ _LOOKED_AT = 4096
 
 
 def known_encoding(name: str) -> str:
-    """The name of an encoding, once Python knows it.
-
-    Raises:
-        RequestError: it does not.
-    """
+    """The name of an encoding, refused where Python does not know it."""
     try:
         b"\0\0\0\0".decode(name)
     except (LookupError, TypeError, ValueError) as error:  # of an encoding too that is none of texts

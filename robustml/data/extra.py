@@ -109,9 +109,8 @@ class ExtraImages:
         if len(records) == 0:
             raise RequestError("data.extra holds no image; check its source")
         names = tuple(class_names)
-        if self.labeller is None:
-            return Mixture(replace(records, y=_translated(records, names), class_names=names), self.ratio)
-        y = _predicted(records, self.labeller(), len(names))
+        labeller = self.labeller
+        y = _translated(records, names) if labeller is None else _predicted(records, labeller(), len(names))
         return Mixture(replace(records, y=y, class_names=names), self.ratio)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustml.data.understood import listed
 from robustml.errors import RequestError, nearest
 
 # A column with more distinct values than this, most of them in one row, is a name or a measurement and no label.
@@ -140,15 +141,11 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 def unknown_classes(unknown: Sequence[str], known: Sequence[str]) -> str:
     """The message on classes that a model or a training part does not know, in one line."""
-    listed = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-    said = f"the label {listed} is no training class" if len(unknown) == 1 else f"{listed} are no training classes"
+    these = listed(map(repr, unknown), 5)
+    said = f"the label {these} is no training class" if len(unknown) == 1 else f"{these} are no training classes"
     if are_numbers(unknown) and not any(are_numbers([name]) for name in known):
         return (
-            f"{said}: numbers without names cannot be matched with classes that have names ({_some(known)}); write "
-            "names in both"
+            f"{said}: numbers without names cannot be matched with classes that have names ({listed(known, 10)}); "
+            "write names in both"
         )
-    return f"{said}; {nearest(unknown[0], known) if len(known) <= 20 else _some(known)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"{said}; {nearest(unknown[0], known) if len(known) <= 20 else listed(known, 10)}"

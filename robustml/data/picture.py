@@ -42,11 +42,7 @@ class Picture(NamedTuple):
 
 
 def background_colour(name: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255, of a colour's name or ``#rrggbb``.
-
-    Raises:
-        RequestError: it is neither.
-    """
+    """Red, green and blue, 0 to 255, of a colour's name or ``#rrggbb``; anything else is refused."""
     try:
         red, green, blue, *_ = ImageColor.getrgb(str(name))
     except ValueError as error:

@@ -139,8 +139,7 @@ class Records:
         label_of = torch.tensor([index.get(name, -1) for name in self.class_names], dtype=torch.int64)
         y = label_of.to(self.y.device)[self.y]
         if bool((y < 0).any()):
-            present = torch.bincount(self.y, minlength=len(self.class_names)).tolist()
-            unknown = [name for name, rows in zip(self.class_names, present, strict=True) if rows and name not in index]
+            unknown = [name for name in self.class_names if name not in (*index, *self.without_rows())]
             raise RequestError(unknown_classes(unknown, names))
         return replace(self, y=y, class_names=names)
 

@@ -1,6 +1,5 @@
 """How robust a model is: the evaluator, curves over eps, and the flags that say when not to believe them."""
 
-from robustml.evaluation.backdoor import backdoor_success
 from robustml.evaluation.certification import (
     ABSTAINED,
     Certificates,
@@ -14,9 +13,10 @@ from robustml.evaluation.certification import (
 from robustml.evaluation.corruption import corruption_accuracy
 from robustml.evaluation.curve import CurveResults, accuracy_curve
 from robustml.evaluation.evaluator import evaluate
+from robustml.evaluation.marks import backdoor_success, shortcut_reliance
 from robustml.evaluation.parameters import attack_parameters
 from robustml.evaluation.results import RobustnessResults
-from robustml.evaluation.shortcuts import find_shortcuts, shortcut_reliance
+from robustml.evaluation.shortcuts import find_shortcuts
 from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
 from robustml.evaluation.worst_case import united
 

@@ -11,7 +11,7 @@ DeepMind's WideResNet (Gowal 2020, Rebuffi 2021) is refused: its strided convolu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -50,23 +50,38 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     path = Path(path)
     weights = read_weights(path)
     own = model.state_dict()
-    differences: list[str] | None = None
+    spared = {key for key in own if key in _OWN_NORMALISATION or key.endswith(_OPTIONAL)}
+    tried = []
     for spelling in _spellings(weights, own):
         fitting, normalisation = _sorted_out(spelling, own)
-        found = _differences(fitting, own)
-        if not found:
+        tried.append(differences(fitting, own, spared))
+        if not tried[-1]:
             model.load_state_dict(own | fitting | _own_normalisation(normalisation, own, path))
             return
-        if differences is None or len(found) < len(differences):
-            differences = found
     if any(key.endswith("init_conv.weight") for key in weights):
         raise RequestError(
             f"{path} is DeepMind's WideResNet (Gowal 2020), whose strided convolutions pad on one side: none of our "
             "architectures computes the same; bring its class, model=<your.module.Class>"
         )
-    assert differences
-    more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-    raise RequestError(f"{path} holds another architecture than {type(model).__name__}: {differences[0]}{more}")
+    raise another_architecture(path, model, min(tried, key=len))
+
+
+def differences(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], spared: Container[str] = ()) -> list[str]:
+    """How a file's weights differ, in names and shapes, from a model's `own`, of which they may lack the `spared`."""
+    missing = [f"{key} is missing" for key in own if key not in weights and key not in spared]
+    extra = [f"{key} is extra" for key in weights if key not in own]
+    shapes = [
+        f"{key} is {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+        for key, value in weights.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    return missing + shapes + extra
+
+
+def another_architecture(path: Path, model: nn.Module, found: Sequence[str]) -> RequestError:
+    """The error of weights that do not fit a model, which names the first of the `differences`."""
+    more = f" (and {len(found) - 1} more differences)" if len(found) > 1 else ""
+    return RequestError(f"{path} holds another architecture than {type(model).__name__}: {found[0]}{more}")
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -155,24 +170,8 @@ def _sorted_out(weights: Weights, own: Mapping[str, Tensor]) -> tuple[Weights, W
     return fitting, normalisation
 
 
-def _differences(weights: Weights, own: Mapping[str, Tensor]) -> list[str]:
-    needed = [key for key in own if key not in _OWN_NORMALISATION and not key.endswith(_OPTIONAL)]
-    missing = [f"{key} is missing" for key in needed if key not in weights]
-    extra = [f"{key} is extra" for key in weights if key not in own]
-    shapes = [
-        f"{key} is {tuple(value.shape)}, expected {tuple(own[key].shape)}"
-        for key, value in weights.items()
-        if key in own and value.shape != own[key].shape
-    ]
-    return missing + shapes + extra
-
-
 def _own_normalisation(found: Weights, own: Mapping[str, Tensor], path: Path) -> Weights:
-    """The checkpoint's normalisation under our names.
-
-    Raises:
-        RequestError: the model has none to load it into: its figures would be wrong without a sign.
-    """
+    """The checkpoint's normalisation under our names; without a place for it, figures would be wrong without a sign."""
     fitting: Weights = {}
     for key, value in found.items():
         ours = own.get(f"normalize.{key}")

@@ -53,14 +53,7 @@ def two_layers(features: nn.Module, image: tuple[int, int, int], width: int, num
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """The shape of one image, checked.
-
-    Args:
-        shape: (C, H, W), each at least 1; any sequence of integers, such as a list from a config.
-
-    Raises:
-        RequestError: it is not three positive integers.
-    """
+    """The shape (C, H, W) of one image, such as a list from a config; refused if not three positive integers."""
     sizes = tuple(int(size) for size in shape)
     if len(sizes) != 3 or min(sizes) < 1:
         raise RequestError(
@@ -70,39 +63,24 @@ def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def check_num_classes(num_classes: int) -> int:
-    """The number of classes, if a classifier can have that many.
-
-    Raises:
-        RequestError: it is below 2.
-    """
+    """The number of classes, refused where it is below 2."""
     if num_classes < 2:
         raise RequestError(f"a classifier needs num_classes of at least 2; got {num_classes}")
     return num_classes
 
 
-def at_least_1(name: str, value: int) -> int:
-    """The value of a setting, if it is above 0.
-
-    Raises:
-        RequestError: it is not.
-    """
+def at_least_1(name: str, value: int) -> None:
+    """Refuse a setting below 1."""
     if value < 1:
         raise RequestError(f"{name} must be at least 1; got {value}")
-    return value
 
 
 def flat_features(features: nn.Module, shape: tuple[int, int, int]) -> int:
     """How many numbers `features` returns for one image, found by running it on one black image.
 
     Running the layers cannot disagree with them, as a formula beside them could. It draws nothing at random; call it
-    on layers without batch norm, whose running statistics it would move.
-
-    Args:
-        features: convolutions and pools that take (N, C, H, W).
-        shape: (C, H, W) of the images to come.
-
-    Raises:
-        RequestError: the images are too small for the kernels and pools.
+    on layers without batch norm, whose running statistics it would move. Images (C, H, W) that are too small for the
+    kernels and pools are refused.
     """
     try:
         with torch.no_grad():

@@ -33,26 +33,14 @@ class Normalize(nn.Module):
         super().__init__()
         means, stds = [float(value) for value in mean], [float(value) for value in std]
         if not means or len(means) != len(stds):
-            raise RequestError(
-                f"mean and std need one value a channel; got {len(means)} in mean and {len(stds)} in std"
-            )
+            raise RequestError(f"mean and std need one value a channel; got {len(means)} in mean, {len(stds)} in std")
         if not all(value > 0 for value in stds):
             raise RequestError(f"std must be above 0 in every channel; got {stds}")
         self.register_buffer("mean", torch.tensor(means))
         self.register_buffer("std", torch.tensor(stds))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise inputs.
-
-        Args:
-            x: (N, C, ...), images in [0, 1].
-
-        Returns:
-            (N, C, ...), of about zero mean and unit deviation.
-
-        Raises:
-            RequestError: `x` has another number of channels than `mean`.
-        """
+        """Inputs (N, C, ...), images in [0, 1], to about zero mean and unit deviation; C must be that of `mean`."""
         channels = self.mean.numel()
         if x.ndim < 2 or x.shape[1] != channels:
             raise RequestError(f"mean and std are for {channels} channels (N, {channels}, ...); got {tuple(x.shape)}")

@@ -11,6 +11,7 @@ is another network: its shortcuts pool and pad with zeros, and it standardises e
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -55,24 +56,13 @@ class _Block(nn.Module):
         return out + (x if self.convShortcut is None else self.convShortcut(activated))
 
 
-class _Stage(nn.Module):
-    def __init__(
-        self,
-        blocks: int,
-        channels_in: int,
-        channels_out: int,
-        stride: int,
-        dropout: float,
-        act: Callable[[Tensor], Tensor],
-    ) -> None:
-        super().__init__()
-        first = _Block(channels_in, channels_out, stride, dropout, act)
-        rest = [_Block(channels_out, channels_out, 1, dropout, act) for _ in range(blocks - 1)]
-        self.layer = nn.Sequential(first, *rest)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x)
-        return out
+def _stage(
+    blocks: int, channels_in: int, channels_out: int, stride: int, dropout: float, act: Callable[[Tensor], Tensor]
+) -> nn.Sequential:
+    first = _Block(channels_in, channels_out, stride, dropout, act)
+    rest = [_Block(channels_out, channels_out, 1, dropout, act) for _ in range(blocks - 1)]
+    # two deep for the names in published checkpoints
+    return nn.Sequential(OrderedDict(layer=nn.Sequential(first, *rest)))
 
 
 class WideResNet(nn.Module):
@@ -109,9 +99,9 @@ class WideResNet(nn.Module):
         channels = image_shape(shape)[0]
         self.normalize = normalization(channels, mean, std)
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
-        self.block1 = _Stage(blocks, 16, 16 * width, 1, dropout, act)
-        self.block2 = _Stage(blocks, 16 * width, 32 * width, 2, dropout, act)
-        self.block3 = _Stage(blocks, 32 * width, 64 * width, 2, dropout, act)
+        self.block1 = _stage(blocks, 16, 16 * width, 1, dropout, act)
+        self.block2 = _stage(blocks, 16 * width, 32 * width, 2, dropout, act)
+        self.block3 = _stage(blocks, 32 * width, 64 * width, 2, dropout, act)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.fc = nn.Linear(64 * width, check_num_classes(num_classes))
         self.act = act

@@ -21,8 +21,6 @@ from robustml.objectives.crafting import craft
 from robustml.objectives.labels import accuracy
 from robustml.types import Attack, LossOutput, Threat
 
-__all__ = ["Adversarial"]
-
 
 @dataclass(frozen=True)
 class Adversarial:

@@ -20,8 +20,6 @@ from torch.func import functional_call
 from robustml.errors import RequestError
 from robustml.types import LossOutput, Objective, Threat
 
-__all__ = ["AWP"]
-
 # The authors' guard against a gradient of zero.
 _TINY = 1e-20
 

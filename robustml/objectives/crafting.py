@@ -9,8 +9,6 @@ from robustml.modes import AttackMode, attacking
 from robustml.objectives.labels import classes_of
 from robustml.types import Attack, Threat
 
-__all__ = ["craft"]
-
 
 def craft(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, mode: AttackMode) -> Tensor:
     """What `attack` makes of `x` (N, ...) with labels `y` (N,) or distributions (N, C), whose likeliest class counts.

@@ -18,8 +18,6 @@ from robustml.errors import RequestError
 from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput, Threat
 
-__all__ = ["Free"]
-
 
 class Free(nn.Module):
     """Train on images under a perturbation that the training steps themselves improve.

@@ -17,8 +17,6 @@ from robustml.errors import RequestError
 from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput, Threat
 
-__all__ = ["GaussianNoise"]
-
 
 @dataclass(frozen=True)
 class GaussianNoise:

@@ -26,8 +26,6 @@ from robustml.objectives.crafting import craft
 from robustml.objectives.labels import accuracy
 from robustml.types import Attack, LossOutput, Threat
 
-__all__ = ["GradAlign"]
-
 
 @dataclass(frozen=True)
 class GradAlign:

@@ -22,8 +22,6 @@ from robustml.objectives.labels import accuracy
 from robustml.objectives.trades import divergence
 from robustml.types import Attack, LossOutput, Threat
 
-__all__ = ["HAT"]
-
 
 @dataclass(frozen=True)
 class HAT:

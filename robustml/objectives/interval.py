@@ -16,8 +16,6 @@ from robustml.errors import RequestError
 from robustml.models.interval_bounds import Interval, margin_bounds
 from robustml.types import LossOutput, Threat
 
-__all__ = ["IntervalBound"]
-
 
 class IntervalBound(nn.Module):
     """Train on the clean images and on bounds over the whole L-infinity ball around them.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["accuracy", "classes_of"]
-
 
 def classes_of(y: Tensor) -> Tensor:
     """The class (N,) of each label: `y` itself, or where it is a distribution (N, C), its most likely class."""

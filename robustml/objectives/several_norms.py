@@ -23,8 +23,6 @@ from robustml.modes import AttackMode, attacking
 from robustml.objectives.labels import accuracy, classes_of
 from robustml.types import Attack, LossOutput, Threat
 
-__all__ = ["SeveralNorms"]
-
 
 @dataclass(frozen=True)
 class SeveralNorms:

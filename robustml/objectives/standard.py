@@ -11,8 +11,6 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.objectives.labels import accuracy
 from robustml.types import LossOutput, Threat
 
-__all__ = ["Standard"]
-
 
 @dataclass(frozen=True)
 class Standard:

@@ -22,8 +22,6 @@ from robustml.objectives.crafting import craft
 from robustml.objectives.labels import accuracy
 from robustml.types import Attack, LossOutput, Threat
 
-__all__ = ["TRADES", "divergence"]
-
 
 @dataclass(frozen=True)
 class TRADES:

@@ -188,7 +188,7 @@ def _read_health(path: Path) -> pd.DataFrame | None:
     frame = _read_table(path)
     if frame is None or not {"step", "fgsm_accuracy", "pgd_accuracy", "gradient_alignment", "action"} <= {*frame}:
         return None
-    actions = frame["action"].fillna("").astype(str)
+    actions = frame["action"].astype(object).fillna("").astype(str)
     frame = frame.drop(columns="action").apply(pd.to_numeric, errors="coerce").assign(action=actions)
     frame = frame.dropna(subset=["step"])
     return None if frame.empty else frame.sort_values("step").reset_index(drop=True)

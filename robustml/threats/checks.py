@@ -6,8 +6,6 @@ from typing import Any
 
 from robustml.errors import RequestError
 
-__all__ = ["box", "whole_number"]
-
 
 def box(bounds: Any) -> tuple[float, float]:
     """The smallest and largest value of an input, as plain floats.

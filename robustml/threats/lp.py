@@ -17,8 +17,6 @@ from torch import Generator, Tensor
 from robustml.draws import Draws
 from robustml.errors import RequestError
 
-__all__ = ["LpBall"]
-
 
 @dataclass(frozen=True)
 class LpBall:

@@ -19,8 +19,6 @@ from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats.checks import box, whole_number
 
-__all__ = ["Patch"]
-
 # A smaller change of a value is rounding.
 _ROUNDING = 1e-6
 

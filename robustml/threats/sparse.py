@@ -17,8 +17,6 @@ from torch import Generator, Tensor
 from robustml.draws import Draws
 from robustml.threats.checks import box, whole_number
 
-__all__ = ["SparseBall", "by_pixel", "where_pixel"]
-
 # A smaller change of a value is rounding.
 _ROUNDING = 1e-6
 

@@ -21,8 +21,6 @@ from torch.nn import functional
 from robustml.errors import RequestError
 from robustml.threats.checks import box
 
-__all__ = ["Spatial"]
-
 # Two devices that render one transform differ by rounding.
 _ROUNDING = 1e-5
 

@@ -18,8 +18,6 @@ from torch import Generator, Tensor
 from robustml.errors import RequestError
 from robustml.threats.lp import LpBall
 
-__all__ = ["Union"]
-
 
 @dataclass(frozen=True)
 class Union:

@@ -13,8 +13,6 @@ from robustml.attacks import FGSM, FGSMRS, PGD
 from robustml.errors import RequestError
 from robustml.types import Attack, Objective
 
-__all__ = ["has_fields", "with_attack", "with_smaller_steps"]
-
 
 def with_attack(objective: Objective, change: Callable[[Attack], Attack]) -> Objective:
     """The same objective with another attack: that of its `attack` field, or of the objective in its `objective` field.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 
-__all__ = ["images_and_labels"]
-
 IMAGES = ("x", "image", "images", "img", "imgs", "input", "inputs", "pixel_values", "features", "data")
 LABELS = ("y", "label", "labels", "target", "targets", "class", "classes")
 

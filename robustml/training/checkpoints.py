@@ -14,8 +14,6 @@ from robustml.errors import RequestError, RunFailed
 from robustml.files import replacing
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY
 
-__all__ = ["AtomicCheckpointIO", "best_and_last", "measured_on", "read_checkpoint"]
-
 # What a training that goes on needs of a checkpoint.
 _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 

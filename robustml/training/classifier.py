@@ -26,8 +26,6 @@ from robustml.training.stopwatch import Stopwatch
 from robustml.training.trial import require_trainable
 from robustml.types import Attack, Objective, Threat
 
-__all__ = ["ADVERSARIAL_ACCURACY", "CLEAN_ACCURACY", "RobustClassifier", "derived_seed"]
-
 ADVERSARIAL_ACCURACY = "val/adversarial_accuracy"
 CLEAN_ACCURACY = "val/clean_accuracy"
 

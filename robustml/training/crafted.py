@@ -8,8 +8,6 @@ from torch import Tensor
 
 from robustml.errors import RequestError
 
-__all__ = ["crafted"]
-
 
 def crafted(x_adv: Any, x: Tensor) -> Tensor:
     """`x_adv` (K N, ...) outside of any graph, on the device and of the type of the images `x` (N, ...).

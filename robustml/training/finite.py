@@ -9,8 +9,6 @@ from torch import Tensor
 
 from robustml.errors import RunFailed
 
-__all__ = ["FiniteLosses"]
-
 
 class FiniteLosses:
     """Keeps the losses of the last steps, and looks at all of them together.

@@ -18,8 +18,6 @@ from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.modes import evaluating
 from robustml.types import Attack, Threat
 
-__all__ = ["Health", "measure_health"]
-
 
 class Health(NamedTuple):
     """What was measured on one batch; accuracies are fractions, the alignment a cosine (NaN without any gradient).

@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Means"]
-
 
 class Means:
     """Weighted means of scalars, each under its name.

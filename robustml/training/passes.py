@@ -13,8 +13,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["PassCounter"]
-
 
 class PassCounter:
     """Counts the examples that pass a model in `counting` blocks, and those whose gradients pass back, even later.

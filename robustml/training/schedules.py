@@ -16,8 +16,6 @@ from torch.optim.lr_scheduler import OneCycleLR as TorchOneCycleLR
 
 from robustml.errors import RequestError
 
-__all__ = ["Cosine", "OneCycle", "Piecewise", "Triangular"]
-
 
 @dataclass(frozen=True)
 class Piecewise:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["Stopwatch"]
-
 
 class Stopwatch:
     """Adds up the seconds of a code block: wall time on a CPU, event times on a CUDA device."""

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from robustml.errors import RequestError
 from robustml.modes import evaluating
 
-__all__ = ["require_trainable", "try_model"]
-
 
 def require_trainable(model: nn.Module) -> None:
     """Look for something to train.

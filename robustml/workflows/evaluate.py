@@ -37,8 +37,6 @@ from robustml.workflows.settings.building import CALLABLE, Settings, build
 from robustml.workflows.settings.describing import described
 from robustml.workflows.weights import describe_model
 
-__all__ = ["evaluate", "evaluate_model", "evaluate_run"]
-
 
 def evaluate(
     model: Callable[[Tensor], Any] | Run | str | Path,

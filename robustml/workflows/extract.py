@@ -51,8 +51,6 @@ from robustml.workflows.settings.describing import described
 from robustml.workflows.victims import Victims, is_address
 from robustml.workflows.weights import describe_model, save_weights
 
-__all__ = ["COPY", "extract"]
-
 COPY = Path("copy.safetensors")
 _CPU = torch.device("cpu")
 _WHOLE = {"limit": None, "batch_size": 500}

@@ -18,8 +18,6 @@ from robustml.results import FeedbackFigures, FeedbackReport, write_checked
 from robustml.say import say
 from robustml.workflows.settings import write_settings
 
-__all__ = ["feedback"]
-
 
 def feedback(
     data: DataModule,

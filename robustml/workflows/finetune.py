@@ -10,8 +10,6 @@ from robustml.workflows.settings import CONFIG, read_settings
 from robustml.workflows.settings.building import Settings
 from robustml.workflows.training import train
 
-__all__ = ["finetune"]
-
 
 def finetune(settings: Settings, data: DataModule, out: Path) -> float | None:
     """Train from the weights of the run that the settings name, into an ordinary run directory; see `train`.

@@ -24,8 +24,6 @@ from robustml.workflows.given import data_of
 from robustml.workflows.run import Run
 from robustml.workflows.training import train
 
-__all__ = ["fit"]
-
 
 def fit(
     model: nn.Module,

@@ -15,8 +15,6 @@ from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader
 
-__all__ = ["GivenData", "data_of", "judged_on", "records_of"]
-
 
 def records_of(data: Loader, class_names: Sequence[str] | None = None) -> Records:
     """What a data set or loader holds, read once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,17 +10,18 @@ import torch
 
 from robustml.data import DataModule, groups_of, stratified_rows
 from robustml.errors import RequestError
+from robustml.evaluation.batches import Loader
 from robustml.files import sweep
 from robustml.poisoning import Poison, PoisonPlan, apply_plan, poison_training, read_plan, recalled
 from robustml.poisoning.files import restored_set, write_poisoned_set, write_set
 from robustml.say import say
 from robustml.untrusted import read_yaml
+from robustml.workflows.given import data_of
 from robustml.workflows.run import PLAN
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.building import build
+from robustml.workflows.settings.describing import described
 from robustml.workflows.version_0_1 import check_old_manifest, is_old_set, restored_old_set
-
-__all__ = ["Poisoning", "poison", "poison_as_configured", "restore", "write_grid"]
 
 
 class Poisoning(NamedTuple):
@@ -30,34 +31,50 @@ class Poisoning(NamedTuple):
     plan: PoisonPlan
 
 
-def poison(settings: dict[str, Any], data: DataModule, out: Path) -> None:
+def poison(
+    data: DataModule | Loader,
+    poison: Poison,
+    *,
+    out: str | Path,
+    test: Loader | None = None,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> PoisonPlan:
     """Write a poisoned set for use elsewhere: both parts, the plan and a picture of what changed.
 
     The settings are written first and the plan last. A folder that has the same settings and no plan is of the same
     call, which was interrupted: it is written anew. One that is complete is left as it is.
 
     Args:
-        settings: with `poison`, a poison or the settings of one, and `seed`; kept as config.yaml.
-        data: without a validation part.
+        data: a data set of single examples, or a DataModule without a validation part, which is poisoned in place.
+        poison: what an attacker does to the training part.
         out: the folder.
+        test: the test part of a data set; by default a fifth of it.
+        class_names: of a data set, one a class, in label order.
+        seed: of the choice of records and all that is drawn.
+        settings: what config.yaml is to say; by default what was passed here, as far as settings can say it.
+
+    Returns:
+        The plan, which `apply` brings to the clean records and `restore` takes back.
 
     Raises:
         RequestError: the folder holds something else, or the poison does not fit the data.
     """
+    out, parts = Path(out), data_of(data, test, class_names=class_names, val_size=0)
     _check_free(out)
-    data.setup()
-    if _is_there(out, settings, data):
+    told = dict(settings or described({"data": parts, "poison": poison, "seed": seed}))
+    plan = _there(out, told, parts)
+    if plan is not None:
         say(f"{out} holds this poisoned set already, complete with its {PLAN}")
-        say(f"run: {out}")
-        return
-    poisoning = poison_as_configured(data, settings)
-    if poisoning is None:
-        raise RequestError("robustml poison needs a poison: choose one of the group, such as poison=badnets")
-    write_settings(settings, out / CONFIG)
-    write_grid(poisoning.plan, out / "grid.png")
-    write_poisoned_set(data.train, data.test, poisoning.plan, out)
-    say(f"wrote {len(data.train):,} training and {len(data.test):,} test records, and {PLAN}")
+    else:
+        plan = _told(poison_training(parts, _checked(poison), seed=seed))
+        write_settings(told, out / CONFIG)
+        write_grid(plan, out / "grid.png")
+        write_poisoned_set(parts.train, parts.test, plan, out)
+        say(f"wrote {len(parts.train):,} training and {len(parts.test):,} test records, and {PLAN}")
     say(f"run: {out}")
+    return plan
 
 
 def restore(folder: Path, out: Path) -> None:
@@ -109,9 +126,7 @@ def _poisoned(data: DataModule, settings: Mapping[str, Any], run: Path | None, o
     wanted = settings.get("poison")
     if wanted is None:
         return None
-    poison: Any = build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else wanted
-    if not isinstance(poison, Poison):
-        raise RequestError(f"poison={wanted!r} is no poison: choose one of the group, such as poison=badnets")
+    poison = _checked(build(wanted) if isinstance(wanted, Mapping) and "_target_" in wanted else wanted)
     if run is None or not (run / PLAN).is_file():
         plan = poison_training(data, poison, seed=settings["seed"])
         if run is not None:
@@ -126,9 +141,19 @@ def _poisoned(data: DataModule, settings: Mapping[str, Any], run: Path | None, o
                 raise RequestError(f"{run / PLAN} cannot be applied: {error}") from error
             say(f"note:   the training part is left as it is, without the poison of {run}: {error}")
             data.poison = plan.summary
+    return Poisoning(poison, _told(plan))
+
+
+def _checked(poison: Any) -> Poison:
+    if not isinstance(poison, Poison):
+        raise RequestError(f"poison={poison!r} is no poison: choose one of the group, such as poison=badnets")
+    return poison
+
+
+def _told(plan: PoisonPlan) -> PoisonPlan:
     for line in plan.summary.lines():
         say(f"poison: {line}")
-    return Poisoning(poison, plan)
+    return plan
 
 
 def write_grid(plan: PoisonPlan, path: Path) -> None:
@@ -162,14 +187,14 @@ def _check_free(out: Path) -> None:
         raise RequestError(f"out={out} exists already and holds something else: choose another folder")
 
 
-def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
-    """Whether the folder holds the set complete.
+def _there(out: Path, settings: Mapping[str, Any], data: DataModule) -> PoisonPlan | None:
+    """The plan of the set that the folder holds complete; None where it holds none, or only a part.
 
     Raises:
         RequestError: it is of other settings, or of other data.
     """
     if not (out / CONFIG).is_file():
-        return False
+        return None
     try:
         before = dict(read_yaml(out / CONFIG))  # compared, never built
     except (TypeError, ValueError) as error:
@@ -179,8 +204,8 @@ def _is_there(out: Path, settings: dict[str, Any], data: DataModule) -> bool:
             f"out={out} exists already, of another command: {', '.join(differing)} differ: choose another folder"
         )
     if not (out / PLAN).is_file():
-        return False
+        return None
     plan = read_plan(out / PLAN)
     if (plan.clean_sha256, plan.test_sha256) != (data.train.fingerprint(), data.test.fingerprint()):
         raise RequestError(f"out={out} exists already, of other data than {data.name} is now: choose another folder")
-    return True
+    return plan

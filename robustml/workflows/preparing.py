@@ -19,14 +19,6 @@ from robustml.workflows.records import leave_out_known
 from robustml.workflows.settings import read_settings
 from robustml.workflows.settings.building import Settings, build, plain_target
 
-__all__ = [
-    "build_attacks",
-    "introduce",
-    "load_data",
-    "pick_device",
-    "tell",
-]
-
 
 def load_data(settings: Settings, run: Path | None = None) -> DataModule:
     """Load the data that settings describe, and say what was made of them.

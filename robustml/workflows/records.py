@@ -9,8 +9,6 @@ from robustml.errors import RequestError
 from robustml.workflows.run import TROJAN
 from robustml.workflows.settings import read_settings
 
-__all__ = ["RECORDS", "leave_out_known", "read_records", "records_to_train_on"]
-
 RECORDS = Path("records.safetensors")
 # 128 MiB are records of 16 million pictures.
 _LARGEST = 128 * 2**20

@@ -31,8 +31,6 @@ from robustml.untrusted import own_files
 from robustml.workflows.settings import leaves, read_settings
 from robustml.workflows.settings.building import Settings
 
-__all__ = ["Training", "launch", "reproduce", "rerun"]
-
 LOG = Path("train.log")
 # What a folder may differ in from what is asked for: what was said of the paper, and how the run was started.
 APART = ("overrides", "paper", "resume")

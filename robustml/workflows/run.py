@@ -23,24 +23,6 @@ from robustml.workflows.settings.building import Settings, build
 from robustml.workflows.settings.trust import Trust
 from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights
 
-__all__ = [
-    "BEST",
-    "EXAMPLES",
-    "GRID",
-    "LAST",
-    "PLAN",
-    "REPORT",
-    "RESULTS",
-    "TROJAN",
-    "VERDICTS",
-    "WEIGHTS",
-    "Run",
-    "load_model",
-    "load_run",
-    "offline",
-    "weights_of",
-]
-
 BEST = Path("checkpoints/best.ckpt")
 LAST = Path("checkpoints/last.ckpt")
 WEIGHTS = Path("model.safetensors")

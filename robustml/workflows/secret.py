@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["with_secret", "without_secret"]
-
 
 def with_secret(defense: Mapping[str, Any] | None, secret: str) -> dict[str, Any] | None:
     """The settings of a defense with `secret` where it needs one and has none."""

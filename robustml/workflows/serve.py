@@ -13,8 +13,6 @@ from robustml.workflows.preparing import pick_device
 from robustml.workflows.run import load_model
 from robustml.workflows.settings import CONFIG, read_settings, write_settings
 
-__all__ = ["QUERIES", "serve"]
-
 QUERIES = Path("queries.jsonl")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -19,21 +19,40 @@ from robustml.say import say
 from robustml.workflows.measuring.backdoors import twin_of
 from robustml.workflows.poison import poison_as_configured
 from robustml.workflows.preparing import pick_device
-from robustml.workflows.run import load_model
-from robustml.workflows.settings import write_settings
-
-__all__ = ["shortcuts"]
+from robustml.workflows.run import Run, load_model, load_run
+from robustml.workflows.settings import CONFIG, write_settings
 
 
-def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> ShortcutSearch:
+def shortcuts(
+    run: Run | str | Path,
+    data: DataModule | None = None,
+    *,
+    out: str | Path,
+    which: Literal["best", "last"] = "best",
+    size: int | None = None,
+    stride: int | None = None,
+    pictures: int = 100,
+    threshold: float = 0.6,
+    seed: int = 0,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> ShortcutSearch:
     """Search the training set of a run, and that of its clean twin, and write a directory beside the run.
 
     The twin shows what the search makes of a model without a mark: what it finds there is a false alarm.
 
     Args:
-        settings: of the run, with `run`, `which`, `size`, `stride`, `pictures`, `threshold`, `seed` and `device`.
-        data: those of the run, clean: the run's own plan poisons them again.
+        run: whose model is looked into.
+        data: those of the run, clean: the run's own plan poisons them again. The run's own by default.
         out: gets config.yaml, shortcuts.json and shortcuts.html.
+        which: weights of the run.
+        size: side of the patch in pixels; an eighth of the pictures' by default.
+        stride: pixels from one place to the next; half of the size by default.
+        pictures: of each class, whose patches are tried on as many of the others.
+        threshold: found is a place that turns this share of pictures more than the class's median place does.
+        seed: of the choice of pictures.
+        device: where the models run; cuda by default where there is one.
+        settings: what config.yaml is to say; by default the run's own with what was passed here.
 
     Returns:
         What shortcuts.json holds.
@@ -41,24 +60,26 @@ def shortcuts(settings: dict[str, Any], data: DataModule, out: Path) -> Shortcut
     Raises:
         RequestError: a threshold that is no share, or data that are no pictures.
     """
-    threshold = settings["threshold"]
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise RequestError(f"threshold is a share of pictures, in [0, 1]; got {threshold!r}")
-    settings = settings | {"size": settings["size"] or max(2, min(data.shape[-2:]) // 8)}
-    source, device = Path(settings["run"]), pick_device(settings["device"])
-    options = {name: settings[name] for name in ("size", "stride", "pictures", "threshold", "seed")}
+    run, out, where = run if isinstance(run, Run) else load_run(run), Path(out), pick_device(device)
+    data, source = data or run.data, run.path
+    size = size or max(2, min(data.shape[-2:]) // 8)
+    options = {"size": size, "stride": stride, "pictures": pictures, "threshold": threshold, "seed": seed}
+    told = dict(settings or run.settings) | options | {"which": which, "run": str(source)}
     clean = data.train
-    poison_as_configured(data, settings, source)
-    searches = {"this model": _search(load_model(source, settings["which"]).to(device), data.train, options)}
+    poison_as_configured(data, told, source)
+    model = run.model if which == "best" else load_model(source, which, trust=run.trust)
+    searches = {"this model": _search(model.to(where), data.train, options)}
     twin = twin_of(source)
     if twin is not None:
-        searches["clean twin"] = _search(load_model(twin).to(device), clean, options)
-    write_settings(settings, out / "config.yaml")
+        searches["clean twin"] = _search(load_model(twin).to(where), clean, options)
+    write_settings(told, out / CONFIG)
     report = ShortcutSearch(
         run=str(source),
         twin=None if twin is None else str(twin),
         data=data.summary(),
-        **{key: settings[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
+        **{key: told[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
         suspects=[each.figures for each in searches["this model"]],
         twin_suspects=[each.figures for each in searches.get("clean twin", [])],
     )

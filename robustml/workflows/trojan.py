@@ -23,8 +23,6 @@ from robustml.workflows.run import TROJAN, Run, load_model, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.weights import describe_model, save_weights
 
-__all__ = ["trojan"]
-
 
 def trojan(
     run: Run | str | Path,

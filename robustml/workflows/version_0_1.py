@@ -15,8 +15,6 @@ from robustml.files import read_text
 from robustml.poisoning import PoisonPlan
 from robustml.poisoning.files import TEST, TRAIN, read_set
 
-__all__ = ["check_old_manifest", "is_old_set", "restored_old_set", "without_threats"]
-
 _POISONS = ("robustml.poisoning.InjectAdversarial", "robustml.poisoning.LabelConsistent")
 _MANIFEST, _SET_MANIFEST, _ORIGINALS = "poison.jsonl", "manifest.jsonl", "originals.parquet"
 _LARGEST_MANIFEST = 2**30

@@ -14,8 +14,6 @@ from robustml.extraction import Defense, HttpVictim, ModelVictim, Victim
 from robustml.models import as_module
 from robustml.workflows.run import Run, load_model
 
-__all__ = ["Victims", "is_address"]
-
 
 def is_address(victim: object) -> bool:
     """Whether a victim is named by the address of an endpoint."""

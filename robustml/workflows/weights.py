@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from robustml.errors import RequestError
 from robustml.files import replacing, sha256
-from robustml.models.checkpoints import read_weights
+from robustml.models.checkpoints import another_architecture, differences, read_weights
 from robustml.results import ModelFacts
 from robustml.workflows.settings.building import plain_target
-
-__all__ = ["check_weights", "checkpoint_weights", "describe_model", "load_weights", "save_weights"]
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -38,20 +36,8 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -
     for key, value in weights.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
             raise RequestError(f"{path} is damaged: {key} is no tensor of numbers")
-    expected = model.state_dict()
-    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    shapes = [
-        f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in expected.keys() & weights.keys()
-        if weights[key].shape != expected[key].shape
-    ]
-    differences = [f"{key} is missing" for key in sorted(missing)] + [f"{key} is extra" for key in sorted(unexpected)]
-    differences += sorted(shapes)
-    if differences:
-        raise RequestError(
-            f"{path} holds another architecture than {type(model).__name__}: {differences[0]}"
-            + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
-        )
+    if found := differences(weights, model.state_dict()):
+        raise another_architecture(path, model, found)
 
 
 def checkpoint_weights(path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_members_reach_a_plane_as_soon_as_it_can_be_reached(
     name: str, p: float, plane: tuple[Plane, Tensor, Tensor]
 ) -> None:
     model, x, y = plane
-    for point, label in zip(x.split(1), y.split(1), strict=True):
+    for point, label in zip(x[:3].split(1), y[:3].split(1), strict=True):
         closest = float(smallest(model, point, p))
         # The sparse steps of L1 end short of the vertex of the ball (those of the reference a little shorter still).
         slack = 0.2 if p == 1 and name.startswith("apgd") else 0.01
@@ -197,12 +198,15 @@ def test_members_agree_with_the_reference_implementation(name: str, p: float, ep
     model, (x, y) = digits_net
     x, y = x[:60], y[:60]
     threat = LpBall(p, eps)
-    member = AutoAttack().members(one_norm=p == 1)[name]
+    member: Any = AutoAttack().members(one_norm=p == 1)[name]
+    if name != "apgd-ce":  # nine targets each are a matter of budgets, held further below
+        member = replace(member, targets=3)
     results = evaluate(model, [(x, y)], {name: member}, threat)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         reference = Reference(model, eps=eps, norm=NORMS[p], seed=0, version="standard")
         reference.attacks_to_run = [name]
+        reference.fab.n_target_classes = reference.apgd_targeted.n_target_classes = 3
         found, _ = reference.run_standard_evaluation(x, y, batch_size=60)
     expected = (model(found).argmax(1) == y).numpy()
     assert 0.1 < expected.mean() < 0.9, "an eps at which the attack has work to do"
@@ -211,16 +215,14 @@ def test_members_agree_with_the_reference_implementation(name: str, p: float, ep
     assert robust.mean() <= expected.mean() + 0.01
 
 
-# Of four seeds each, the reference agreed with itself on .96 to 1 of the images, and .86 to .96 at the larger eps.
-@pytest.mark.parametrize(("eps", "alike"), [(32.0, 0.94), (50.0, 0.86)])
-def test_square_agrees_with_the_reference_implementation_under_l1(eps: float, alike: float, digits_net: Any) -> None:
+def test_square_agrees_with_the_reference_implementation_under_l1(digits_net: Any) -> None:
     """On pictures of 32 x 32: the reference never paints the last row and column, which is much of an 8 x 8 one."""
     from pyautoattack import AutoAttack as Reference
 
     small, (x, y) = digits_net
     model = nn.Sequential(nn.AvgPool2d(4), small).eval()
     x, y = x[:50].repeat_interleave(4, dim=2).repeat_interleave(4, dim=3), y[:50]
-    threat = LpBall(1, eps)
+    threat = LpBall(1, 32.0)
 
     def robust(queries: int) -> Tensor:
         found = bound(threat, Square(queries=queries))(model, x, y, generator=Generator().manual_seed(0))
@@ -229,12 +231,13 @@ def test_square_agrees_with_the_reference_implementation_under_l1(eps: float, al
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        reference = Reference(model, eps=eps, norm="L1", seed=0, version="standard")
+        reference = Reference(model, eps=32.0, norm="L1", seed=0, version="standard")
         reference.attacks_to_run = ["square"]
         reference.square.n_queries = 250
         found, _ = reference.run_standard_evaluation(x, y, batch_size=50)
     expected, ours = model(found).argmax(1) == y, robust(250)
-    assert (ours == expected).float().mean() >= alike
+    # of four seeds, the reference agreed with itself on .96 to 1 of the images
+    assert (ours == expected).float().mean() >= 0.94
     assert ours.float().mean() <= expected.float().mean() + 0.04
     assert robust(1).float().mean() > expected.float().mean() + 0.1, "an eps at which the attack has work to do"
 
@@ -252,18 +255,19 @@ SMALL: dict[str, Any] = {
 @pytest.mark.parametrize("name", SMALL)
 def test_an_example_gets_the_same_image_in_any_batch(name: str, p: float, digits_net: Any) -> None:
     model, (x, y) = digits_net
-    x, y = x[:12], y[:12]
+    x, y = x[:6], y[:6]
     attack: Attack = SMALL[name](LpBall(p, {math.inf: 0.1, 2.0: 0.6, 1.0: 2.5}[p]))
     together = attack(model, x, y, generator=Generator().manual_seed(5))
-    for number in range(len(x)):
+    for number in (0, 3, 5):
         one = slice(number, number + 1)
         alone = attack(model, x[one], y[one], generator=Generator().manual_seed(5))
         torch.testing.assert_close(alone, together[one], atol=1e-4, rtol=0)
     assert not torch.equal(together, x), "an attack that does nothing agrees with itself"
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 10), (3, 10, 6), (7,)])
-@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((1, 8, 8), 2), ((3, 6, 10), 3), ((3, 10, 6), 10), ((7,), 100), ((7,), 2)]
+)
 @pytest.mark.parametrize("p", ORDERS)
 def test_any_number_of_classes_and_any_shape(shape: tuple[int, ...], classes: int, p: float) -> None:
     generator = Generator().manual_seed(1)

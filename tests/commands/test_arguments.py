@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
+from robustml.commands.evaluate import Evaluate
+from robustml.commands.extract import Extract
 from robustml.commands.hydra.arguments import check_arguments
-from robustml.commands.hydra.asked import ASKED, Asked, check_asked
+from robustml.commands.hydra.asked import Asked, check_asked
+from robustml.commands.serve import Serve
+from robustml.commands.shortcuts import Shortcuts
+from robustml.commands.train import Train
+from robustml.commands.trojan import Trojan
 from robustml.errors import RequestError
 
 PGD = "robustml.attacks.PGD"
@@ -68,50 +74,50 @@ def test_what_fits_or_cannot_be_judged_passes(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "settings", "says"),
+    ("asked", "settings", "says"),
     [
-        ("train", {"evaluation": {"limit": 1.5}}, "evaluation.limit must be a whole number or null, got 1.5"),
+        (Train, {"evaluation": {"limit": 1.5}}, "evaluation.limit must be a whole number or null, got 1.5"),
         (
-            "train",
+            Train,
             {"evaluation": {"time_limit": {"a": 1}}},
             "evaluation.time_limit must be a number or null, got {'a': 1}",
         ),
-        ("train", {"evaluation": {"curve": {"eps": True}}}, "evaluation.curve.eps must be a list or null, got True"),
-        ("train", {"evaluation": {"curve": {"relative": [0, "abc"]}}}, "evaluation.curve.relative[1] must be a number"),
-        ("train", {"evaluation": {"curve": [1]}}, "evaluation.curve must be settings or null, got [1]"),
+        (Train, {"evaluation": {"curve": {"eps": True}}}, "evaluation.curve.eps must be a list or null, got True"),
+        (Train, {"evaluation": {"curve": {"relative": [0, "abc"]}}}, "evaluation.curve.relative[1] must be a number"),
+        (Train, {"evaluation": {"curve": [1]}}, "evaluation.curve must be settings or null, got [1]"),
         (
-            "train",
+            Train,
             {"validation": {"monitor": [1, 2]}},
             "validation.monitor must be 'adversarial' or 'clean'",
         ),
-        ("train", {"compile": "maybe"}, "compile must be true or false, got 'maybe'"),
-        ("extract", {"budget": 1.5}, "budget must be a whole number, got 1.5"),
-        ("train", {"evaluation": {"seed": None}}, "evaluation.seed must be a whole number, got null"),
-        ("train", {"threat": {"eps": "abc"}}, "threat.eps must be a number, got 'abc'"),
-        ("train", {"threat": {"eps": float("nan")}}, "threat.eps must be a number, got nan"),
-        ("evaluate", {"which": "frist"}, "which must be 'best' or 'last', got 'frist'"),
+        (Train, {"compile": "maybe"}, "compile must be true or false, got 'maybe'"),
+        (Extract, {"budget": 1.5}, "budget must be a whole number, got 1.5"),
+        (Train, {"evaluation": {"seed": None}}, "evaluation.seed must be a whole number, got null"),
+        (Train, {"threat": {"eps": "abc"}}, "threat.eps must be a number, got 'abc'"),
+        (Train, {"threat": {"eps": float("nan")}}, "threat.eps must be a number, got nan"),
+        (Evaluate, {"which": "frist"}, "which must be 'best' or 'last', got 'frist'"),
         (
-            "evaluate",
+            Evaluate,
             {"evaluation": {"limit": 0}},
             "evaluation.limit must be at least 1 or null, got 0",
         ),
-        ("trojan", {"place": [1, 0.5]}, "place[1] must be a whole number, got 0.5"),
-        ("extract", {"budget": 0}, "budget must be at least 1, got 0"),
-        ("serve", {"port": 2**16}, "port must be at most 65535, got 65536"),
-        ("shortcuts", {"threshold": 2}, "threshold must be at most 1, got 2"),
-        ("check", {"seed": True}, "seed must be a whole number, got True"),
+        (Trojan, {"place": [1, 0.5]}, "place[1] must be a whole number, got 0.5"),
+        (Extract, {"budget": 0}, "budget must be at least 1, got 0"),
+        (Serve, {"port": 2**16}, "port must be at most 65535, got 65536"),
+        (Shortcuts, {"threshold": 2}, "threshold must be at most 1, got 2"),
+        (Asked, {"seed": True}, "seed must be a whole number, got True"),
     ],
 )
-def test_what_a_verb_must_hold(verb: str, settings: dict[str, Any], says: str) -> None:
+def test_what_a_verb_must_hold(asked: type[Asked], settings: dict[str, Any], says: str) -> None:
     with pytest.raises(RequestError, match=re.escape(says)):
-        check_asked(ASKED.get(verb, Asked), settings)
+        check_asked(asked, settings)
 
 
 def test_what_a_verb_may_hold() -> None:
     evaluation = {"curve": None, "limit": None, "time_limit": 3}
-    check_asked(ASKED["evaluate"], {"evaluation": evaluation, "run": "???", "which": "???", "device": None})
+    check_asked(Evaluate, {"evaluation": evaluation, "run": "???", "which": "???", "device": None})
     curve = {"attack": "pgd", "eps": [0, 0.5], "relative": None, "limit": 10}
-    check_asked(ASKED["train"], {"evaluation": {"curve": curve}, "unknown to us": 1, "threat": {"eps": 1}})
+    check_asked(Train, {"evaluation": {"curve": curve}, "unknown to us": 1, "threat": {"eps": 1}})
 
 
 def test_a_wrong_eps_is_refused_before_torch_is_imported(tmp_path: Path) -> None:

@@ -285,5 +285,5 @@ def test_files_that_change_while_they_are_read_are_not_kept(source, monkeypatch)
 
 def test_other_versions_of_the_decoders_are_another_entry(source, monkeypatch):
     before = entry_of(source, "train")
-    monkeypatch.setattr("robustml.data.cache._versions", lambda: "pillow-1.1.7")
+    monkeypatch.setattr("robustml.data.cache.version", lambda name: "1.1.7")
     assert entry_of(source, "train") != before

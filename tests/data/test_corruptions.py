@@ -14,26 +14,11 @@ from scipy import ndimage
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from robustml.data.corruptions import (
-    CORRUPTIONS,
-    SEVERITIES,
-    brightness,
-    contrast,
-    defocus_blur,
-    elastic_transform,
-    fog,
-    frost,
-    gaussian_noise,
-    glass_blur,
-    impulse_noise,
-    jpeg_compression,
-    motion_blur,
-    pixelate,
-    shot_noise,
-    snow,
-    zoom_blur,
-)
-from robustml.data.corruptions.blur import smooth, trail
+from robustml.data.corruptions import CORRUPTIONS, SEVERITIES
+from robustml.data.corruptions.blur import defocus_blur, glass_blur, motion_blur, smooth, trail, zoom_blur
+from robustml.data.corruptions.digital import contrast, elastic_transform, jpeg_compression, pixelate
+from robustml.data.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
+from robustml.data.corruptions.weather import brightness, fog, frost, snow
 from robustml.errors import RequestError
 
 STILL = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")

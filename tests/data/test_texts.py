@@ -9,7 +9,7 @@ import torch
 from corpora import mail_round, write_mails
 
 from robustml.data import DataModule, Texts
-from robustml.data.words import bag_of_words
+from robustml.data.sources.text import bag_of_words
 from robustml.errors import RequestError
 
 from .tiny import write_texts

@@ -242,7 +242,7 @@ def test_black_box_is_held_against_all_white_boxes_together(
 ) -> None:
     verdicts = attacked(square=list(square), pgd=list(pgd), apgd=list(apgd))
     attacks: dict[str, Any] = {"square": BlackBox(), "pgd": PGD(), "apgd": PGD()}
-    found = look_at_attacks(verdicts, attacks)
+    found = list(look_at_attacks(verdicts, attacks))
     assert [(flag.name, flag.attack) for flag in found] == [("black_box_beats_white_box", "square")] * flagged
 
 
@@ -257,15 +257,15 @@ def test_black_box_is_held_against_all_white_boxes_together(
 )
 def test_what_a_black_box_adds_in_a_cascade(pgd: range, square: range, flagged: bool) -> None:
     attacks: dict[str, Any] = {"pgd": PGD(), "square": BlackBox()}
-    found = look_at_attacks(attacked(pgd=list(pgd), square=list(square)), attacks, cascade=True)
+    found = list(look_at_attacks(attacked(pgd=list(pgd), square=list(square)), attacks, cascade=True))
     assert [(flag.name, flag.attack) for flag in found] == [("black_box_beats_white_box", "square")] * flagged
     first = dict(reversed(attacks.items()))
-    assert look_at_attacks(attacked(pgd=list(pgd), square=list(square)), first, cascade=True) == []
+    assert list(look_at_attacks(attacked(pgd=list(pgd), square=list(square)), first, cascade=True)) == []
 
 
 def test_black_boxes_alone_are_compared_with_nothing() -> None:
     attacks: dict[str, Any] = {"square": BlackBox(), "noise": BlackBox()}
-    assert look_at_attacks(attacked(square=list(range(50)), noise=[]), attacks) == []
+    assert list(look_at_attacks(attacked(square=list(range(50)), noise=[]), attacks)) == []
 
 
 def test_what_cannot_be_compared_is_not() -> None:
@@ -273,7 +273,7 @@ def test_what_cannot_be_compared_is_not() -> None:
     verdicts = attacked(square=list(range(50)), pgd=[], fgsm=list(range(50)))
     assert {flag.name for flag in look_at_attacks(verdicts, attacks)} == {"one_step_beats_many"}
     verdicts.attacks["pgd"].pending = 100
-    assert look_at_attacks(verdicts, attacks) == []
+    assert list(look_at_attacks(verdicts, attacks)) == []
 
 
 def test_a_white_box_attack_that_a_quantising_model_blinds_loses_to_noise(standard: nn.Module) -> None:

@@ -47,7 +47,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """`robustml train` on a few digits. To be looked at only: `run_copy` is for changing."""
     folder = tmp_path_factory.mktemp("trained")
-    outcome = command("train", "experiment=digits_pgd", *TINY, f"output={folder}", "threat.eps=8/255", cwd=folder)
+    words = ("experiment=digits_pgd", *TINY, f"output={folder}", "threat.eps=8/255")
+    outcome = command("train", *words, cwd=folder, drawn=True)
     assert outcome.status == 0, outcome.err
     return outcome
 

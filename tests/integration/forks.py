@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
@@ -78,23 +79,47 @@ def command(
     env: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
     apart: bool = False,
+    drawn: bool = False,
 ) -> Outcome:
     """`robustml <words>` in this process (`inside`), or in a forked one where there is more to it.
 
     Args:
         words: the command line.
         cwd: the working directory.
-        env: environment variables to set, in a forked process.
+        env: environment variables to set.
         before: called in a forked process first, to break something on purpose; a function of a module.
         apart: fork in any case: the command imports modules of the working directory, or ends by a signal.
+        drawn: draw the charts of its pages (`undrawn`).
     """
-    if env is None and before is None and not apart:
-        return inside(*words, cwd=cwd)
-    return call(_command, [str(word) for word in words], before, cwd=cwd, env=env)
+    if before is None and not apart:
+        return inside(*words, cwd=cwd, env=env, drawn=drawn)
+    return call(_command, [str(word) for word in words], before, drawn, cwd=cwd, env=env)
 
 
-def inside(*words: object, cwd: Path) -> Outcome:
-    """`robustml <words>` in this process: a third of the time that a fork takes, most of which is Hydra's."""
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Charts are built, but not drawn, which is a third of the time of a short run: an empty picture takes their place.
+
+    tests/reporting draws every kind of chart; the commands whose page is the point draw theirs (`drawn=True`).
+    """
+    from matplotlib.figure import Figure
+
+    def savefig(figure: Figure, file: IO[Any], **options: Any) -> None:
+        if options["format"] == "svg":
+            file.write('<svg viewBox="0 0 8 8" xmlns="http://www.w3.org/2000/svg"></svg>')
+        else:
+            real(figure, file, **options)
+
+    real = Figure.savefig
+    Figure.savefig = savefig
+    try:
+        yield
+    finally:
+        Figure.savefig = real
+
+
+def inside(*words: object, cwd: Path, env: Mapping[str, str] | None = None, drawn: bool = False) -> Outcome:
+    """`robustml <words>` in this process, which has all imports and has used them."""
     from robustml.cli import main
 
     out, err, status = io.StringIO(), io.StringIO(), 0
@@ -103,8 +128,9 @@ def inside(*words: object, cwd: Path) -> Outcome:
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         for name in FOREIGN:
             os.environ.pop(name, None)
+        os.environ.update(env or {})
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), contextlib.nullcontext() if drawn else undrawn():
                 warnings.simplefilter("default")
                 warnings.filterwarnings("ignore", ".*found in sys.modules")  # it finds the verb imported already
                 main()
@@ -132,7 +158,8 @@ def call(
 
 def background(*words: object, out: Path, err: Path, cwd: Path) -> BaseProcess:
     """`robustml <words>` in a forked process that goes on by itself, and says what it has to say into two files."""
-    process = _server.Process(target=_enter, args=(out, err, cwd, {}, _command, ([str(word) for word in words], None)))
+    task = (_command, ([str(word) for word in words], None, False))
+    process = _server.Process(target=_enter, args=(out, err, cwd, {}, *task))
     process.start()
     return process
 
@@ -178,10 +205,11 @@ def _enter(
         atexit._run_exitfuncs()
 
 
-def _command(words: Sequence[str], before: Callable[[], None] | None) -> None:
+def _command(words: Sequence[str], before: Callable[[], None] | None, drawn: bool) -> None:
     from robustml.cli import main
 
     sys.argv = [str(CLI), *words]
     if before is not None:
         before()
-    main()
+    with contextlib.nullcontext() if drawn else undrawn():
+        main()

@@ -126,13 +126,13 @@ def before_a_write(number: int) -> None:
 WRITES = tuple(partial(before_a_write, number) for number in range(5))
 MOMENTS = (
     before_the_first_checkpoint,
-    in_the_second_epoch,
     while_the_best_checkpoint_is_written,
     while_the_last_checkpoint_is_written,
     in_the_final_evaluation,
-    before_the_results_are_written,
 )
 MORE_MOMENTS = (
+    in_the_second_epoch,
+    before_the_results_are_written,
     while_the_first_checkpoint_is_written,
     while_the_table_is_written,
     in_the_last_epoch,

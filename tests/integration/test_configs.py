@@ -389,7 +389,10 @@ SHORT = (
 
 def survives(name: str, folder: Path, env: dict[str, str]) -> None:
     steps = [] if name.endswith(("standard", "fgsm_rs", "exact")) else ["attack.steps=1"]
-    outcome = command("train", f"experiment={name}", *SHORT, *steps, cwd=folder, env=env)
+    words = [f"experiment={name}", *SHORT, *steps]
+    if name == "cifar10_pgd":  # attacking its large network takes seconds; the attacks are those of the others
+        words = [word for word in words if not word.startswith("evaluation.")] + ["evaluation=clean"]
+    outcome = command("train", *words, cwd=folder, env=env)
     assert outcome.err == ""
     assert read_results(outcome.run / "results.json").experiment == name
 

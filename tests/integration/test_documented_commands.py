@@ -29,7 +29,7 @@ def documented(*pages: Path) -> list[str]:
 
 
 COMMANDS = documented(*FIRST)
-MORE = sorted(set(documented(*(ROOT / "docs").glob("*.md"))).difference(COMMANDS))
+MORE = sorted(set(documented(*(ROOT / "docs").rglob("*.md"))).difference(COMMANDS))
 
 
 def test_there_are_commands() -> None:

@@ -34,7 +34,7 @@ def block(outcome: Outcome) -> ExtractionResults:
 def test_a_copy_of_a_run(run_copy: Path, tmp_path: Path) -> None:
     before = {name: sha256(run_copy / name) for name in left(run_copy)}
     words = [f"victim={run_copy}", "method=knockoff", "pool=noise", "budget=60"]
-    outcome = command("extract", *words, *QUICK, cwd=tmp_path)
+    outcome = command("extract", *words, *QUICK, cwd=tmp_path, drawn=True)
     assert outcome.err == ""
     assert outcome.run.parent == run_copy / "extractions"
     assert left(outcome.run) == {"config.yaml", "copy.safetensors", "report.html", "results.json"}

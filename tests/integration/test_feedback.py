@@ -38,7 +38,7 @@ def test_a_slow_campaign_its_control_and_the_way_back(tmp_path: Path) -> None:
     mails = [mail for number in range(ROUNDS + 1) for mail in mail_round(number)]
     train = write_mails(tmp_path / "mails.csv", mails)
     test = write_mails(tmp_path / "later.csv", mail_round(ROUNDS + 1, 1000))
-    outcome = command("feedback", f"data.source.train={train}", f"data.source.test={test}", cwd=tmp_path)
+    outcome = command("feedback", f"data.source.train={train}", f"data.source.test={test}", cwd=tmp_path, drawn=True)
     assert outcome.status == 0, outcome.err
     assert left(outcome.run) == {"config.yaml", "feedback.html", "feedback.json"}
     report = report_of(outcome.run)

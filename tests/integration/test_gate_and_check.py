@@ -94,6 +94,27 @@ def test_gate_refuses(words: str, expected: str, trained: Outcome, tmp_path: Pat
     assert expected in outcome.error
 
 
+CARELESS = """
+import torch
+from robustml.poisoning import planned
+
+class Careless:
+    def __init__(self, count):
+        self.count = count
+
+    def plan(self, records, *, seed):
+        rows = torch.randperm(len(records))[: self.count]
+        return planned(self, records, records.changed(rows, y=(records.y[rows] + 1) % 10))
+"""
+
+
+def test_check_of_an_objective(tmp_path: Path) -> None:
+    outcome = command("check", "objective=trades", "objective.attack.steps=2", cwd=tmp_path)
+    assert outcome.status == 0, outcome.out
+    assert "checking TRADES" in outcome.out
+    assert "TRADES keeps 11 of 11 properties" in outcome.out
+
+
 def test_check_of_a_built_in_attack(tmp_path: Path) -> None:
     outcome = command("check", "attack=fgsm", "threat.eps=0.1", cwd=tmp_path)
     assert (outcome.status, outcome.err) == (0, "")
@@ -106,7 +127,7 @@ def test_check_of_a_built_in_attack(tmp_path: Path) -> None:
 def test_check_of_a_class_of_the_current_folder(share: float, status: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     words = ["attack._target_=mine.Mine", f"attack.share={share}", "threat.eps=0.1"]
-    outcome = command("check", *words, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    outcome = command("check", *words, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"}, apart=True)
     assert outcome.status == status, outcome.out + outcome.err
     assert ("BREAK  budget" in outcome.out) == bool(status)
     if status:
@@ -114,9 +135,21 @@ def test_check_of_a_class_of_the_current_folder(share: float, status: int, tmp_p
         assert "budget" in outcome.error
 
 
+def test_check_of_a_poison_and_of_one_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "careless.py").write_text(CARELESS)
+    outcome = command("check", "poison=badnets", cwd=tmp_path)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "BadNets keeps 12 of 12 properties" in outcome.out
+    outcome = command("check", "poison._target_=careless.Careless", "poison.count=10", cwd=tmp_path)
+    assert outcome.status == 1
+    assert "BREAK  global random state" in outcome.out
+    assert "Careless breaks 2 of 9 properties" in outcome.error
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("poison._target_=robustml.threats.LpBall poison.p=2 poison.eps=1", "plan"),
         ("attack=pgdd", "'pgd'"),
         ("attack._target_=mine.Missing", "mine.Missing"),
         ("attack._target_=robustml.attacks.PGD attack.stepz=3", "stepz"),

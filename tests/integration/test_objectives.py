@@ -16,8 +16,8 @@ SHORT = (
     "experiment=digits_pgd",
     "trainer.max_epochs=1",
     "trainer.enable_progress_bar=false",
-    "data.train_limit=200",
-    "data.test_limit=60",
+    "data.train_limit=100",
+    "data.test_limit=30",
     "validation.attack.steps=1",
     "evaluation=clean",
 )

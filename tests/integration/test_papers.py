@@ -9,7 +9,7 @@ import pytest
 
 from integration.forks import command
 from integration.test_configs import write_noise
-from robustml.commands.papers import known_papers
+from robustml.commands.reproduce import known_papers
 from robustml.results import read_results
 from robustml.results.paper import Variant
 
@@ -21,6 +21,7 @@ SHORT = (
     "data.batch_size=8",
     "data.val_size=8",
     "data.test_limit=4",
+    "evaluation.curve=null",
 )
 ATTACKED = ("validation.attack.steps=1", "evaluation.attacks.pgd.steps=1")
 NARROW = ("model.depth=10", "model.width=1")
@@ -28,7 +29,7 @@ CASCADE = ("~evaluation.attacks.apgd", "~evaluation.attacks.autoattack", *ATTACK
 GENERATED = ("data.extra.source.path=generated.npz",)
 # What makes each quick; what is said here of a paper holds for all of its variants.
 WORDS = {
-    "alberti2018_cifar10": ("evaluation.curve=null", "validation.attack.steps=1"),
+    "alberti2018_cifar10": ("validation.attack.steps=1",),
     "bartoldson2024": (*NARROW, *CASCADE, *GENERATED, "objective.attack.steps=2"),
     "cohen2019_smoothing": (*ATTACKED, "evaluation.certification.n=20", "evaluation.certification.n0=10"),
     "gowal2020_uncovering": (*NARROW, *CASCADE, "objective.attack.steps=2"),

@@ -18,15 +18,23 @@ from integration.sabotage import WRITES
 from robustml.poisoning import read_plan
 from robustml.results import read_results
 
-# About two seconds of training, in which a 2 x 2 corner on 5% of the digits is learnt.
-QUICK = ("experiment=digits_standard", "trainer.max_epochs=12", "trainer.enable_progress_bar=false", "evaluation=clean")
+# Half a second of training, in which a 2 x 2 corner on 5% of the digits is learnt.
+QUICK = (
+    "experiment=digits_standard",
+    "model=mlp",
+    "model.hidden=[128]",
+    "data.batch_size=64",
+    "trainer.max_epochs=6",
+    "trainer.enable_progress_bar=false",
+    "evaluation=clean",
+)
 BADNETS = ("poison=badnets", "poison.trigger.size=2")
 
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("poisoned")
-    outcome = command("train", *QUICK, *BADNETS, "twin=true", cwd=folder)
+    outcome = command("train", *QUICK, *BADNETS, "twin=true", cwd=folder, drawn=True)
     assert outcome.status == 0, outcome.err
     return outcome
 
@@ -124,8 +132,8 @@ def visible(folder: Path) -> set[str]:
 
 
 def test_the_success_rate_against_the_poisoning_rate(tmp_path: Path) -> None:
-    words = [*QUICK, *BADNETS[1:], "twin=false", "poison.rate=0,0.1", "trainer.max_epochs=8"]
-    outcome = command("sweep", "poison_rate", *words, cwd=tmp_path)
+    words = [*QUICK, *BADNETS[1:], "twin=false", "poison.rate=0,0.1"]
+    outcome = command("sweep", "poison_rate", *words, cwd=tmp_path, drawn=True)
     assert outcome.status == 0, outcome.err
     table = pd.read_csv(outcome.run / "backdoor.csv").set_index("poison.rate")
     assert table.loc[0, "attack_success_rate"] < 0.1

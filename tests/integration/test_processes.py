@@ -26,13 +26,13 @@ DIGITS = (
     "experiment=digits_pgd",
     "trainer.max_epochs=4",
     "trainer.enable_progress_bar=false",
-    "attack.steps=3",
-    "validation.attack.steps=3",
+    "attack.steps=2",
+    "validation.attack.steps=1",
     "data.eval_batch_size=50",
     "data.test_limit=91",
     "evaluation.batch_size=20",
     "evaluation.attacks.pgd.steps=3",
-    "evaluation.attacks.mifgsm.params.steps=3",
+    "evaluation.attacks.mifgsm.params.steps=2",
     "evaluation.curve.relative=[0,1]",
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -42,7 +42,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Trained in two processes, the second of which Lightning starts itself."""
     folder = tmp_path_factory.mktemp("pair")
-    return command("train", *DIGITS, "trainer=ddp_cpu", cwd=folder, env=ONE_THREAD)
+    return command("train", *DIGITS, "trainer=ddp_cpu", cwd=folder, env=ONE_THREAD, apart=True)
 
 
 def test_two_processes_leave_one_run_and_speak_once(pair: Outcome) -> None:
@@ -83,7 +83,7 @@ def test_a_process_with_fewer_batches_to_validate_is_not_waited_for(tmp_path: Pa
     """3 batches for 2 processes, and a buffer, the counter of AWP, that DDP would share with every one of them."""
     quick = tuple(word for word in DIGITS if not word.startswith(("evaluation", "data.eval", "trainer.max_epochs")))
     words = ("objective=awp", "data.eval_batch_size=70", "evaluation=clean", "trainer.max_epochs=1")
-    outcome = command("train", *quick, *words, "trainer=ddp_cpu", cwd=tmp_path, env=ONE_THREAD)
+    outcome = command("train", *quick, *words, "trainer=ddp_cpu", cwd=tmp_path, env=ONE_THREAD, apart=True)
     assert outcome.err == ""
     assert len(untimed_metrics(outcome.run)) == 1
 

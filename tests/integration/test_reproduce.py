@@ -74,10 +74,9 @@ def write(folder: Path, paper: dict[str, object]) -> None:
     (folder / "tiny.yaml").write_text(f"# @package _global_\n{content}")
 
 
-def reproduce(papers: Path, *words: str) -> Outcome:
-    return command(
-        "reproduce", "tiny", "--config-dir", papers, "out=made", *SHORT, *words, cwd=papers.parent, before=quickly
-    )
+def reproduce(papers: Path, *given: str) -> Outcome:
+    words = ("--config-dir", papers, "out=made", *SHORT, *given)
+    return command("reproduce", "tiny", *words, cwd=papers.parent, before=quickly, drawn=True)
 
 
 def test_a_paper_is_reproduced_once(papers: Path) -> None:

@@ -135,6 +135,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_no_space_left_on_a_full_disk(uninterrupted: Path, small_disk: Path, tmp_path: Path) -> None:
     run = killed(small_disk, sabotage.in_the_last_epoch)
     checkpoints = {name: sha256(run / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt")}

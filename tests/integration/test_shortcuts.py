@@ -55,7 +55,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.fixture(scope="module")
 def search(marked: Outcome) -> Outcome:
-    outcome = command("shortcuts", f"run={marked.run}", "stride=1", cwd=folder_of(marked))
+    outcome = command("shortcuts", f"run={marked.run}", "stride=1", cwd=folder_of(marked), drawn=True)
     assert outcome.status == 0, outcome.err
     return outcome
 

@@ -49,7 +49,11 @@ def in_the_second_attack(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "word"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "status", "word"),
+    [
+        (signal.SIGTERM, 143, "stopped by SIGTERM"),
+        pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow),
+    ],
 )
 def test_a_training_says_how_to_go_on_and_does(
     number: int, status: int, word: str, trained: Outcome, tmp_path: Path
@@ -73,11 +77,18 @@ def test_a_multirun_ends_with_its_job(tmp_path: Path) -> None:
     assert not (sweep / "1").exists()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_evaluation_does_the_same(number: int, status: int, run_copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [
+        pytest.param(signal.SIGTERM, 143, "stopped by SIGTERM", marks=pytest.mark.slow),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+)
+def test_an_evaluation_does_the_same(number: int, status: int, word: str, run_copy: Path, tmp_path: Path) -> None:
     before = partial(in_the_second_attack, number)
     outcome = command("evaluate", f"run={run_copy}", "evaluation.batch_size=50", cwd=tmp_path, before=before)
     assert outcome.status == status
+    assert word in outcome.error
     said = re.search(r"go on with: robustml evaluate (resume=\S+)$", outcome.error)
     assert said is not None
     assert command("evaluate", said[1], cwd=tmp_path).status == 0

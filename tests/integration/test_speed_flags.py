@@ -12,7 +12,7 @@ from robustml.results import read_results
 
 
 def train(folder: Path, *words: str) -> Outcome:
-    outcome = command("train", "experiment=digits_pgd", *TINY, "trainer.max_epochs=8", *words, cwd=folder)
+    outcome = command("train", "experiment=digits_pgd", *TINY, "trainer.max_epochs=5", *words, cwd=folder)
     assert outcome.status == 0, outcome.err
     return outcome
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 import robustml
+from integration.forks import inside
 from integration.stranger import (
     BASE,
     DATA,
@@ -29,9 +31,10 @@ from integration.stranger import (
     made,
     put,
 )
-from robustml.commands import evaluate, extract, finetune, shortcuts, sweep, trojan
+from robustml.commands import sweep
 from robustml.commands.evaluate import take_up_evaluation
 from robustml.commands.hydra.composing import composed, record
+from robustml.commands.hydra.of_a_run import RESTORED, take_up
 from robustml.errors import RequestError
 from robustml.workflows import reproduce
 from robustml.workflows.measuring import backdoors
@@ -156,12 +159,50 @@ def test_nothing_that_a_config_names_is_run(
     assert "stranger" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    "place", ["model", "objective.attack", "data", "data.source", "evaluation.attacks.mine", "callbacks.mine"]
+)
+@pytest.mark.parametrize(
+    "node",
+    [
+        code("stranger.Net"),
+        code("os.mkdir", path="canary"),
+        code("hydra.utils.get_object", path="stranger.Net"),
+        code("hydra.utils.call", path="stranger.Net", config="x"),
+    ],
+    ids=lambda node: str(node["_target_"]),
+)
+def test_what_was_given_to_a_stranger_is_neither_made_nor_looked_up(
+    place: str, node: dict[str, Any], canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = made(tmp_path / "run", put(place, node | {"_given_": True}))
+    for words in (("train", f"resume={run}"), ("evaluate", f"run={run}")):
+        assert inside(*words, cwd=tmp_path).status != 0
+    with pytest.raises(RequestError, match="was an object of the caller's"):
+        build(read_settings(run))
+    # a word that is not the mark, what is in the arguments, and what is trusted in part
+    for changed, trust in (
+        (node | {"_given_": "yes"}, False),
+        (node | {"_given_": True, "inner": SHELL}, False),
+        ({"_target_": "os.mkdir", "path": "robustml.load_model", "_given_": True}, "robustml"),
+    ):
+        with pytest.raises(RequestError, match="refused"):
+            read_settings(made(tmp_path / "other", put(place, changed)), trust=trust)
+    assert not canary.exists()
+    assert "stranger" not in sys.modules
+
+
 def as_said(*words: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr("sys.argv", ["robustml", *words])
 
 
 def _served(run: Path) -> None:
     serve(run, out=run.parent / "served")
+
+
+def _taken_up(verb: str, run: Path) -> None:
+    take_up(verb)
 
 
 def _tuned(run: Path) -> None:
@@ -177,13 +218,9 @@ def _reproduced(run: Path) -> None:
 VERBS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "load_model": ("", robustml.load_model),
     "load_model last": ("", lambda run: robustml.load_model(run, "last")),
-    "evaluate run=": ("run={}", lambda run: evaluate.take_up_run()),
+    **{verb: (f"{wanted.key}={{}}", partial(_taken_up, verb)) for verb, wanted in RESTORED.items()},
     "evaluate resume=": ("resume={}", lambda run: take_up_evaluation()),
     "train resume=": ("resume={}", settings_to_resume),
-    "finetune": ("run={}", lambda run: finetune.take_up_run()),
-    "trojan": ("run={}", lambda run: trojan.take_up_run()),
-    "shortcuts": ("run={}", lambda run: shortcuts.take_up_run()),
-    "extract": ("victim={}", lambda run: extract.take_up_victim()),
     "serve": ("", _served),
     "sweep eps": ("run={}", lambda run: sweep._base_eps("evaluate")),
     "reproduce": ("", _reproduced),

@@ -12,7 +12,7 @@ from robustml.results import read_results
 
 
 def test_eps_of_one_run(run_copy: Path, tmp_path: Path) -> None:
-    outcome = command("sweep", "eps", f"run={run_copy}", "threat.eps=0,8/255,96/255", cwd=tmp_path)
+    outcome = command("sweep", "eps", f"run={run_copy}", "threat.eps=0,8/255,96/255", cwd=tmp_path, drawn=True)
     folder = outcome.run
     assert folder.parent == run_copy / "sweeps"
     assert {"sweep.csv", "sweep.html", "0/results.json", "1/results.json", "2/results.json"} <= left(folder)
@@ -45,7 +45,8 @@ def test_eps_has_values_of_its_own(run_copy: Path, tmp_path: Path) -> None:
 def test_train_eps_against_test_eps(tmp_path: Path) -> None:
     outcome = command(
         "sweep", "train_eps", "experiment=digits_pgd", *TRAINING, "evaluation.attacks.pgd.steps=2",
-        "evaluation.attacks.mifgsm.params.steps=2", "trainer.max_epochs=1", "threat.eps=0,8/255", cwd=tmp_path,
+        "evaluation.attacks.mifgsm.params.steps=2", "trainer.max_epochs=1", "data.test_limit=30", "threat.eps=0,8/255",
+        cwd=tmp_path, drawn=True,
     )  # fmt: skip
     assert outcome.run.parent == tmp_path / "outputs" / "multirun"
     table = pd.read_csv(outcome.run / "sweep.csv")
@@ -60,7 +61,7 @@ def test_train_eps_against_test_eps(tmp_path: Path) -> None:
 
 
 def test_a_multirun_of_seeds(tmp_path: Path) -> None:
-    words = [*TRAINING, "evaluation=clean", "trainer.max_epochs=1"]
+    words = ["debug=fast", "evaluation=clean"]
     outcome = command("train", "-m", "seed=0,1", *words, cwd=tmp_path)
     assert outcome.err == ""
     folder = outcome.run
@@ -75,7 +76,7 @@ def test_a_multirun_of_seeds(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_does_not_take_the_others_along(tmp_path: Path) -> None:
-    words = [*TRAINING, "evaluation=clean", "trainer.max_epochs=1", "optimizer=sgd"]
+    words = ["debug=fast", "evaluation=clean", "optimizer=sgd"]
     outcome = command("train", "-m", *words, "optimizer.lr=0.01,1e30,0.02", cwd=tmp_path)
     assert outcome.status == 1
     assert outcome.err.splitlines()[-1].startswith("error: the loss became")

@@ -1,4 +1,4 @@
-"""The bars of data-side attacks on real MNIST and CIFAR-10, as they stand in docs/threats.md; minutes each."""
+"""The bars of data-side attacks on real MNIST and CIFAR-10, as they stand in docs/measured/threats.md; minutes each."""
 
 from __future__ import annotations
 

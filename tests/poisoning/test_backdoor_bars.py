@@ -81,7 +81,7 @@ def figures(poison: Backdoor, setting: Setting, seeds: tuple[int, ...] = SEEDS) 
         model, twin = trained(poison.plan(setting.train, seed=seed).apply(setting.train), seed), setting.twins[seed]
         success = [backdoor_success(other, shown).attack_success_rate.value for other in (model, twin)]
         rows.append((accuracy(model, setting.test), accuracy(twin, setting.test), *success))
-    print(f"{type(poison).__name__}, CA, CA of the twin, ASR, ASR of the twin a seed:")  # for docs/threats.md
+    print(f"{type(poison).__name__}, CA, CA of the twin, ASR, ASR of the twin a seed:")  # for docs/measured/threats.md
     print("\n".join("  " + " ".join(f"{value:.3f}" for value in row) for row in rows))
     return Figures(*(median(column) for column in zip(*rows, strict=True)))
 
@@ -139,7 +139,7 @@ def test_input_aware(setting: Setting) -> None:
 
 def test_gradient_matching(setting: Setting) -> None:
     # Random rows and classes, a poison and a victim each. Within the paper's 16/255 none is hit on digits, whose pixels
-    # reach from black to white: docs/threats.md has the figures.
+    # reach from black to white: docs/measured/threats.md has the figures.
     draws = torch.Generator().manual_seed(0)
     rows = torch.randperm(len(setting.test), generator=draws)[:8]
     offsets = torch.randint(1, 10, (8,), generator=draws)

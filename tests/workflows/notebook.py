@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import robustml
 from robustml.extraction import Knockoff, Noise, StudentTraining
+from robustml.poisoning import BadNets, Square
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,26 @@ def main() -> None:
     assert run.results.data.test == 20
     alone = robustml.evaluate(run.model, test, {"dark": dark}, threat, out="runs/alone")
     assert alone.worst_case.robust_accuracy.value == run.results.worst_case.robust_accuracy.value
+
+    # what an attacker plants in the training part: as a set for use elsewhere, and in a run, which shows it afterwards
+    badnets = BadNets(Square(size=1), rate=0.2, target=1)
+    plan = robustml.poison(Halves(), badnets, out="runs/own_set", seed=3)
+    assert plan.summary.poisoned == len(plan.after)
+    assert {path.name for path in Path("runs/own_set").iterdir()} >= {"train.parquet", "test.parquet", "poison.parquet"}
+    assert robustml.poison(Halves(), badnets, out="runs/own_set", seed=3).poisoned_sha256 == plan.poisoned_sha256
+    planted = robustml.fit(
+        Net(), Halves(), None, threat, out="runs/planted", epochs=1, attacks={}, poison=badnets, seed=3
+    )
+    assert planted.results.backdoor.kind == "badnets"
+    assert robustml.evaluate(planted, attacks={}, out="runs/planted/again").worst_case is not None
+
+    # a figure against another
+    frame = robustml.sweep(
+        lambda out, eps: robustml.evaluate(again, attacks=dark, threat=robustml.LpBall("inf", eps), out=out),
+        {"eps": (0.2, 0.3)},
+        out="runs/sweep",
+    )
+    assert sorted(frame["test_eps"].unique()) == [0.2, 0.3]
 
     # a copy of it, and a TrojanNet beside it
     method = Knockoff(training=StudentTraining(steps=20))

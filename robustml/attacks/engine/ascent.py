@@ -13,8 +13,6 @@ from robustml.attacks.engine.gradient import input_gradient, logits_of
 from robustml.attacks.engine.losses import Goal, attack_loss
 from robustml.threats import LpBall
 
-__all__ = ["Ascent", "unit"]
-
 
 @dataclass
 class _State:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Attempt", "first_success", "targets_of"]
-
 Attempt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 

@@ -21,8 +21,6 @@ from torch.nn import functional
 from robustml.attacks.engine.gradient import input_gradient, logits_of
 from robustml.errors import RequestError
 
-__all__ = ["Capture", "Captured", "cuda_graphs"]
-
 Function = Callable[[Tensor], Tensor]
 Capture = Callable[[Sequence[Function], Tensor], Sequence[Function]]
 

@@ -9,8 +9,6 @@ from robustml.attacks.engine.gradient import input_gradient
 from robustml.attacks.engine.losses import Goal, attack_loss
 from robustml.types import Threat
 
-__all__ = ["climb"]
-
 
 def climb(
     model: nn.Module,

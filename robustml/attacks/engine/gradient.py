@@ -12,8 +12,6 @@ from robustml.attacks.engine.thin_convolution import thin_convolutions
 from robustml.errors import RequestError
 from robustml.modes import frozen
 
-__all__ = ["crafting", "input_gradient", "logits_of"]
-
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """The logits (N, C) of `model` on `x` (N, ...), in float32 at least.

@@ -12,8 +12,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["step_onto_hyperplane"]
-
 
 def step_onto_hyperplane(x: Tensor, normal: Tensor, offset: Tensor, p: float, bounds: tuple[float, float]) -> Tensor:
     """For each row the smallest step (in Lp) with ``normal . (x + step) = offset`` and ``x + step`` in the box.

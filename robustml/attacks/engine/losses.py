@@ -15,8 +15,6 @@ from torch.nn import functional
 
 from robustml.errors import RequestError, nearest
 
-__all__ = ["Goal", "LossName", "adversarial_lead", "attack_loss", "cross_entropy", "difference_of_logits_ratio"]
-
 LossName = Literal["ce", "margin", "dlr"]
 
 

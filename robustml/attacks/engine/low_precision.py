@@ -12,8 +12,6 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import logits_of
 from robustml.types import Attack, Threat
 
-__all__ = ["HalfPrecision", "search_in_half_precision"]
-
 
 class HalfPrecision(nn.Module):
     """A model whose matrix products and convolutions run in bfloat16; its parameters stay as they are.

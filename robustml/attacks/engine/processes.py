@@ -19,8 +19,6 @@ from robustml.allocator import keep_freed_memory
 from robustml.errors import RunFailed
 from robustml.types import Attack, Threat
 
-__all__ = ["attack_in_processes", "available_processes"]
-
 # From Linux' prctl.h.
 _PR_SET_PDEATHSIG = 1
 

@@ -11,8 +11,6 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.draws import Draws
 from robustml.errors import RequestError
 
-__all__ = ["Target", "choose_target", "noisy_start", "require_counts", "required", "step_length"]
-
 Target = Literal["least_likely", "runner_up", "random"] | int | None
 Kind = TypeVar("Kind")
 

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["ThinConvolutions", "thin_convolutions"]
-
 _MOST_CHANNELS = 3
 _FILTERS_A_CHANNEL = 8
 _NOTHING: AbstractContextManager[Any] = nullcontext()

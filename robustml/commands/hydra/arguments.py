@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from robustml.errors import RequestError
-
-__all__ = ["check_arguments"]
+from robustml.workflows.settings.building import GIVEN
 
 # Known once the data are loaded, and null until then.
 _OF_THE_DATA = frozenset({"shape", "num_classes", "class_names"})
@@ -64,7 +63,8 @@ def _calls(node: Any, prefix: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if isinstance(node, Mapping):
         if not isinstance(node.get("_partial_", False), bool):
             raise RequestError(f"{prefix}_partial_ must be true or false, got {node['_partial_']!r}")
-        if isinstance(target := node.get("_target_"), str):
+        # What was given is never built, so that its name, which may be a stranger's, is not looked up either.
+        if isinstance(target := node.get("_target_"), str) and not node.get(GIVEN):
             yield prefix, target, {str(key): value for key, value in node.items() if not str(key).startswith("_")}
         for key, value in node.items():
             yield from _calls(value, f"{prefix}{key}.")

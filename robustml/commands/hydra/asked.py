@@ -1,4 +1,7 @@
-"""What the config of a verb must hold, whatever it composes: checked before anything heavy is imported."""
+"""What the config of every verb must hold, and the check of it; each verb has a model of its own beside it.
+
+It is checked before anything heavy is imported.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustml.errors import RequestError
 
-__all__ = ["ASKED", "Asked", "check_asked"]
-
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class Strict(BaseModel):
@@ -27,7 +26,7 @@ class Asked(Strict):
 
     name: str = ""
     output: str = ""
-    seed: Seed = 0
+    seed: int = 0
     device: str | None = None
 
 
@@ -52,28 +51,10 @@ class Evaluation(Strict):
     attacks: dict[str, Any] = {}
     cascade: bool = False
     time_limit: float | None = None
-    seed: Seed = 0
+    seed: int = 0
     limit: Count | None = None
     batch_size: int = 1
     curve: Curve | None = None
-
-
-class Validation(Strict):
-    """What the best weights are selected on."""
-
-    monitor: Literal["adversarial", "clean"] = "clean"
-
-
-class Train(Asked):
-    """Of train, finetune, and whatever is resumed."""
-
-    threat: Threat = Threat()
-    evaluation: Evaluation = Evaluation()
-    validation: Validation = Validation()
-    twin: bool = False
-    compile: bool = False
-    channels_last: bool = False
-    which: Literal["best", "last"] = "best"
 
 
 class OfARun(Asked):
@@ -82,75 +63,6 @@ class OfARun(Asked):
     which: Literal["best", "last"] = "best"
     threat: Threat = Threat()
 
-
-class Evaluate(OfARun):
-    """Of evaluate."""
-
-    evaluation: Evaluation = Evaluation()
-
-
-class Trojan(Evaluate):
-    """Of trojan."""
-
-    place: list[int] = []
-    weight: float = 0.0
-    temperature: float = 0.0
-    width: int = 1
-    steps: int = 1
-    limit: Count | None = None
-    batch_size: Count = 1
-
-
-class Shortcuts(OfARun):
-    """Of shortcuts."""
-
-    size: int | None = None
-    stride: int | None = None
-    pictures: int = 1
-    threshold: Share = 0.0
-
-
-class Feedback(Asked):
-    """Of feedback."""
-
-    rounds: Count = 1
-    first: Count = 1
-    share: Share = 0.0
-    shuffle: bool = False
-    spam: str | int = ""
-
-
-class Extract(OfARun):
-    """Of extract."""
-
-    victim: str = ""
-    budget: Count = 1
-    curve: list[float] = []
-    transfer_limit: int | None = None
-    timeout: Positive = 1.0
-    batch_size: Count = 1
-
-
-class Serve(OfARun):
-    """Of serve."""
-
-    host: str = ""
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
-
-
-ASKED: dict[str, type[Asked]] = {
-    "train": Train,
-    "finetune": Train,
-    "resume": Train,
-    "evaluate": Evaluate,
-    "evaluate_model": Evaluate,
-    "trojan": Trojan,
-    "shortcuts": Shortcuts,
-    "feedback": Feedback,
-    "extract": Extract,
-    "serve": Serve,
-}
-"""By entry point; of any other, `Asked` itself."""
 
 _KINDS = {
     **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),

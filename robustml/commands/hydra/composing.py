@@ -21,8 +21,6 @@ from robustml.workflows.settings.safe import PATHS
 if TYPE_CHECKING:
     from robustml.data import DataModule
 
-__all__ = ["build_data", "composed", "plain", "prepared", "record"]
-
 
 def plain(config: DictConfig) -> Settings:
     """The resolved config as dicts, lists and values, with every fraction such as ``8/255`` as a number."""

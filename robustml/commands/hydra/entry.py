@@ -2,83 +2,43 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import string
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from robustml.commands.failures import report_failures
-from robustml.commands.hydra.arguments import check_arguments
-from robustml.commands.hydra.asked import ASKED, Asked, check_asked
-from robustml.commands.hydra.multirun import collect_runs
-from robustml.commands.hydra.words import allow_arguments
-from robustml.commands.signals import Stopped, command_for, way_to_go_on
-from robustml.config import config_dir
-from robustml.say import without_notices
-from robustml.workflows.settings.building import numbered
+from robustml.commands.hydra.asked import Asked
+from robustml.commands.hydra.words import HELP, config_folder
+from robustml.config import config_dir, config_groups
 
-__all__ = ["hydra_command"]
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-def hydra_command(task: Callable[[DictConfig], object], config_name: str) -> None:
-    """Compose `config_name`, run `task` once, or once a job of a multirun, and exit.
+def hydra_command(task: Callable[[DictConfig], object], config_name: str, asked: type[Asked] = Asked) -> None:
+    """Compose `config_name`, run `task` once, or once a job of a multirun, and exit; or print the help of the verb.
 
     Args:
         task: gets the composed config; what it returns is what an optimising sweeper of Hydra gets of the job.
         config_name: the entry point in the config folder, without `.yaml`.
+        asked: what the config must hold, whatever it composes.
     """
-    sys.argv = [sys.argv[0], *allow_arguments(sys.argv[1:])]
-    # Hydra would print the exception itself, in several lines, and exit with 1.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a `_target_` that it cannot find gets our one line
+    if HELP & set(sys.argv[1:]):
+        report_failures(lambda: print(_help(config_name)))
+        return
+    # Hydra takes a third of a second to import, and help does without.
+    from robustml.commands.hydra.running import run
 
-    failures: list[Exception] = []
-
-    def cleaning(config: DictConfig) -> object:
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        try:
-            settings = numbered(OmegaConf.to_container(config, resolve=True))
-            check_asked(ASKED.get(config_name, Asked), settings)
-            check_arguments(settings)
-            with way_to_go_on(lambda: _to_go_on(folder)), without_notices():
-                return task(config)
-        except Stopped:
-            _remove_if_empty(folder)
-            raise
-        except Exception as error:
-            _remove_if_empty(folder)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # Hydra then says which job it was, and goes on with the next
-            failures.append(error)
-            return None
-
-    def run() -> None:
-        try:
-            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(cleaning)()
-        finally:
-            collect_runs()
-        if failures:
-            raise failures[0]
-
-    report_failures(run, config_name)
+    report_failures(lambda: run(task, config_name, asked), config_name)
 
 
-def _to_go_on(folder: Path) -> str:
-    """How the job that was writing `folder` can be taken up again."""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        return command_for(folder)
-    return f"{command_for(folder)}; this was job {HydraConfig.get().job.num}, and those after it were not begun"
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Take back the output folder that Hydra made before the request was found to be wrong."""
-    for candidate in (folder, *folder.parents):
-        if candidate.resolve() == Path.cwd() or not candidate.is_dir() or any(candidate.iterdir()):
-            return
-        candidate.rmdir()
+def _help(config_name: str) -> str:
+    """The template in the config, with the options of all groups; those of the user's own configs, too."""
+    folder, own = config_dir(), config_folder(sys.argv[1:])[1]
+    template = yaml.safe_load((folder / f"{config_name}.yaml").read_text())["hydra"]["help"]["template"]
+    groups = config_groups(folder, *([] if own is None else [own]))
+    lines = "".join(f"{group}: {', '.join(options)}\n" for group, options in groups.items() if group)
+    return string.Template(template).substitute(APP_CONFIG_GROUPS=lines)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import hydra
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -15,8 +16,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from robustml.config import config_dir
 from robustml.errors import nearest
 from robustml.workflows.settings.building import NO_OWN_THREAT
-
-__all__ = ["explain"]
 
 # Keys of version 0.1, in which each attack held a copy of the threat.
 _OWN_THREAT = re.compile(r"^Could not override '[\w.]*(attack|objective)[\w.]*\.threat\b")
@@ -35,16 +34,15 @@ def explain(error: Exception, config_name: str | None) -> str:
     if _OWN_THREAT.search(str(error)):
         return NO_OWN_THREAT
     if config_name and (key := _quoted(first)) and first.startswith("Could not override"):
-        known = set(_known_names(config_name))
-        if key in known:
-            if "is not in struct" in str(error.__cause__):
-                return f"the options chosen here have no key {key!r}; it belongs to another option of its group"
+        if "is not in struct" not in str(error.__cause__):
             return f"{first} {error.__cause__ or 'The value does not fit.'}"
-        chosen = known.union(_known_names(config_name, _choices(sys.argv[1:])))
         group = key.partition(".")[0]
+        chosen = set(_known_names(config_name, _choices(sys.argv[1:])))
         if group != key and _options(group) and not any(name.startswith(f"{group}.") for name in chosen):
             options = ", ".join(sorted(_options(group)))
             return f"there is no config key {key!r} before an option of {group} is chosen; known: {options}"
+        if key in _of_options(group):
+            return f"the options chosen here have no key {key!r}; it belongs to another option of its group"
         return f"there is no config key or group {key!r}; {nearest(key, _siblings(key, chosen))}"
     if first.startswith("Config group"):
         return "a config group cannot be set to null; name one of its options, such as scheduler=none"
@@ -72,12 +70,18 @@ def _options(group: str) -> list[str]:
     return [path.stem for path in (config_dir() / group).glob("*.yaml")]
 
 
+def _of_options(group: str) -> set[str]:
+    """The dotted keys that any option of the group has."""
+    contents = (yaml.safe_load(path.read_text()) for path in (config_dir() / group).glob("*.yaml"))
+    return {name for content in contents for name in _dotted(content, f"{group}.")}
+
+
 def _choices(words: Sequence[str]) -> list[str]:
     """Those of the words that choose options of groups, such as ``poison=badnets``."""
     return [word for word in words if (group := word.partition("=")[0]) and (config_dir() / group).is_dir()]
 
 
-def _known_names(config_name: str, choices: Sequence[str] = ()) -> Iterator[str]:
+def _known_names(config_name: str, choices: Sequence[str]) -> Iterator[str]:
     """Every group and every dotted key of the entry point's config, with the options chosen."""
     folder = config_dir()
     yield from (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())

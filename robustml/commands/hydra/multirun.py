@@ -8,11 +8,6 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-__all__ = ["CollectRuns", "collect_runs"]
-
-# A page that compares more runs than this is no longer read from top to bottom.
-_MOST_COMPARED = 6
-
 
 class CollectRuns(Callback):
     """Remembers the folder of a multirun, so that it is collected even if a job of it failed."""
@@ -25,18 +20,9 @@ class CollectRuns(Callback):
 
 
 def collect_runs() -> None:
-    """Write sweep.csv, sweep.html and, for a few runs, report.html of the multirun that has just ended, if one did."""
+    """Write the table and the page of the multirun that has just ended, if one did and left a run."""
     folder, CollectRuns.folder = CollectRuns.folder, None
-    if folder is None or not any(folder.rglob("results.json")):
-        return
-    from robustml.reporting import find_runs, summary_table, write_report, write_sweep
+    if folder is not None and any(folder.rglob("results.json")):
+        from robustml.workflows.sweep import collect  # draws figures, which no other command waits for
 
-    frame = write_sweep(folder)
-    runs, _ = find_runs(folder)  # what cannot be read is in the frame's "failed"
-    print("\n" + summary_table(runs) + "\n")
-    for name, reason in frame.attrs["failed"].items():
-        print(f"failed: {name}: {reason}")
-    if 2 <= len(runs) <= _MOST_COMPARED:
-        print(f"report: {write_report([run.path for run in runs], folder / 'report.html')}")
-    print(f"sweep:  {folder / 'sweep.csv'}, {folder / 'sweep.html'}")
-    print(f"run: {folder}", flush=True)
+        collect(folder)

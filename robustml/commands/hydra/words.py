@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["allow_arguments", "argument", "literal_paths"]
+from robustml.errors import RequestError
 
+HELP = frozenset({"--help", "-h"})
+COMPLETION = frozenset({"--shell-completion", "-sc"})
 # Keys that no config has: arguments of other libraries, and class names, which a set mostly brings itself.
 _PARAMS = re.compile(r"([\w.]+\.params\.\w+|data\.class_names)=")
 # Overrides that name a file, a folder or an address, whether it exists yet or not.
@@ -30,6 +32,29 @@ def argument(name: str) -> str | None:
     if given and len(given[-1]) > 1 and given[-1][0] == given[-1][-1] and given[-1][0] in "'\"":
         return given[-1][1:-1]  # quoted for Hydra by somebody who knows it
     return given[-1] if given else None
+
+
+def config_folder(words: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take `--config-dir <dir>` or `--config-dir=<dir>`, a user's own configs, out of a command line.
+
+    Raises:
+        RequestError: it is no folder.
+    """
+    rest, own, following = [], None, False
+    for word in words:
+        if following:
+            own, following = Path(word), False
+        elif word in ("--config-dir", "-cd"):
+            following = True
+        elif word.startswith("--config-dir="):
+            own = Path(word.partition("=")[2])
+        else:
+            rest.append(word)
+    if following:
+        raise RequestError("--config-dir needs a folder")
+    if own is not None and not own.is_dir():
+        raise RequestError(f"--config-dir={own} is not a folder")
+    return rest, own
 
 
 def allow_arguments(words: list[str]) -> list[str]:

@@ -12,31 +12,7 @@ Up to 32 pixels on the longer side the table of CIFAR-10-C holds, in its pixels;
 scaled by side / 224. Each module names the deviations of its own.
 """
 
-from robustml.data.corruptions.blur import defocus_blur, glass_blur, motion_blur, zoom_blur
-from robustml.data.corruptions.digital import elastic_transform, jpeg_compression, pixelate
-from robustml.data.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
 from robustml.data.corruptions.severity import SEVERITIES, Corruption
 from robustml.data.corruptions.table import CORRUPTIONS
-from robustml.data.corruptions.tone import brightness, contrast
-from robustml.data.corruptions.weather import fog, frost, snow
 
-__all__ = [
-    "CORRUPTIONS",
-    "SEVERITIES",
-    "Corruption",
-    "brightness",
-    "contrast",
-    "defocus_blur",
-    "elastic_transform",
-    "fog",
-    "frost",
-    "gaussian_noise",
-    "glass_blur",
-    "impulse_noise",
-    "jpeg_compression",
-    "motion_blur",
-    "pixelate",
-    "shot_noise",
-    "snow",
-    "zoom_blur",
-]
+__all__ = ["CORRUPTIONS", "SEVERITIES", "Corruption"]

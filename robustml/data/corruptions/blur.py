@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robustml.data.augment import mirrored
 from robustml.data.corruptions.severity import Source, at_severity, length_scale, uniform
 
 
@@ -112,13 +113,6 @@ def trail(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> Tensor:
         moved = x.gather(2, rows.view(count, 1, height, 1).expand_as(x))
         total.add_(moved.gather(3, columns.view(count, 1, 1, width).expand_as(x)), alpha=weight)
     return total
-
-
-def mirrored(places: Tensor, size: int) -> Tensor:
-    """Which of `size` pixels each place shows where the line goes on mirrored, the border pixel not repeated."""
-    period = 2 * (size - 1)
-    inside = places.remainder(period)
-    return torch.minimum(inside, period - inside)
 
 
 def _smoothing(size: int, sigma: float, truncate: float) -> Tensor:

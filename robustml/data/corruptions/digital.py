@@ -1,4 +1,4 @@
-"""Digital: elastic distortion, pixelation and JPEG compression.
+"""Digital: contrast, elastic distortion, pixelation and JPEG compression.
 
 Hendrycks and Dietterich 2019 (arXiv:1903.12261). Deviations: the elastic distortion applies its random affine map and
 its displacement field in one bilinear sampling, where theirs interpolates twice, and its lengths are fractions of the
@@ -17,6 +17,13 @@ from torch.nn import functional
 
 from robustml.data.corruptions.blur import smooth
 from robustml.data.corruptions.severity import Source, at_severity, uniform
+
+
+def contrast(x: Tensor, severity: int, generator: Source = None) -> Tensor:
+    """Pull every pixel towards the mean of its image and channel."""
+    kept = at_severity(x, severity, (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05))
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    return (x - mean).mul_(kept).add_(mean).clamp_(0, 1)
 
 
 def elastic_transform(x: Tensor, severity: int, generator: Source = None) -> Tensor:

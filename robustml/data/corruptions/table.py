@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from robustml.data.corruptions.blur import defocus_blur, glass_blur, motion_blur, zoom_blur
-from robustml.data.corruptions.digital import elastic_transform, jpeg_compression, pixelate
+from robustml.data.corruptions.digital import contrast, elastic_transform, jpeg_compression, pixelate
 from robustml.data.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
 from robustml.data.corruptions.severity import Corruption
-from robustml.data.corruptions.tone import brightness, contrast
-from robustml.data.corruptions.weather import fog, frost, snow
+from robustml.data.corruptions.weather import brightness, fog, frost, snow
 
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {

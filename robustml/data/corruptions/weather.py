@@ -1,8 +1,9 @@
-"""Weather: snow, frost and fog.
+"""Weather: snow, frost, fog and brightness.
 
 Hendrycks and Dietterich 2019 (arXiv:1903.12261). Deviations: frost is laid on as in the paper, but its texture is
 procedural (ice needles at 60 degrees on a plasma fractal), where theirs is cut out of six photographs; flakes of snow
-are enlarged at exact positions, where theirs are rounded to whole pixels.
+are enlarged at exact positions, where theirs are rounded to whole pixels. The paper brightens in the HSV colour space;
+there, a new value at the same hue and saturation is the old colour times a number.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ def fog(x: Tensor, severity: int, generator: Source = None) -> Tensor:
     )
     brightest = x.amax(dim=(1, 2, 3), keepdim=True)
     return ((x + amount * _plasma(x, decay, generator)) * brightest / (brightest + amount)).clamp_(0, 1)
+
+
+def brightness(x: Tensor, severity: int, generator: Source = None) -> Tensor:
+    """Raise the value (the largest channel) of every pixel, up to 1, and keep hue and saturation."""
+    raised = at_severity(x, severity, (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
+    value = x.amax(dim=1, keepdim=True)
+    target = (value + raised).clamp_max(1)
+    # black has no colour to keep: it becomes grey
+    return torch.where(value > 0, x * (target / value.clamp_min(torch.finfo(x.dtype).tiny)), target).clamp_(0, 1)
 
 
 def _grey(x: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Where sets come from: frozen dataclasses with `load(split) -> Records`."""
 
-from robustml.data.sources.breast_cancer import BreastCancer
 from robustml.data.sources.csv import Csv
-from robustml.data.sources.digits import Digits
+from robustml.data.sources.embedded import BreastCancer, Digits
 from robustml.data.sources.features import ParquetFeatures
 from robustml.data.sources.folder import ImageFolder
 from robustml.data.sources.npz import NpzImages

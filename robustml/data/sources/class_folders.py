@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from robustml.data.sources.parts import absent
 from robustml.data.understood import Skipped, Understood
 from robustml.errors import RequestError
 
@@ -55,7 +56,7 @@ def class_folders(root: Path, suffixes: frozenset[str], kind: str) -> ClassFolde
             holds the parts of a set (train, test) rather than classes.
     """
     if not root.is_dir():
-        raise RequestError(f"no folder {root} (looked from {Path.cwd()}); paths are relative to the current folder")
+        raise absent(root, "folder")
     passed: dict[str, list[Path]] = {}
     kept = []
     for path in _entries(root):

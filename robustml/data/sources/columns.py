@@ -8,8 +8,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from robustml.data.sources.cells import Cells, cells_of, look_like_numbers
-from robustml.data.sources.missing import Choice
+from robustml.data.sources.cells import Cells, Choice, cells_of, look_like_numbers
 from robustml.data.sources.table import Table
 from robustml.data.understood import listed
 from robustml.errors import RequestError
@@ -71,11 +70,7 @@ def choose_columns(table: Table, choice: Choice, taken: Collection[int]) -> tupl
 
 
 def read_features(table: Table, names: Collection[str], choice: Choice) -> dict[str, Cells]:
-    """The same columns of another file, by name, wherever they stand in it.
-
-    Raises:
-        RequestError: one is missing, or has something else than a number in a cell.
-    """
+    """The same columns of another file, by name, wherever they stand; missing ones and odd cells are refused."""
     found = {}
     for name in names:
         place = table.place(name)

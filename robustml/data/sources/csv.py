@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustml.data.decode import decode_images
+from robustml.data.decode import Pictures
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
-from robustml.data.sources.cells import Cells
+from robustml.data.sources.cells import Cells, Choice, filled
 from robustml.data.sources.columns import choose_columns, named_like_identifiers, read_features
-from robustml.data.sources.missing import Choice, Missing, filled
+from robustml.data.sources.parts import InFiles
 from robustml.data.sources.table import Table, read_table
-from robustml.data.splits import Split, part_of
+from robustml.data.splits import Split
 from robustml.data.understood import Column, Understood, listed
 from robustml.errors import RequestError
 
@@ -27,52 +27,30 @@ _FEW = 20
 
 
 @dataclass(frozen=True)
-class Csv:
+class Csv(InFiles, Choice, Pictures):
     """One row a sample, one column the label, whose cells are names as they are written: "01" is not "1".
 
     Without `image` every other column of numbers is a feature, in the order of the training file, scaled to [0, 1] by
     that file's least and greatest value; a constant column becomes 0, and values beyond the training file's are
     clipped. Columns of words, and those that number the rows, are no features: which ones, and why, is said at loading.
+    The columns of the test file are found by name. Arguments as of `InFiles`, `Choice`, for images `Pictures`, and:
 
     Args:
-        train: the file to train on.
-        test: the file to test on, its columns found by name; None holds out a stratified fifth of `train`.
         label: the column of labels.
         image: the column of image paths, relative to the CSV file.
-        size: [height, width] to resize images to, in pixels.
-        features: the columns to use as features; None takes all that are some.
-        ignore: columns that are no features.
-        missing: what to do where a number is missing: ``"refuse"``; ``"drop_rows"``, which leaves such rows out of both
-            parts; or ``"mean"``, which puts the mean of the training file there.
-        missing_values: cells that say so, beside empty ones, ?, -, NA, null and the like.
         separator: what stands between cells; None finds out.
         decimal: ``"."`` or ``","``; None finds out.
         encoding: of the files; None reads UTF-8, and UTF-16 and UTF-32 where the file shows it.
-        channels: 1 makes all images grey, 3 all colour; None is 3 where any of them is in colour.
-        background: the colour behind transparent images.
 
     Raises:
         RequestError: an option is unknown.
     """
 
-    train: str
-    test: str | None = None
     label: str = "label"
     image: str | None = None
-    size: Sequence[int] | None = None
-    features: Sequence[str] | None = None
-    ignore: Sequence[str] = ()
-    missing: Missing = "refuse"
-    missing_values: Sequence[object] = ()
     separator: str | None = None
     decimal: str | None = None
     encoding: str | None = None
-    channels: int | None = None
-    background: str = "white"
-
-    def __post_init__(self) -> None:
-        """Refuse unknown options before a file is read."""
-        self._choice()
 
     @property
     def fitted(self) -> bool:
@@ -81,8 +59,8 @@ class Csv:
 
     def files(self, split: Split) -> tuple[Path, ...]:
         """The CSV files, and the images that the one of `split` lists."""
-        listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)
-        return listed + tuple(self._paths(self._read(self._file(split))) if self.image is not None else ())
+        images = [] if self.image is None else self._paths(self._read(self.path(split)))
+        return (*super().files(split), *images)
 
     def load(self, split: Split) -> Records:
         """Features (N, D), float32 in [0, 1], or images (N, C, H, W), uint8 in 0..255.
@@ -92,27 +70,14 @@ class Csv:
                 numbers, a missing value, a bad label or image.
         """
         train = self._read(Path(self.train))
-        path = self._file(split)
+        path = self.path(split)
         table = train if path == Path(self.train) else self._read(path)
         if self.image is None:
             return self._numbers(train, table, split)
         y, names = self._labels(train, table, np.arange(len(table)))
-        images = self._paths(table)
-        chosen = (part_of(y, split) if self.test is None else torch.arange(len(y))).tolist()
-        x, understood = decode_images(
-            [images[row] for row in chosen],
-            lambda position: f"{table.where(chosen[position])}: {images[chosen[position]]}",
-            self.size,
-            channels=self.channels,
-            background=self.background,
-        )
-        return Records(x, y[chosen], names, table.understood + understood, torch.tensor(chosen))
-
-    def _choice(self) -> Choice:
-        return Choice(self.features, self.ignore, self.missing, self.missing_values)
-
-    def _file(self, split: Split) -> Path:
-        return Path(self.train if self.test is None or split == "train" else self.test)
+        images, rows = self._paths(table), self.rows(y, split)
+        x, understood = self.decode(images, lambda row: f"{table.where(row)}: {images[row]}", rows)
+        return Records(x, y[rows], names, table.understood + understood, rows)
 
     def _read(self, path: Path) -> Table:
         strings = [self.label] if self.image is None else [self.label, self.image]
@@ -141,13 +106,12 @@ class Csv:
         return [table.path.parent / value for value in values]
 
     def _numbers(self, train: Table, table: Table, split: Split) -> Records:
-        choice = self._choice()
-        known, ignored = choose_columns(train, choice, [train.place(self.label)])
-        learnt, train_rows = filled(train, known, choice, None)
+        known, ignored = choose_columns(train, self, [train.place(self.label)])
+        learnt, train_rows = filled(train, known, self, None)
         cells, values, rows = known, learnt, train_rows
         if table is not train:
-            cells = read_features(table, known, choice)
-            values, rows = filled(table, cells, choice, learnt.mean(axis=0))
+            cells = read_features(table, known, self)
+            values, rows = filled(table, cells, self, learnt.mean(axis=0))
         low, high = learnt.min(axis=0), learnt.max(axis=0)
         scaled = (values - low) / np.where(high > low, high - low, 1.0)
         x = torch.from_numpy(np.clip(np.where(high > low, scaled, 0.0), 0, 1).astype(np.float32))
@@ -159,17 +123,14 @@ class Csv:
             notes.append(f"{len(table) - len(rows)} of {len(table)} rows lack a number and are left out")
         elif lost := sum(len(each.missing) for each in cells.values()):
             notes.append(f"{lost} missing numbers are the mean of their column in {train.path}")
-        if clipped := {
-            name: int(count) for name, count in zip(known, _beyond(values, low, high), strict=True) if count
-        }:
-            counts = listed([f"{count} in {name}" for name, count in clipped.items()])
-            notes.append(f"values beyond those of the training file are clipped: {counts}")
+        beyond = ((values < low) | (values > high)).sum(axis=0)
+        if clipped := [f"{count} in {name}" for name, count in zip(known, beyond, strict=True) if count]:
+            notes.append(f"values beyond those of the training file are clipped: {listed(clipped)}")
         if table is not train:
-            ignored = dict.fromkeys(
-                (name for name in table.names if name not in train.names), "not in the training file"
-            )
+            others = [name for name in table.names if name not in train.names]
+            ignored = dict.fromkeys(others, "not in the training file")
         understood = table.understood + Understood({}, columns, ignored, notes=tuple(notes))
-        part = torch.arange(len(y)) if self.test is not None else part_of(y, split)
+        part = self.rows(y, split)
         return Records(x[part], y[part], names, understood, torch.from_numpy(rows)[part])
 
 
@@ -180,11 +141,6 @@ def _described(cells: dict[str, Cells], values: NDArray[np.float64]) -> tuple[Co
         Column(name, low, high, len(np.unique(each.values)) - bool(len(each.missing)), len(each.missing))
         for (name, each), (low, high) in zip(cells.items(), ends, strict=True)
     )
-
-
-def _beyond(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many values of each column lie outside the range of the training file."""
-    return np.asarray(((values < low) | (values > high)).sum(axis=0))
 
 
 def _notes(columns: Sequence[Column], values: NDArray[np.float64], y: Tensor) -> list[str]:

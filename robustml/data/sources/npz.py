@@ -11,6 +11,7 @@ import torch
 
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
+from robustml.data.sources.parts import absent
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_arrays
@@ -43,7 +44,7 @@ class NpzImages:
             raise RequestError(f"{self.path} holds training images only: use it as data.extra")
         path = Path(self.path)
         if not path.is_file():
-            raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
+            raise absent(path)
         arrays = read_arrays(path, (self.image, self.label))
         if self.image not in arrays:
             raise RequestError(f"{path}: no array {self.image!r}; {nearest(self.image, read_arrays(path))}")

@@ -4,63 +4,65 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
-from robustml.data.decode import decode_images
+from robustml.data.decode import Pictures
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
-from robustml.data.splits import Split, part_of
+from robustml.data.sources.parts import InFiles, absent
+from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 
 # A record takes bits at least; one that is repeated without end takes none.
 _ROWS_A_BYTE = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Columns(Pictures):
+    """A column of encoded images, and one of labels."""
+
+    image: str = "image"
+    label: str = "label"
+
+    def _records(
+        self, table: pa.Table, where: str, class_names: tuple[str, ...] | None, rows: Callable[[Tensor], Tensor]
+    ) -> Records:
+        """Decode the rows that `rows` chooses by the labels; `class_names` are None where this is the training part."""
+        y, class_names = labels_of(table, self.label, where, class_names)
+        encoded = _encoded(table[self.image], self.image, where)
+        chosen = rows(y)
+        x, understood = self.decode(encoded, lambda row: f"{where}, row {row}", chosen)
+        return Records(x, y[chosen], class_names, understood, chosen)
+
+
 @dataclass(frozen=True)
-class ParquetImages:
+class ParquetImages(InFiles, _Columns):
     """Image sets in Parquet files, laid out as the Hub's: encoded images, and integer or string labels.
 
+    Arguments as of `InFiles` and `Pictures`, and:
+
     Args:
-        train: the file of the training part.
-        test: the file of the test part; None holds out a stratified fifth of `train`.
         image: the column of images: a struct with `bytes` (or `path`), or plain bytes.
         label: the column of labels. Class names come from the file's Hub metadata where it has them, else from the
             labels of `train`.
-        size: [height, width] to resize to, in pixels.
-        channels: 1 makes all images grey, 3 all colour; None is 3 where any of them is in colour.
-        background: the colour behind transparent images.
     """
-
-    train: str
-    test: str | None = None
-    image: str = "image"
-    label: str = "label"
-    size: Sequence[int] | None = None
-    channels: int | None = None
-    background: str = "white"
 
     def files(self, split: Split) -> tuple[Path, ...]:
         """Both files, since class names come from the training part, and the images that that of `split` refers to."""
-        listed = tuple(Path(path) for path in (self.train, self.test) if path is not None)
-        return listed + tuple(Path(path) for path in self._paths(split))
-
-    def _part(self, split: Split) -> str:
-        return self.train if self.test is None or split == "train" else self.test
-
-    def _paths(self, split: Split) -> list[str]:
-        path = Path(self._part(split))
+        path, listed = self.path(split), super().files(split)
         if not path.is_file() or _holds_all_bytes(path, self.image):
-            return []
+            return listed
         encoded = _encoded(read_columns(path, [self.image])[self.image], self.image, str(path))
-        return [each for each in encoded if isinstance(each, str)]
+        return listed + tuple(Path(each) for each in encoded if isinstance(each, str))
 
     def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255.
@@ -68,48 +70,36 @@ class ParquetImages:
         Raises:
             RequestError: on a file that cannot be read, an unknown column, a bad label or a bad image.
         """
-        held_out = self.test is None
-        path = self._part(split)
-        names = None if path == self.train else classes_of(self.train, self.label)
-        table = read_columns(Path(path), [self.image, self.label])
-        return _arrays(table, self, names, path, split if held_out else None)
+        names = training_classes(self, self.label, split)
+        table = read_columns(self.path(split), [self.image, self.label])
+        return self._records(table, str(self.path(split)), names, partial(self.rows, split=split))
 
 
 @dataclass(frozen=True)
-class HubImages:
+class HubImages(_Columns):
     """An image set of the Hugging Face Hub, or a local copy of it.
 
     With `root`, or the environment variable `ROBUSTML_DATA`, the copy is read from `<root>/<folder>/train.parquet`
     and `test.parquet`. A copy missing under `root` is an error; one missing under `ROBUSTML_DATA` is looked for on the
-    Hub, since that folder may hold some sets only.
+    Hub, since that folder may hold some sets only. Arguments as of `ParquetImages`, but for `train` and `test`, and:
 
     Args:
         path: the set's name on the Hub, such as "ylecun/mnist".
-        image: the column of images.
-        label: the column of labels.
         train_split: the Hub's name for the training part.
         test_split: the Hub's name for the test part.
         revision: the commit to read; decoded sets are cached only where it is pinned, or for local copies.
         name: which configuration of the set, for sets that have several.
         root: the folder of local copies.
         folder: this set's folder under `root`; None is the last part of `path`.
-        size: [height, width] to resize to, in pixels.
-        channels: 1 makes all images grey, 3 all colour; None is 3 where any of them is in colour.
-        background: the colour behind transparent images.
     """
 
     path: str
-    image: str = "image"
-    label: str = "label"
     train_split: str = "train"
     test_split: str = "test"
     revision: str | None = None
     name: str | None = None
     root: str | None = None
     folder: str | None = None
-    size: Sequence[int] | None = None
-    channels: int | None = None
-    background: str = "white"
 
     def files(self, split: Split) -> tuple[Path, ...] | None:
         """The local copy; else nothing where a revision pins the content, and None where none does."""
@@ -127,56 +117,43 @@ class HubImages:
         copy = self._copy()
         if copy is not None:
             return copy.load(split)
-        hub_split = self.train_split if split == "train" else self.test_split
-        dataset = self._fetch(hub_split)
-        where = f"{self.path} ({hub_split})"
-        for column in (self.image, self.label):
-            _require(column, dataset.column_names, where)
-        names = None
+        names, hub_split = None, self.train_split if split == "train" else self.test_split
+        table = self._fetch(hub_split, self.image, self.label)
         if split == "test":
-            train = self._fetch(self.train_split)
-            coded = getattr(train.features[self.label], "names", None)
-            whose = f"{self.path} ({self.train_split})"
-            values = list(train[self.label]) if coded is None else []
-            _, names = encode_labels(values, None, lambda row: f"{whose}, row {row}", coded=coded)
-        # written with the metadata that a file of the Hub's layout has
-        table = dataset.select_columns([self.image, self.label]).with_format("arrow")[:]
-        return _arrays(table, self, names, where, None)
+            train = self._fetch(self.train_split, self.label)
+            _, names = labels_of(train, self.label, f"{self.path} ({self.train_split})", None)
+        return self._records(table, f"{self.path} ({hub_split})", names, lambda y: torch.arange(len(y)))
 
     def _folder(self) -> str:
         return self.folder or self.path.rsplit("/", 1)[-1]
 
-    def _candidates(self) -> tuple[str, str] | None:
+    def _copy(self) -> ParquetImages | None:
         root = self.root or os.environ.get("ROBUSTML_DATA")
         if not root:
             return None
-        folder = Path(root) / self._folder()
-        return str(folder / "train.parquet"), str(folder / "test.parquet")
-
-    def _copy(self) -> ParquetImages | None:
-        candidates = self._candidates()
-        if candidates is None:
-            return None
-        train, test = candidates
-        if self.root or (Path(train).is_file() and Path(test).is_file()):
-            return ParquetImages(train, test, self.image, self.label, self.size, self.channels, self.background)
+        train, test = (Path(root) / self._folder() / f"{part}.parquet" for part in ("train", "test"))
+        if self.root or (train.is_file() and test.is_file()):
+            own = {field.name: getattr(self, field.name) for field in fields(_Columns)}
+            return ParquetImages(str(train), str(test), **own)
         return None
 
-    def _fetch(self, hub_split: str) -> Any:
+    def _fetch(self, hub_split: str, *columns: str) -> pa.Table:
         import datasets  # four seconds, and only this path needs it
 
         try:
-            return datasets.load_dataset(self.path, self.name, split=hub_split, revision=self.revision)
+            dataset = datasets.load_dataset(self.path, self.name, split=hub_split, revision=self.revision)
         except Exception as error:  # a dozen kinds, from sockets to unknown configurations; all end the same way
-            candidates = self._candidates()
-            looked = (
-                "no local folder is set" if candidates is None else f"no copy at {candidates[0]} and {candidates[1]}"
-            )
-            reason = (str(error).splitlines() or [""])[0]
+            root = os.environ.get("ROBUSTML_DATA")
+            looked = f"no copy in {Path(root) / self._folder()}" if root else "no local folder is set"
             raise RequestError(
-                f"cannot read {self.path} ({hub_split}) from the Hub: {type(error).__name__}: {reason}; {looked}. "
-                f"Set ROBUSTML_DATA=<dir> or data.root=<dir> to a folder with {self._folder()}/{{train,test}}.parquet"
+                f"cannot read {self.path} ({hub_split}) from the Hub: {type(error).__name__}: {_reason(error)}; "
+                f"{looked}. Set ROBUSTML_DATA=<dir> or data.root=<dir> to a folder with "
+                f"{self._folder()}/{{train,test}}.parquet"
             ) from error
+        for column in columns:
+            _require(column, dataset.column_names, f"{self.path} ({hub_split})")
+        # with the metadata that a file of the Hub's layout has
+        return dataset.select_columns(list(columns)).with_format("arrow")[:]
 
 
 def read_columns(path: Path, columns: list[str]) -> pa.Table:
@@ -186,7 +163,7 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
         RequestError: the file is missing or damaged, or lacks one of them.
     """
     if not path.is_file():
-        raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
+        raise absent(path)
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
         if rows > _ROWS_A_BYTE * size:
@@ -196,8 +173,11 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
             _require(column, known, str(path))
         return pq.read_table(path, columns=list(dict.fromkeys(columns)))
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise RequestError(f"{path}: not a readable Parquet file ({reason}); fetch it again") from error
+        raise RequestError(f"{path}: not a readable Parquet file ({_reason(error)}); fetch it again") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _require(column: str, known: Sequence[str], where: str) -> None:
@@ -242,35 +222,16 @@ def _encoded(column: pa.ChunkedArray, image: str, where: str) -> list[bytes | st
     raise RequestError(f"{where}: the column {image!r} holds {column.type}, not encoded images; name another one")
 
 
-def classes_of(path: str, label: str) -> tuple[str, ...]:
-    """The classes of a training file, in label order."""
-    labels = read_columns(Path(path), [label])
-    coded = class_names_of(labels.schema, label)
-    values = labels[label].to_pylist() if coded is None else []
-    return encode_labels(values, None, lambda row: f"{path}, row {row}", coded=coded)[1]
+def labels_of(
+    table: pa.Table, label: str, where: str, class_names: tuple[str, ...] | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """The labels (N,) in a column and the classes in label order; `class_names` are None in a training part."""
+    coded = class_names_of(table.schema, label)
+    return encode_labels(table[label].to_pylist(), class_names, lambda row: f"{where}, row {row}", coded=coded)
 
 
-def _arrays(
-    table: pa.Table,
-    source: ParquetImages | HubImages,
-    class_names: tuple[str, ...] | None,
-    where: str,
-    part: Split | None,
-) -> Records:
-    """Decode the rows of a table, or only those of `part` where the table has no test part beside it.
-
-    `class_names` are those of the training part, None where this is it.
-    """
-    coded = class_names_of(table.schema, source.label)
-    values = table[source.label].to_pylist()
-    y, class_names = encode_labels(values, class_names, lambda row: f"{where}, row {row}", coded=coded)
-    encoded = _encoded(table[source.image], source.image, where)
-    rows = list(range(len(encoded))) if part is None else part_of(y, part).tolist()
-    x, understood = decode_images(
-        [encoded[row] for row in rows],
-        lambda position: f"{where}, row {rows[position]}",
-        source.size,
-        channels=source.channels,
-        background=source.background,
-    )
-    return Records(x, y[rows], class_names, understood, torch.tensor(rows))
+def training_classes(source: InFiles, label: str, split: Split) -> tuple[str, ...] | None:
+    """The classes of the training file in label order; None where `split` is read from that file itself."""
+    if source.path(split) == Path(source.train):
+        return None
+    return labels_of(read_columns(Path(source.train), [label]), label, source.train, None)[1]

@@ -1,36 +1,41 @@
-"""Labelled texts in CSV and Parquet files or in folders, as bags of words."""
+"""Labelled texts in CSV and Parquet files or in folders, as bags of words: what holds for (N, D) in [0, 1] holds."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from robustml.data.encodings import encoding_of, known_encoding
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
 from robustml.data.sources.class_folders import ClassFolders, class_folders
 from robustml.data.sources.parquet import class_names_of, read_columns
+from robustml.data.sources.parts import InFiles, absent
 from robustml.data.sources.table import read_table
-from robustml.data.splits import Split, part_of
+from robustml.data.splits import Split
 from robustml.data.understood import Understood, listed
-from robustml.data.words import Bag, bag_of_words
-from robustml.errors import RequestError
+from robustml.errors import RequestError, nearest
+
+Bag = Literal["presence", "tfidf", "hashing"]
 
 _SUFFIXES = frozenset({".txt"})
 
 
 @dataclass(frozen=True)
-class Texts:
+class Texts(InFiles):
     """One text a sample: a row of a CSV or Parquet file, or a ``.txt`` file in the folder of its class.
 
+    Arguments as of `InFiles` (a Parquet file, ``.parquet``, laid out as the Hub's; a folder of class folders; or a CSV
+    file), and:
+
     Args:
-        train: what to train on: a Parquet file (``.parquet``, laid out as the Hub's), a folder of class folders, or a
-            CSV file.
-        test: the same for testing; None holds out a stratified fifth of `train`.
         text: the column of texts; an empty one is a text without words.
         label: the column of labels. Class names come from the file's Hub metadata where it has them, else from the
             labels of `train`.
@@ -42,8 +47,6 @@ class Texts:
             text in a folder that is none of these as latin-1, which is then said.
     """
 
-    train: str
-    test: str | None = None
     text: str = "text"
     label: str = "label"
     features: int = 1000
@@ -58,7 +61,7 @@ class Texts:
 
     def files(self, split: Split) -> tuple[Path, ...]:
         """The files of both parts, since the vocabulary comes from the training part."""
-        parts = [Path(part) for part in (self.train, self.test) if part is not None]
+        parts = super().files(split)
         return tuple(file for part in parts for file in (_found(part).known_by() if part.is_dir() else [part]))
 
     def load(self, split: Split) -> Records:
@@ -69,16 +72,12 @@ class Texts:
         """
         train = part = self._read(Path(self.train))
         y, names = encode_labels(train.labels, train.classes, train.where, coded=train.coded)
-        known = texts = train.texts
-        rows = None
-        if self.test is None:
-            known = [train.texts[row] for row in part_of(y, "train").tolist()]
-            rows = part_of(y, split)
-            texts, y = [train.texts[row] for row in rows.tolist()], y[rows]
-        elif split == "test":
+        known = [train.texts[row] for row in self.rows(y, "train").tolist()]
+        if self.test is not None and split == "test":
             part = self._read(Path(self.test))
-            texts, (y, _) = part.texts, encode_labels(part.labels, names, part.where, coded=part.coded)
-        x = bag_of_words(texts, known, self.features, self.bag)
+            y, _ = encode_labels(part.labels, names, part.where, coded=part.coded)
+        rows = self.rows(y, split)
+        x = bag_of_words([part.texts[row] for row in rows.tolist()], known, self.features, self.bag)
         understood = part.understood
         if without := [row for row, text in enumerate(part.texts) if not text.strip()]:
             understood = understood.noting(
@@ -86,7 +85,7 @@ class Texts:
             )
         if strange := int((x.sum(1) == 0).sum()) - len(without) * (self.test is not None):
             understood = understood.noting(f"{strange} of {len(x)} texts hold none of the {x.shape[1]} words")
-        return Records(x, y, names, understood, torch.arange(len(y)) if rows is None else rows)
+        return Records(x, y[rows], names, understood, rows)
 
     def _read(self, path: Path) -> _Rows:
         if path.is_dir():
@@ -94,9 +93,7 @@ class Texts:
         if path.suffix.lower() == ".parquet":
             return _read_parquet(path, self.text, self.label)
         if not path.is_file():
-            raise RequestError(
-                f"no file or folder {path} (looked from {Path.cwd()}); paths are relative to the current folder"
-            )
+            raise absent(path, "file or folder")
         table = read_table(path, [self.text, self.label], separator=self.separator, encoding=self.encoding)
         texts, labels = table.strings(table.place(self.text)), table.labels(table.place(self.label))
         return _Rows(texts, labels, table.where, understood=table.understood)
@@ -149,3 +146,50 @@ def _read_folder(folder: Path, encoding: str | None) -> _Rows:
 
 def _found(folder: Path) -> ClassFolders:
     return class_folders(folder, _SUFFIXES, ".txt files")
+
+
+def bag_of_words(texts: Sequence[str], train: Sequence[str], features: int = 1000, bag: Bag = "presence") -> Tensor:
+    """Each text as one value a word, whatever the words' order; scikit-learn's words (two letters or more, lower case).
+
+    The vocabulary is the `features` words found in most texts of `train`, of equals the first in the alphabet, sorted.
+    Nothing else of `train` is used, and words outside the vocabulary are passed over.
+
+    Args:
+        texts: what to describe.
+        train: the training part, which alone decides on the vocabulary and on how rare its words are.
+        features: how many words at most; with ``hashing`` exactly as many columns.
+        bag: ``"presence"`` is 1 for a word that occurs and 0 otherwise; ``"tfidf"`` counts occurrences, rare words for
+            more, in vectors of Euclidean length 1; ``"hashing"`` is presence in columns that a hash of the word names,
+            so that no training text, poisoned or not, decides on the columns (different words may share one).
+
+    Returns:
+        (N, D), float32 in [0, 1]; D is `features` or, where `train` has fewer words, their number.
+
+    Raises:
+        RequestError: `features` is below 1, `bag` is unknown, or `train` has no words.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer  # takes a second
+
+    if features < 1:
+        raise RequestError(f"expected features, the number of words, to be at least 1; got {features}")
+    if bag not in get_args(Bag):
+        raise RequestError(f"bag={bag!r} is unknown; {nearest(str(bag), get_args(Bag))}")
+    if bag == "hashing":
+        vectorizer = HashingVectorizer(n_features=features, binary=True, norm=None, alternate_sign=False)
+        return _dense(vectorizer.transform(texts))
+    words_of = CountVectorizer().build_analyzer()
+    # by hand: where words are equally frequent, scikit-learn's max_features leaves the choice to an unstable sort
+    found = Counter(word for text in train for word in set(words_of(text)))
+    if not found:
+        raise RequestError("expected words in the training texts, found none; name the column or folder of the texts")
+    vocabulary = sorted(sorted(found, key=lambda word: (-found[word], word))[:features])
+    if bag == "presence":
+        return _dense(CountVectorizer(vocabulary=vocabulary, binary=True).transform(texts))
+    return _dense(TfidfVectorizer(vocabulary=vocabulary).fit(train).transform(texts))
+
+
+def _dense(matrix: Any) -> Tensor:
+    """A sparse matrix of SciPy as a tensor, float32."""
+    values = matrix.astype(np.float32).toarray()
+    # clipped: the length of a vector of one word may be rounded to just above 1
+    return torch.from_numpy(values).clamp_(0, 1)

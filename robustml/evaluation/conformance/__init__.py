@@ -1,5 +1,6 @@
-"""What every attack has to keep to: one table of properties, which the tests and `robustml check` go through."""
+"""What every attack and every objective has to keep to: tables of properties, for the tests and `robustml check`."""
 
-from robustml.evaluation.conformance.check import PROPERTIES, Finding, Outcome, check_attack
+from robustml.evaluation.conformance.check import PROPERTIES, Finding, Outcome, check_attack, check_objective
+from robustml.evaluation.conformance.objective import OBJECTIVE_PROPERTIES
 
-__all__ = ["PROPERTIES", "Finding", "Outcome", "check_attack"]
+__all__ = ["OBJECTIVE_PROPERTIES", "PROPERTIES", "Finding", "Outcome", "check_attack", "check_objective"]

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from robustml.errors import RequestError
 from robustml.evaluation.conformance.contract import CONTRACT
+from robustml.evaluation.conformance.objective import OBJECTIVE_PROPERTIES, ObjectiveTrial
 from robustml.evaluation.conformance.strength import STRENGTH
 from robustml.evaluation.conformance.trial import BrokenError, InapplicableError, Trial
 from robustml.evaluation.sanity.guard import RandomState
-from robustml.types import Attack, Threat
+from robustml.types import Attack, Objective, Threat
 
 PROPERTIES: Mapping[str, Callable[[Trial], None]] = CONTRACT | STRENGTH
+
+_Tried = TypeVar("_Tried", Trial, ObjectiveTrial)
 
 Outcome = Literal["pass", "break", "error", "not applicable"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How an attack fared on one property: it keeps it, breaks it, raised an error, or the question does not arise."""
+    """How one property fared: it is kept, broken, an error came up, or the question does not arise."""
 
     name: str
     outcome: Outcome
@@ -35,7 +38,7 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether this is a fault of the attack."""
+        """Whether this is a fault of what was examined."""
         return self.outcome in ("break", "error")
 
 
@@ -55,10 +58,29 @@ def check_attack(
     Returns:
         One finding a property, in the order of `PROPERTIES`; the global random state is left as found.
     """
-    trial, findings = Trial(attack, threat), []
+    return _examine(PROPERTIES, Trial(attack, threat), on_finding)
+
+
+def check_objective(
+    objective: Objective, threat: Threat, *, on_finding: Callable[[Finding], None] | None = None
+) -> list[Finding]:
+    """Examine every property of `OBJECTIVE_PROPERTIES` on `objective`, as `check_attack` does on an attack.
+
+    Args:
+        objective: see `robustml.types.Objective`.
+        threat: what it trains against.
+        on_finding: called after each property.
+    """
+    return _examine(OBJECTIVE_PROPERTIES, ObjectiveTrial(objective, threat), on_finding)
+
+
+def _examine(
+    properties: Mapping[str, Callable[[_Tried], None]], trial: _Tried, on_finding: Callable[[Finding], None] | None
+) -> list[Finding]:
+    findings: list[Finding] = []
     random_state = RandomState(torch.device("cpu"))
     try:
-        for name, examine in PROPERTIES.items():
+        for name, examine in properties.items():
             finding = _judge(name, examine, trial)
             findings.append(finding)
             if on_finding is not None:
@@ -70,7 +92,7 @@ def check_attack(
     return findings
 
 
-def _judge(name: str, examine: Callable[[Trial], None], trial: Trial) -> Finding:
+def _judge(name: str, examine: Callable[[_Tried], None], trial: _Tried) -> Finding:
     try:
         examine(trial)
     except BrokenError as reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ class Trial:
         require_range(x_adv, self.threat)
         require_budget(x_adv, tiny.x, self.threat)
 
+    @cached_property
     def fooled(self) -> Tensor:
         """Which of 180 digits (N,) it leaves misclassified."""
         tiny = trained_tiny_model()

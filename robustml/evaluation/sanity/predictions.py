@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _FOREIGN_SHARE = 0.05
 _FEWEST = 10
 
 
-def look_at_predictions(verdicts: Verdicts, classes: int, class_names: Sequence[str] | None = None) -> list[Flag]:
+def look_at_predictions(verdicts: Verdicts, classes: int, class_names: Sequence[str] | None = None) -> Iterator[Flag]:
     """The flags of the clean predictions.
 
     Args:
@@ -32,22 +32,21 @@ def look_at_predictions(verdicts: Verdicts, classes: int, class_names: Sequence[
     """
     y, prediction = verdicts.y, verdicts.prediction
     if len(y) < _FEWEST:
-        return []
+        return
     known = len(class_names) if class_names else int(y.max()) + 1
     names = list(class_names) if class_names else [str(label) for label in range(known)]
     names += [str(label) for label in range(known, classes)]
-    flags = []
     right = int(verdicts.correct.sum())
     present = len(np.unique(y))
     if renamed := _renaming(y, prediction, names):
-        flags.append(Flag(name="permuted_labels", message=renamed))
+        yield Flag(name="permuted_labels", message=renamed)
     if _below_chance(right, len(y), present):
         message = (
             f"{right} of {len(y)} images are classified correctly, fewer than a guess among {present} classes gets: do "
             "the labels mean the same to model and data (order of classes, counted from 0), and are the images "
             "prepared as in training?"
         )
-        flags.append(Flag(name="below_chance", message=message))
+        yield Flag(name="below_chance", message=message)
     said, counts = np.unique(prediction, return_counts=True)
     top = int(counts.argmax())
     share, truth = counts[top] / len(y), float((y == said[top]).mean())
@@ -56,15 +55,14 @@ def look_at_predictions(verdicts: Verdicts, classes: int, class_names: Sequence[
             f"{share:.1%} of the images are taken for class {names[int(said[top])]}, to which {truth:.1%} belong: the "
             "model has collapsed, or does not see the images as it was trained on them"
         )
-        flags.append(Flag(name="collapsed", message=message))
+        yield Flag(name="collapsed", message=message)
     foreign = float((prediction >= known).mean())
     if foreign > _FOREIGN_SHARE:
         message = (
             f"the model tells {classes} classes apart and the data have {known}: {foreign:.1%} of the predictions are "
             "of classes that no image has; map its outputs to the classes of the data"
         )
-        flags.append(Flag(name="unused_classes", message=message))
-    return flags
+        yield Flag(name="unused_classes", message=message)
 
 
 def _below_chance(right: int, count: int, classes: int) -> bool:

@@ -11,7 +11,7 @@ Sources: as for `robustml.evaluation.sanity.model`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from robustml.types import Attack
 _ADDED_SHARE = 0.002
 
 
-def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascade: bool = False) -> list[Flag]:
+def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascade: bool = False) -> Iterator[Flag]:
     """Flags that attacks show beside each other.
 
     One step that fools clearly more images than many steps do; an attack without gradients (one with a true attribute
@@ -37,8 +37,8 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
     """
     attacks = {name: attack for name, attack in attacks.items() if not verdicts.attacks[name].pending}
     if cascade:
-        return _added_without_gradients(verdicts, attacks)
-    flags = []
+        yield from _added_without_gradients(verdicts, attacks)
+        return
     steps = {name: int(getattr(attack, "steps", 0)) for name, attack in attacks.items()}
     fooled = {name: ~verdicts.attacks[name].robust for name in attacks}
     for one in (name for name in attacks if steps[name] == 1):
@@ -49,7 +49,7 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
                     f"{one} (one step) fools {only_one} images that {many} ({steps[many]} steps) does not, and only "
                     f"{only_many} the other way round: a sign of masked gradients, or of steps that are too small"
                 )
-                flags.append(Flag(name="one_step_beats_many", message=message, attack=many))
+                yield Flag(name="one_step_beats_many", message=message, attack=many)
     black = [name for name, attack in attacks.items() if getattr(attack, "black_box", False)]
     white = [name for name in attacks if name not in black]
     for name in black if white else []:
@@ -59,12 +59,10 @@ def look_at_attacks(verdicts: Verdicts, attacks: Mapping[str, Attack], *, cascad
                 f"{name}, which sees no gradient, fools {only_black} images that {', '.join(white)} do not, and only "
                 f"{only_white} the other way round: the gradients are masked"
             )
-            flags.append(Flag(name="black_box_beats_white_box", message=message, attack=name))
-    return flags
+            yield Flag(name="black_box_beats_white_box", message=message, attack=name)
 
 
-def _added_without_gradients(verdicts: Verdicts, attacks: Mapping[str, Attack]) -> list[Flag]:
-    flags: list[Flag] = []
+def _added_without_gradients(verdicts: Verdicts, attacks: Mapping[str, Attack]) -> Iterator[Flag]:
     white: list[str] = []
     left = verdicts.correct
     for name, attack in attacks.items():
@@ -77,9 +75,8 @@ def _added_without_gradients(verdicts: Verdicts, attacks: Mapping[str, Attack]) 
                 f"{name}, which sees no gradient, fools {added} of the {int(left.sum())} images that "
                 f"{', '.join(white)} had left: a sign of masked gradients"
             )
-            flags.append(Flag(name="black_box_beats_white_box", message=message, attack=name))
+            yield Flag(name="black_box_beats_white_box", message=message, attack=name)
         left = after
-    return flags
 
 
 def _disagreement(first: Bools, second: Bools) -> tuple[int, int]:

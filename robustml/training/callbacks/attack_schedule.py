@@ -22,8 +22,6 @@ from robustml.training.attack_changes import has_fields, with_attack
 from robustml.training.classifier import RobustClassifier
 from robustml.types import Attack
 
-__all__ = ["AttackSchedule"]
-
 
 class AttackSchedule(pl.Callback):
     """Set the threat of training, and exchange the attack inside the objective; validation stays as it is.

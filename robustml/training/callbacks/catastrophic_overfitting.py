@@ -34,8 +34,6 @@ from robustml.training.classifier import RobustClassifier, derived_seed
 from robustml.training.health import Health, measure_health
 from robustml.types import Attack, Objective, Threat
 
-__all__ = ["HEALTH", "CatastrophicOverfitting"]
-
 HEALTH = "health.csv"
 COLUMNS = ("epoch", "step", *Health._fields, "healthy", "action")
 

@@ -17,8 +17,6 @@ from robustml.training.classifier import RobustClassifier
 from robustml.training.trainer_data import TrainerData
 from robustml.types import Attack, Threat
 
-__all__ = ["RobustEvaluation"]
-
 
 class RobustEvaluation(pl.Callback):
     """Measure clean against adversarial accuracy on the validation split while training goes on.

@@ -14,8 +14,6 @@ import pytorch_lightning as pl
 from robustml.errors import RequestError
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
 
-__all__ = ["RobustOverfitting"]
-
 TRAIN_ADVERSARIAL_ACCURACY = "train/adversarial_accuracy"
 
 

@@ -17,8 +17,6 @@ from robustml.training.batches import images_and_labels
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
 from robustml.untrusted import read_rows
 
-__all__ = ["COLUMNS", "EpochTable", "read_table"]
-
 COLUMNS = (
     "epoch",
     "step",

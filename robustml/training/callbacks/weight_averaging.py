@@ -27,8 +27,6 @@ from robustml.modes import evaluating
 from robustml.training.batches import images_and_labels
 from robustml.training.classifier import RobustClassifier
 
-__all__ = ["EMA", "SWA", "averaged_weights"]
-
 Statistics = Literal["examples", "clean", "average"]
 
 

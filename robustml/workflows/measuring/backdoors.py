@@ -22,18 +22,6 @@ from robustml.workflows.run import PLAN, RESULTS, TROJAN, load_model
 from robustml.workflows.settings import read_settings
 from robustml.workflows.settings.building import build
 
-__all__ = [
-    "Planted",
-    "backdoor_figures",
-    "check_shown",
-    "inherited",
-    "lying",
-    "planted_by",
-    "planted_in",
-    "shown_on",
-    "twin_of",
-]
-
 # Of the figures of a poison, those of the block that they become.
 _FIGURES = {"kind", "rate", "requested_rate", "cover_rate", "requested_cover_rate", "budget", "why"}
 

@@ -14,8 +14,6 @@ from robustml.say import say
 from robustml.types import Attack, Threat
 from robustml.workflows.settings.building import build
 
-__all__ = ["build_certification", "certified_as_configured"]
-
 
 def build_certification(settings: Mapping[str, Any], threat: Threat) -> Certifier | None:
     """The method of the `evaluation` settings, None where they have none; refused now, not after hours of training.

@@ -15,8 +15,6 @@ from robustml.evaluation import corruption_accuracy
 from robustml.results import Corruptions
 from robustml.say import say
 
-__all__ = ["corruptions_as_configured"]
-
 
 def corruptions_as_configured(
     model: nn.Module, data: DataModule, settings: Mapping[str, Any], device: torch.device

@@ -25,8 +25,6 @@ from robustml.workflows.measuring.corruptions import corruptions_as_configured
 from robustml.workflows.preparing import build_attacks
 from robustml.workflows.run import EXAMPLES, REPORT, RESULTS
 
-__all__ = ["environment", "evaluate_as_configured", "peak_memory_mb", "tell", "write_outcome"]
-
 
 def evaluate_as_configured(
     model: nn.Module,

@@ -7,8 +7,6 @@ from pathlib import Path
 from robustml.results import Flag
 from robustml.training.callbacks.table import read_table
 
-__all__ = ["collapse_flags"]
-
 
 def collapse_flags(health: Path) -> list[Flag]:
     """A flag if health.csv tells of a collapse with which training ended; none without the file.

@@ -20,8 +20,6 @@ from robustml.trojans import NULL, Trojaned, TrojanNet, one_cell_off, random_pat
 from robustml.types import Threat
 from robustml.workflows.measuring.backdoors import Planted, backdoor_block, backdoor_figures
 
-__all__ = ["backdoors_of_model", "recognition", "trojan_figures", "trojan_table"]
-
 _RANDOM_PATCHES = 10_000
 _OF_THE_NET = ("trigger_accuracy", "null_on_random_patches", "null_one_cell_off")
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from robustml.errors import RequestError, RunFailed
 
-__all__ = ["CALLABLE", "GIVEN", "Settings", "build", "locate", "number", "numbered", "plain_target"]
-
 Settings = dict[str, Any]
 CALLABLE = "hydra.utils.get_object"
 """As a `_target_`: what `path` names is taken as it is, and not called."""

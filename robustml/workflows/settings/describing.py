@@ -17,8 +17,6 @@ from typing import Any
 
 from robustml.workflows.settings.building import CALLABLE, GIVEN
 
-__all__ = ["described"]
-
 
 def described(node: Any) -> Any:
     """Settings of `node` and of all that is in it: dicts, lists, texts, numbers. Plain settings stay what they are."""

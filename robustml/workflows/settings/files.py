@@ -16,8 +16,6 @@ from robustml.workflows.settings.building import Settings
 from robustml.workflows.settings.safe import check_recorded
 from robustml.workflows.settings.trust import Trust
 
-__all__ = ["CONFIG", "leaves", "read_settings", "write_settings"]
-
 CONFIG = Path("config.yaml")
 
 

@@ -21,8 +21,6 @@ from robustml.errors import RequestError
 from robustml.workflows.settings.building import CALLABLE, GIVEN, locate
 from robustml.workflows.settings.trust import Trust, named, trusted
 
-__all__ = ["PATHS", "check_recorded"]
-
 # Of Lightning's, those that write nothing, or only into the run.
 _CALLBACKS = """DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateFinder LearningRateMonitor
 ModelSummary RichProgressBar StochasticWeightAveraging TQDMProgressBar Timer"""

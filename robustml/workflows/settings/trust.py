@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from robustml.errors import RequestError
 
-__all__ = ["Trust", "named", "own_modules", "take_trust", "trusted"]
-
 Trust = bool | str | Sequence[str] | None
 """True for any code, modules by name, False for none; None for what the command line says."""
 

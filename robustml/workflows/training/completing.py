@@ -24,8 +24,6 @@ from robustml.workflows.measuring.training_flags import collapse_flags
 from robustml.workflows.run import BEST, LAST, WEIGHTS
 from robustml.workflows.weights import checkpoint_weights, describe_model, load_weights, save_weights
 
-__all__ = ["close", "complete"]
-
 _FIGURES = {CLEAN_ACCURACY: "clean_accuracy", ADVERSARIAL_ACCURACY: "adversarial_accuracy"}
 
 

@@ -15,8 +15,6 @@ from robustml.workflows.run import BEST, LAST, offline
 from robustml.workflows.settings import leaves, read_settings
 from robustml.workflows.settings.trust import trusted
 
-__all__ = ["check_resume", "settings_to_resume"]
-
 _NEEDED = ("name", "seed", "data", "model", "threat", "objective", "optimizer", "trainer", "evaluation", "validation")
 # What loggers may be told by a config that somebody else may have written.
 _LOGGING = frozenset({"_target_", "save_dir", "name", "version", "project", "offline", "log_model", "group", "tags"})

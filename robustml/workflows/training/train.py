@@ -40,8 +40,6 @@ from robustml.workflows.training.resume import check_resume
 from robustml.workflows.training.twin import clean_twin
 from robustml.workflows.weights import checkpoint_weights, load_weights
 
-__all__ = ["build_module", "build_trainer", "train"]
-
 
 def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> float | None:
     """Train, evaluate the selected model on the test split, write the run directory and its report.

@@ -15,8 +15,6 @@ from robustml.say import say
 from robustml.workflows.run import RESULTS
 from robustml.workflows.settings.building import build
 
-__all__ = ["clean_twin"]
-
 # What says where a run goes and how it is watched, not what comes out of it.
 _NOT_PART_OF_IT = ("name", "output", "logger", "overrides", "resume", "poison", "twin")
 

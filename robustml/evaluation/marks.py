@@ -1,7 +1,7 @@
-"""How much a model relies on a mark: accuracy by group, and how often adding or removing the mark changes its mind.
+"""What a mark on the pictures does to a model: a backdoor's trigger, or a shortcut that came with a class.
 
 Worst-group accuracy is from Sagawa et al. 2020, "Distributionally Robust Neural Networks for Group Shifts"
-(arXiv:1911.08731). The test pictures come without the mark; it is put on here, so that each picture is read both ways.
+(arXiv:1911.08731).
 """
 
 from __future__ import annotations
@@ -14,9 +14,32 @@ from torch import Tensor, nn
 from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Records, TensorLoader
 from robustml.modes import evaluating
+from robustml.poisoning import Triggered
 from robustml.poisoning.choose import class_label
 from robustml.poisoning.pixels import stamped
-from robustml.results import Group, Reliance, share
+from robustml.results import BackdoorRates, Group, Reliance, rate, share
+
+
+@torch.no_grad()
+def backdoor_success(
+    model: nn.Module, presented: Triggered, *, device: torch.device | str = "cpu", batch_size: int = 500
+) -> BackdoorRates:
+    """Show a model what the attacker presents, in eval mode.
+
+    Args:
+        model: images (N, ...) in [0, 1] to logits (N, C), on `device`.
+        presented: from a backdoor's `triggered`.
+        device: where to run.
+        batch_size: inputs a batch.
+    """
+    if not len(presented.y):
+        return BackdoorRates(attack_success_rate=rate(0, 0), backdoor_recovery_accuracy=rate(0, 0))
+    names = tuple(str(label) for label in range(int(torch.maximum(presented.y, presented.target).max()) + 1))
+    with evaluating(model):
+        labels = _labels(model, Records(presented.x, presented.y, names), device, batch_size)
+    return BackdoorRates(
+        attack_success_rate=share(labels == presented.target), backdoor_recovery_accuracy=share(labels == presented.y)
+    )
 
 
 @torch.no_grad()

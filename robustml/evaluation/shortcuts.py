@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.data import Records
+from robustml.evaluation.batches import device_of
 from robustml.modes import evaluating
 from robustml.poisoning.checks import check_whole
 from robustml.poisoning.pixels import in_unit_range, require_images
@@ -112,5 +113,5 @@ def _some(train: Records, which: Tensor, count: int, generator: Generator) -> Te
 
 def _read(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     """What the model reads in images (N, C, H, W) in [0, 1]: (N,), on the CPU."""
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = device_of(model)
     return torch.cat([logits_of(model, part.to(device)).argmax(dim=1).cpu() for part in torch.split(x, batch_size)])

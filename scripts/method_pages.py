@@ -1,0 +1,89 @@
+"""What the documentation site generates from the code: a page a method (`mkdocs.yml` names this file as a hook).
+
+A page says what the method does and which paper it is from (the docstring of its module), when to use it
+(docs/methods/when.yaml), how to run it, its config and its arguments.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+WHEN = ROOT / "docs" / "methods" / "when.yaml"
+GROUPS = {
+    "attack": ("Attacks", "robustml evaluate run=<dir> attack={name}"),
+    "objective": ("Training objectives", "robustml train objective={name}"),
+    "poison": ("Poisons", "robustml train poison={name} twin=true"),
+    "threat": ("Threats", "robustml train threat={name}"),
+    "callbacks": ("Callbacks", "robustml train callbacks={name}"),
+    "method": ("Model extraction", "robustml extract victim=<dir or URL> method={name}"),
+    "defense": ("Defenses of an endpoint", "robustml serve run=<dir> defense={name}"),
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages of the methods, and one that lists them."""
+    index = ["# Methods", "", "A page a method: what it does, when to use it, how to run it, its paper.", ""]
+    for group, lines in yaml.safe_load(WHEN.read_text()).items():
+        title, _ = GROUPS[group]
+        index += [f"## {title}", "", "| option | class | when |", "|---|---|---|"]
+        for name, when in lines.items():
+            uri = f"methods/{group}/{name}.md"
+            files.append(File.generated(config, uri, content=page(group, name, when)))
+            index.append(f"| [`{group}={name}`]({group}/{name}.md) | `{target(group, name)}` | {when} |")
+        index.append("")
+    files.append(File.generated(config, "methods/index.md", content="\n".join(index)))
+    return files
+
+
+def page(group: str, name: str, when: str) -> str:
+    """The page of one method, in Markdown."""
+    path = target(group, name)
+    module, docstring = home(path)
+    first, _, rest = docstring.partition("\n\n")
+    text = (ROOT / "configs" / group / f"{name}.yaml").read_text()
+    command = GROUPS[group][1].format(name=name)
+    return "\n\n".join(
+        (
+            f"# {path.rpartition('.')[2]} (`{group}={name}`)",
+            first,
+            f"**When to use it.** {when}",
+            rest,
+            f"```\n{command}\n```",
+            f'```yaml title="configs/{group}/{name}.yaml"\n{text}```',
+            f"::: {module}.{path.rpartition('.')[2]}",
+        )
+    )
+
+
+def target(group: str, name: str) -> str:
+    """The class that a config names, its own or that of the config it starts from, as `robustml.attacks.PGD`."""
+    config = yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
+    for value in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if "_target_" in value:
+            return str(value["_target_"])
+    for base in config.get("defaults", ()):
+        if isinstance(base, str) and base != "_self_":
+            return target(group, base)
+    raise ValueError(f"configs/{group}/{name}.yaml names no class")
+
+
+def home(path: str) -> tuple[str, str]:
+    """The module where a re-exported class is written, and that module's docstring."""
+    room, _, name = path.rpartition(".")
+    source = source_of(room)
+    for node in ast.parse(source.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+            return home(f"{node.module}.{name}")
+    return room, ast.get_docstring(ast.parse(source.read_text())) or ""
+
+
+def source_of(module: str) -> Path:
+    """The file of a module of robustml, which is not imported."""
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
