@@ -45,7 +45,7 @@ def test_eps_has_values_of_its_own(run_copy: Path, tmp_path: Path) -> None:
 def test_train_eps_against_test_eps(tmp_path: Path) -> None:
     outcome = command(
         "sweep", "train_eps", "experiment=digits_pgd", *TRAINING, "evaluation.attacks.pgd.steps=2",
-        "evaluation.attacks.mifgsm.params.steps=2", "trainer.max_epochs=1", "data.test_limit=30", "threat.eps=0,8/255",
+        "evaluation.attacks.mifgsm.steps=2", "trainer.max_epochs=1", "data.test_limit=30", "threat.eps=0,8/255",
         cwd=tmp_path, drawn=True,
     )  # fmt: skip
     assert outcome.run.parent == tmp_path / "outputs" / "multirun"
