@@ -45,6 +45,7 @@ FLOORS = {
     "say": 1,
     "progress": 1,
     "numbers": 1,
+    "budgets": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -57,6 +58,8 @@ ON_THE_GROUND = {
     ("calling", "errors"),
     ("config", "errors"),
     ("numbers", "errors"),
+    ("budgets", "errors"),
+    ("budgets", "numbers"),
     ("say", "errors"),
     ("progress", "say"),
     ("untrusted", "errors"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from robustml.budgets import check_threat
 from robustml.errors import RequestError
 
 Count = Annotated[int, Field(ge=1)]
@@ -85,7 +86,7 @@ def check_asked(asked: type[BaseModel], settings: dict[str, Any]) -> None:
         settings: resolved, with fractions such as ``8/255`` as numbers.
 
     Raises:
-        RequestError: names the first key that is wrong, what is expected and what arrived.
+        RequestError: names the first key that is wrong, what is expected and what arrived; or what of the threat is.
     """
     try:
         asked.model_validate({key: value for key, value in settings.items() if value != "???"})
@@ -98,6 +99,8 @@ def check_asked(asked: type[BaseModel], settings: dict[str, Any]) -> None:
         nullable = " or null" if _nullable(asked, first["loc"]) else ""
         found = "null" if first["input"] is None else repr(first["input"])
         raise RequestError(f"{key} must be {expected}{nullable}, got {found}") from error
+    if isinstance(threat := settings.get("threat"), dict):
+        check_threat(threat)
 
 
 def _nullable(asked: type[BaseModel], place: tuple[int | str, ...]) -> bool:
