@@ -67,7 +67,10 @@ def test_a_multirun_of_seeds(tmp_path: Path) -> None:
     folder = outcome.run
     for seed in (0, 1):
         assert read_results(folder / str(seed) / "results.json").seed == seed
-        assert f"run: {folder / str(seed)}" in outcome.out.splitlines()
+        assert f"job {seed + 1} of 2: seed={seed}" in outcome.out.splitlines()
+    # One table for all of them, not a report each.
+    assert outcome.out.count("report:") == outcome.out.count("run: ") == 1
+    assert "mean ± standard deviation (n - 1) over seeds" in outcome.out
     assert sha256(folder / "0" / "model.safetensors") != sha256(folder / "1" / "model.safetensors")
     # The second job of a process trains what it would have trained alone.
     alone = command("train", "seed=1", *words, "output=alone", cwd=tmp_path).run
