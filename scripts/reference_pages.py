@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -56,14 +57,21 @@ def rooms() -> dict[str, Path]:
 
 def public(room: str) -> list[str]:
     """The names that the page of a room documents; of robustml itself, those that no other page does."""
-    elsewhere = [set(importlib.import_module(other).__all__) for other in rooms() if other != room == "robustml"]
     module = importlib.import_module(room)
-    names = [name for name in module.__all__ if name != "__version__" and not any(name in each for each in elsewhere)]
-    for name in names:
-        value = getattr(module, name)
+    values = {name: getattr(module, name) for name in getattr(module, "__all__", ()) or _own(module)}
+    if room == "robustml":
+        others = [importlib.import_module(each) for each in rooms() if each != room]
+        elsewhere = {id(getattr(each, name)) for each in others for name in getattr(each, "__all__", ()) or _own(each)}
+        values = {name: value for name, value in values.items() if id(value) not in elsewhere}
+    values = {name: value for name, value in values.items() if not (inspect.ismodule(value) or name == "__version__")}
+    for name, value in values.items():
         if (inspect.isclass(value) or inspect.isroutine(value)) and not (value.__doc__ or "").strip():
             raise ValueError(f"{room}.{name} has no docstring")
-    return names
+    return list(values)
+
+
+def _own(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
 
 
 def examples(text: str) -> list[str]:

@@ -168,7 +168,7 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= 24 else text[:23] + "…"
+    return text if len(text) <= 34 else text[:33] + "…"
 
 
 def class_bars(per_class: Sequence[ClassResult]) -> str:

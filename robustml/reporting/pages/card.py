@@ -17,10 +17,11 @@ from robustml.reporting.pages.report import curves_by_norm
 from robustml.reporting.pages.run import certified_section, class_chart, corruption_section
 from robustml.reporting.pages.template import Facts, Section, Tile, write_page
 from robustml.reporting.runs import labels
+from robustml.reporting.sentences import CHECKED
 from robustml.reporting.tables.card import evidence_table, figure_table, settings_table, threat_table
 from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.comparison import comparison_table, distinct, entries_of_cards
-from robustml.results import CARD_SCHEMA, Card, Curve, Rate, Threat, ThreatFigures
+from robustml.results import CARD_SCHEMA, Card, Curve, Rate, Threat
 
 
 def write_cards(folders: Sequence[Path], out: Path) -> list[Card]:
@@ -182,8 +183,7 @@ class CardView:
         names = ", ".join(dict.fromkeys(flag.name.replace("_", " ") for flag in card.flags))
         raised = f"{len(card.flags)} raised" if card.flags else "none raised"
         css = "alert" if card.flags else "fine" if level == "fine" else ""
-        checked = names or "by the evaluator's checks of model and attacks, which look for no backdoor"
-        return [*tiles, Tile("Flags", raised, checked, css=css)]
+        return [*tiles, Tile("Flags", raised, names or CHECKED, css=css)]
 
     @property
     def figures(self) -> Section:
@@ -193,10 +193,13 @@ class CardView:
     @property
     def attacks(self) -> list[tuple[Section, Table]]:
         """The attacks within each budget, and their settings."""
-        return [(self._within(figures), settings_table(self.card, figures)) for figures in self.card.threats]
-
-    def _within(self, figures: ThreatFigures) -> Section:
-        return Section(f"Attacks within {threat_text(figures.threat)}", [threat_table(self.card, figures)])
+        return [
+            (
+                Section(f"Attacks within {threat_text(figures.threat)}", [threat_table(self.card, figures)]),
+                settings_table(self.card, figures),
+            )
+            for figures in self.card.threats
+        ]
 
     @property
     def curves(self) -> list[tuple[str, Curve, str, float | None]]:

@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from robustml.reporting.figures.feedback import recall_chart
-from robustml.reporting.figures.look import Chart
+from robustml.reporting.figures.look import (
+    GREY,
+    VERMILLION,
+    WIDTH,
+    Chart,
+    as_svg,
+    describe,
+    new_axes,
+    style,
+    styled,
+)
 from robustml.reporting.formats import NOTHING, percent
 from robustml.reporting.pages.template import write_page
 from robustml.reporting.tables.cells import Table
@@ -33,7 +42,7 @@ def feedback_text(report: FeedbackReport, width: int | None = None) -> str:
 def write_feedback_page(report: FeedbackReport, path: Path) -> Path:
     """Write the page on what feedback.json holds, and return its path."""
     chart = Chart(
-        recall_chart(report, _SIMULATIONS, _sentence(report)),
+        _chart(report),
         "Marked: rounds in which the frozen baseline alarms. Bars: spam reported falsely.",
     )
     return write_page(
@@ -47,6 +56,29 @@ def write_feedback_page(report: FeedbackReport, path: Path) -> Path:
         table=_table(report),
         report=report,
     )
+
+
+def _chart(report: FeedbackReport) -> str:
+    """Recall of spam in every simulation, that of the rest under attack, and the share reported falsely."""
+    spam = report.spam
+    attacked = report.attacked
+    lines = [(getattr(report, key), "spam_recall", f"{spam}, {name}") for key, name in _SIMULATIONS]
+    lines.append((attacked, "ham_recall", "the rest, attacked"))
+    with styled():
+        axes = new_axes(WIDTH, 400)
+        numbers = [each.number for each in attacked]
+        done = [each.false_reports / max(each.spam, 1) for each in attacked[1:]]
+        axes.bar(numbers[1:], done, color=GREY, alpha=0.18, width=0.6, label=f"{spam} reported falsely")
+        for place, (rounds, key, label) in enumerate(lines):
+            axes.plot(numbers, [getattr(each, key) for each in rounds], label=label, **style((1, 0, 2, 3)[place]))
+        alarms = [each for each in attacked if each.baseline_alarm]
+        axes.plot(
+            [each.number for each in alarms], [each.spam_recall for each in alarms], linestyle="", marker="o",
+            markersize=12, markerfacecolor="none", markeredgecolor=VERMILLION, label="alarm of the frozen baseline",
+        )  # fmt: skip
+        axes.set_xticks(numbers)
+        describe(axes, "round", "share found or let through", 2)
+        return as_svg(axes, _sentence(report))
 
 
 def _table(report: FeedbackReport) -> Table:
