@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.allocator import keep_freed_memory
+from robustml.deadline import OutOfTime
 from robustml.errors import RunFailed
 from robustml.types import Attack, Threat
 
@@ -62,6 +63,9 @@ def attack_in_processes(
             try:
                 result[mine] = attack(model, x[mine], y[mine], threat, generator=generator)
                 sender.send(None)
+            except OutOfTime as stop:
+                result[mine] = x[mine] if stop.found is None else stop.found
+                sender.send(OutOfTime())
             except Exception as error:
                 sender.send(error)
 
@@ -76,8 +80,10 @@ def attack_in_processes(
             worker.terminate()
             worker.join()
     for error in errors:
-        if error is not None:
+        if error is not None and not isinstance(error, OutOfTime):
             raise error
+    if any(errors):
+        raise OutOfTime(result.clone())
     return result.clone()
 
 
@@ -87,9 +93,9 @@ def _belong_to_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _answer(worker: multiprocessing.process.BaseProcess, receiver: Connection) -> Exception | None:
+def _answer(worker: multiprocessing.process.BaseProcess, receiver: Connection) -> BaseException | None:
     try:
-        answer: Exception | None = receiver.recv()
+        answer: BaseException | None = receiver.recv()
     except EOFError:
         worker.join()
         return RunFailed(f"a process of the attack died (exit status {worker.exitcode}): out of memory?")
