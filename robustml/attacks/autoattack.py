@@ -28,6 +28,7 @@ from robustml.attacks.fab import FAB
 from robustml.attacks.square import Square
 from robustml.deadline import keeping
 from robustml.errors import RequestError, nearest
+from robustml.progress import note
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
@@ -165,6 +166,7 @@ class AutoAttack:
             index = left.nonzero().squeeze(1)
             if not len(index):
                 break
+            note(f"{name}, {len(index)} left")
             with keeping(lambda: result, index):
                 if self.precision == "float32" or isinstance(member, FAB):
                     found = member(model, x[index], y[index], threat, generator=Generator().manual_seed(seed))

@@ -123,7 +123,8 @@ def evaluate(
             if rank == 0 and clean.classes:
                 try:
                     with Deadline(None if time_limit is None else time_limit * _LOOKS).held():
-                        _first_looks(flags, clean, attacks, threat, seed, device, check_limits=check_limits)
+                        for _ in track([None], "looks at the model") if attacks else [None]:
+                            _first_looks(flags, clean, attacks, threat, seed, device, check_limits=check_limits)
                 except OutOfTime:
                     message = (
                         f"{_LOOKS:.0%} of the time limit were too little for all looks at it: flags may be missing"
