@@ -62,11 +62,12 @@ ROWS = [*NAMES, *(f"torchattacks.{name}" for name in ("CW", "AutoAttack", "DeepF
 def test_a_limit_holds_within_every_attack(name: str, digits_net: Any) -> None:
     model, (x, y) = digits_net
     slow, attacked = Slow(model, 0.06), []
+    attack = attack_of(name, slow)
     began = time.monotonic()
     results = evaluate(
         slow,
         list(zip(x[:60].split(20), y[:60].split(20), strict=True)),
-        {name: attack_of(name, slow)},
+        {name: attack},
         THREATS.get(name, INF),
         time_limit=LIMIT,
         on_attack=lambda *which: attacked.append(which),
