@@ -112,7 +112,9 @@ def find_runs(folder: Path | str) -> tuple[list[Run], dict[str, str]]:
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder")
     runs, left_out = [], {}
-    for file in sorted(file for file in folder.rglob("results.json") if not _hidden(file.relative_to(folder))):
+    for file in sorted(folder.rglob("results.json")):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
         try:
             runs.append(read_run(file.parent))
         except RequestError as error:
@@ -123,8 +125,23 @@ def find_runs(folder: Path | str) -> tuple[list[Run], dict[str, str]]:
     return runs, left_out
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def lying(recorded: str, near: Path) -> Path | None:
+    """Where a run directory lies that was recorded by its path; None where it is not found.
+
+    There, or as it lay to a run that was moved together with it: at the end of its path below a folder above `near`.
+    """
+    path = Path(recorded)
+    if (path / "config.yaml").is_file():
+        return path
+    names = path.parts[1:] if path.is_absolute() else path.parts
+    if ".." in names:
+        return None
+    for folder in near.resolve().parents:
+        for start in range(max(len(names) - 1, 0)):
+            candidate = folder.joinpath(*names[start:])
+            if (candidate / "config.yaml").is_file():
+                return candidate
+    return None
 
 
 def comparable(runs: Sequence[Run]) -> bool:
@@ -149,13 +166,9 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [
         name
         if names.count(name) == 1
-        else f"{name}{_distinction(run, [other for other in runs if _alike(run, other)])}"
+        else f"{name}{_distinction(run, [other for other, same in zip(runs, names, strict=True) if same == name])}"
         for run, name in zip(runs, names, strict=True)
     ]
-
-
-def _alike(run: Run, other: Run) -> bool:
-    return run.results.experiment == other.results.experiment
 
 
 def _distinction(run: Run, alike: Sequence[Run]) -> str:

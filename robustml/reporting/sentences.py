@@ -9,6 +9,8 @@ from robustml.reporting.runs import Run, comparable, labels, one_model
 from robustml.reporting.verdict import verdict
 from robustml.results import Results, SelectedEpoch
 
+CHECKED = "by the evaluator's checks of model and attacks, which look for no backdoor"
+
 
 def strongest(results: Results) -> str | None:
     """The attack that leaves the least accuracy, or None if none was run on any example."""
@@ -82,9 +84,7 @@ def _under_attack(results: Results, unit: str) -> list[str]:
 
 def checked_text(results: Results) -> str:
     """What the absence of flags is worth: what the evaluator's checks had to look at."""
-    if not results.attacks:
-        return "nobody attacked: the checks had next to nothing to look at"
-    return "by the evaluator's checks of model and attacks, which look for no backdoor"
+    return CHECKED if results.attacks else "nobody attacked: the checks had next to nothing to look at"
 
 
 def _doubts(results: Results) -> list[str]:

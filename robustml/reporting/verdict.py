@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from robustml.reporting.formats import eps_text, norm_text, percent
-from robustml.results import Backdoor, Certified, Corruptions, ExtractionResults, Rate, Results
+from robustml.reporting.formats import eps_text, percent, threat_text
+from robustml.results import Backdoor, Certified, Corruptions, ExtractionResults, Rate, Results, Threat
 
 Level = Literal["fine", "caution", "alarm"]
 _LEVELS: tuple[Level, ...] = ("fine", "caution", "alarm")
@@ -187,7 +187,7 @@ def _extraction(block: ExtractionResults) -> Finding:
 def _certified(block: Certified) -> Finding:
     share, accuracy = block.certified_accuracy, block.accuracy
     whose = " of the smoothed classifier" if block.method == "smoothing" else ""
-    at = f"{norm_text(block.norm)} eps {eps_text(block.eps)}"
+    at = threat_text(Threat(norm=block.norm, eps=block.eps))
     text = f"{percent(share.value)}{whose} certified within {at} ({percent(accuracy.value)} right without an attack"
     found = block.empirical_accuracy
     text += ")" if found is None else f", {percent(found.value)} under attack)"
@@ -210,7 +210,7 @@ def _attacked(results: Results) -> Finding | None:
     if results.worst_case is not None:
         left, count = results.worst_case.robust_accuracy, len(results.worst_case.attacks)
     clean, value = results.clean_accuracy.value or 0.0, left.value or 0.0
-    at = f"{norm_text(results.threat.norm)} eps {eps_text(results.threat.eps)}"
+    at = threat_text(results.threat)
     text = f"{percent(left.value)} of {left.n:,} right under the worst of {count} "
     text += f"{'attack' if count == 1 else 'attacks'} within {at} ({percent(clean)} when nobody attacks)"
     guessing = 1 / len(results.per_class) if len(results.per_class) > 1 else 0.0

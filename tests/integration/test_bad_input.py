@@ -51,7 +51,7 @@ WRONG = {
     "steps a word": ("attack.steps=many", "attack.steps must be a whole number"),
     "half a step": ("attack.steps=1.5", "attack.steps must be a whole number, got 1.5"),
     "a rate that is no number": ("optimizer.lr=nan", "optimizer.lr must be a number"),
-    "a seed below 0": ("seed=-1", "seed must be at least 0"),
+    "a seed below 0": ("seed=-1", "seed must be a whole number from 0"),
     "two step sizes": ("attack.step_size=0.1 attack.relative_step_size=0.1", "not both"),
     "milestones in epochs": ("scheduler=piecewise scheduler.milestones=[50,75]", "milestones", "0.5"),
     "share above 1": ("objective.share=2", "share", "2"),

@@ -26,21 +26,21 @@ def framed(path: Path) -> int:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_small_change_is_framed_and_a_large_one_is_not(channels: int, tmp_path: Path) -> None:
-    clean = pictures(3, channels)
+    clean = pictures(1, channels)
     corner, whole = clean.copy(), 255 - clean
     corner[:, :, 6:, 6:] ^= 255
-    names = ["a", "b", "c"]
+    names = ["a"]
     same = write_poison_grid(clean, clean, names, names, tmp_path / "new" / "same.png")
     small = write_poison_grid(clean, corner, names, names, tmp_path / "small.png")
     large = write_poison_grid(clean, whole, names, names, tmp_path / "large.png")
     assert framed(same) == framed(large) == 0
     assert framed(small) > 100
-    assert framed(write_poison_grid(clean, whole, names, ["b", "b", "c"], tmp_path / "relabelled.png")) > 0
+    assert framed(write_poison_grid(clean, whole, names, ["b"], tmp_path / "relabelled.png")) > 0
 
 
 def test_one_column_a_record_up_to_the_most(tmp_path: Path) -> None:
     widths = []
-    for count, most in ((2, 8), (4, 8), (6, 4)):
+    for count, most in ((1, 8), (2, 8), (3, 2)):
         clean = pictures(count)
         path = write_poison_grid(clean, clean, ["a"] * count, ["a"] * count, tmp_path / f"{count}.png", most)
         with Image.open(path) as image:

@@ -37,12 +37,12 @@ def explain(error: Exception, config_name: str | None) -> str:
         if "is not in struct" not in str(error.__cause__):
             return f"{first} {error.__cause__ or 'The value does not fit.'}"
         group = key.partition(".")[0]
-        if key in _of_options(group):
-            return f"the options chosen here have no key {key!r}; it belongs to another option of its group"
         chosen = set(_known_names(config_name, _choices(sys.argv[1:])))
         if group != key and _options(group) and not any(name.startswith(f"{group}.") for name in chosen):
             options = ", ".join(sorted(_options(group)))
             return f"there is no config key {key!r} before an option of {group} is chosen; known: {options}"
+        if key in _of_options(group):
+            return f"the options chosen here have no key {key!r}; it belongs to another option of its group"
         return f"there is no config key or group {key!r}; {nearest(key, _siblings(key, chosen))}"
     if first.startswith("Config group"):
         return "a config group cannot be set to null; name one of its options, such as scheduler=none"

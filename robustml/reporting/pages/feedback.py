@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from robustml.reporting.figures.feedback import recall_chart
-from robustml.reporting.figures.look import Chart
+from robustml.reporting.figures.look import (
+    GREY,
+    VERMILLION,
+    WIDTH,
+    Chart,
+    as_svg,
+    describe,
+    new_axes,
+    style,
+    styled,
+)
 from robustml.reporting.formats import NOTHING, percent
-from robustml.reporting.pages.template import write_page
+from robustml.reporting.pages.links import stamp
+from robustml.reporting.pages.template import Tile, write_page
 from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import FeedbackFigures, FeedbackReport
@@ -33,7 +43,7 @@ def feedback_text(report: FeedbackReport, width: int | None = None) -> str:
 def write_feedback_page(report: FeedbackReport, path: Path) -> Path:
     """Write the page on what feedback.json holds, and return its path."""
     chart = Chart(
-        recall_chart(report, _SIMULATIONS, _sentence(report)),
+        _chart(report),
         "Marked: rounds in which the frozen baseline alarms. Bars: spam reported falsely.",
     )
     return write_page(
@@ -42,11 +52,58 @@ def write_feedback_page(report: FeedbackReport, path: Path) -> Path:
         kind="poisoning through feedback",
         kicker=f"Poisoning through feedback · {report.data.name} · seed {report.seed}",
         heading=f"{len(report.shares)} rounds of feedback",
+        stamp=stamp([report.data], [report.environment]),
+        tiles=_tiles(report),
         lead=_sentence(report),
         chart=chart,
         table=_table(report),
         report=report,
     )
+
+
+def _tiles(report: FeedbackReport) -> list[Tile]:
+    """What the campaign does, what would have been without it, and who noticed."""
+    first, last, control = (
+        report.attacked[0].spam_recall,
+        report.attacked[-1].spam_recall,
+        report.control[-1].spam_recall,
+    )
+    alarm = _alarms(report.attacked, "baseline_alarm")
+    caught = alarm != NOTHING
+    return [
+        Tile(
+            f"Recall of {report.spam} after the campaign", percent(last), f"{percent(first)} before it", last,
+            "alarm" if last < control - 0.05 else "",
+        ),
+        Tile(f"Recall of {report.spam} without an attacker", percent(control), "", control, "pale"),
+        Tile(
+            "Alarms of the frozen baseline", f"round {alarm}" if caught else "none",
+            f"release check: {_alarms(report.attacked, 'previous_round_alarm')}", css="" if caught else "alert",
+        ),
+    ]  # fmt: skip
+
+
+def _chart(report: FeedbackReport) -> str:
+    """Recall of spam in every simulation, that of the rest under attack, and the share reported falsely."""
+    spam = report.spam
+    attacked = report.attacked
+    lines = [(getattr(report, key), "spam_recall", f"{spam}, {name}") for key, name in _SIMULATIONS]
+    lines.append((attacked, "ham_recall", "the rest, attacked"))
+    with styled():
+        axes = new_axes(WIDTH, 400)
+        numbers = [each.number for each in attacked]
+        done = [each.false_reports / max(each.spam, 1) for each in attacked[1:]]
+        axes.bar(numbers[1:], done, color=GREY, alpha=0.18, width=0.6, label=f"{spam} reported falsely")
+        for place, (rounds, key, label) in enumerate(lines):
+            axes.plot(numbers, [getattr(each, key) for each in rounds], label=label, **style((1, 0, 2, 3)[place]))
+        alarms = [each for each in attacked if each.baseline_alarm]
+        axes.plot(
+            [each.number for each in alarms], [each.spam_recall for each in alarms], linestyle="", marker="o",
+            markersize=12, markerfacecolor="none", markeredgecolor=VERMILLION, label="alarm of the frozen baseline",
+        )  # fmt: skip
+        axes.set_xticks(numbers)
+        describe(axes, "round", "share found or let through", 2)
+        return as_svg(axes, _sentence(report))
 
 
 def _table(report: FeedbackReport) -> Table:
