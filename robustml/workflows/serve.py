@@ -58,11 +58,10 @@ def serve(
         raise RequestError(f"port must be a number from 0 (any free one) to 65535, got {port!r}")
     source, out = run.path if isinstance(run, Run) else Path(run), Path(out)
     if isinstance(run, Run) and which == "best":
-        model, shape, classes = run.model, run.data.shape, run.data.num_classes
+        model, known = run.model, {"shape": run.data.shape, "num_classes": run.data.num_classes}
     else:
-        data = read_settings(source).get("data") or {}
-        shape, classes = data.get("shape"), data.get("num_classes")
-        if not shape or not classes:
+        known = read_settings(source).get("data") or {}
+        if not known.get("shape") or not known.get("num_classes"):
             raise RequestError(
                 f"{source}/config.yaml tells no data.shape and data.num_classes: no config of robustml train"
             )
@@ -71,8 +70,8 @@ def serve(
     make_defense()  # refused now, not at the first request
     service = Service(
         model,
-        shape,
-        classes,
+        known["shape"],
+        known["num_classes"],
         log=out / QUERIES,
         make_defense=make_defense,
         limits=limits or Limits(),
