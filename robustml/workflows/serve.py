@@ -57,6 +57,7 @@ def serve(
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 2**16:
         raise RequestError(f"port must be a number from 0 (any free one) to 65535, got {port!r}")
     source, out = run.path if isinstance(run, Run) else Path(run), Path(out)
+    known: Mapping[str, Any]
     if isinstance(run, Run) and which == "best":
         model, known = run.model, {"shape": run.data.shape, "num_classes": run.data.num_classes}
     else:
