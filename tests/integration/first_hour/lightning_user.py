@@ -58,8 +58,7 @@ def attempt(name: str, make: Callable[[Path], Any], expected: str) -> None:
         try:
             trainer.fit(Mine(), loader, loader)
         except RequestError as error:
-            assert "\n" not in str(error)
-            print(f"{name} refuses")
+            print(name, "refuses" if "\n" not in str(error) else "refuses at length")
         else:
             wrote = any(Path(folder).rglob(expected))
             print(name, "works" if wrote else "does nothing")
