@@ -1,61 +1,38 @@
 """Train models that cannot be fooled, and find out which of yours can be.
 
-Importing the package does no work: the names below are loaded when they are first used.
+Importing the package does no work: its names, which `__init__.pyi` lists for type checkers, editors and this module
+alike, are loaded when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from robustml.threats import LpBall
-    from robustml.training import RobustClassifier
-    from robustml.workflows.evaluate import evaluate
-    from robustml.workflows.extract import extract
-    from robustml.workflows.feedback import feedback
-    from robustml.workflows.fit import fit
-    from robustml.workflows.poison import poison
-    from robustml.workflows.run import Run, load_model, load_run
-    from robustml.workflows.serve import serve
-    from robustml.workflows.shortcuts import shortcuts
-    from robustml.workflows.sweep import sweep
-    from robustml.workflows.trojan import trojan
-
-__all__ = [
-    "LpBall",
-    "RobustClassifier",
-    "Run",
-    "__version__",
-    "evaluate",
-    "extract",
-    "feedback",
-    "fit",
-    "load_model",
-    "load_run",
-    "poison",
-    "serve",
-    "shortcuts",
-    "sweep",
-    "trojan",
-]
+from functools import cache
+from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "LpBall": "robustml.threats",
-    "RobustClassifier": "robustml.training",
-    **dict.fromkeys(("Run", "load_model", "load_run"), "robustml.workflows.run"),
-    **{
-        name: f"robustml.workflows.{name}"
-        for name in ("evaluate", "extract", "feedback", "fit", "poison", "serve", "shortcuts", "sweep", "trojan")
-    },
-}
+
+@cache
+def _homes() -> dict[str, str]:
+    """The public names, and the module that each is imported from."""
+    import ast
+    from pathlib import Path
+
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {each.name: str(node.module) for node in imports for each in node.names}
+
+
+def __dir__() -> list[str]:
+    return sorted(["__version__", *_homes()])
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home."""
-    if name not in _HOMES:
+    """Import a public name from its home, or a room of the house."""
+    if name == "__all__":
+        return __dir__()
+    if (home := _homes().get(name)) is None:
         raise AttributeError(f"module 'robustml' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return import_module(f"robustml.{name}") if home == "robustml" else getattr(import_module(home), name)

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from robustml.errors import RequestError
 from robustml.types import Threat
+
+# An attack of ours, or any function (model, x, y, ...) -> x_adv; one alone, several, or several by name.
+AnyAttack = Callable[..., Tensor]
+Attacks = AnyAttack | Sequence[AnyAttack] | Mapping[str, AnyAttack]
+
+
+def named(attacks: Attacks) -> dict[str, Any]:
+    """Attacks by name: as they are named, or else after their class, or what they call themselves, in small letters.
+
+    Raises:
+        RequestError: something among them cannot attack.
+    """
+    if isinstance(attacks, Mapping):
+        found = dict(attacks)
+    else:
+        found = {}
+        several: Sequence[Any] = attacks if isinstance(attacks, list | tuple) else [attacks]
+        for attack in several:
+            own = (getattr(attack, "name", None), getattr(attack, "__name__", None), type(attack).__name__)
+            name = next(name for name in own if isinstance(name, str)).lower().strip("<>")
+            names = (f"{name}_{number}" if number > 1 else name for number in itertools.count(1))
+            found[next(name for name in names if name not in found)] = attack
+    for name, attack in found.items():
+        if isinstance(attack, type):
+            raise RequestError(f"the attack {name!r} is a class: make one of it, such as {attack.__name__}()")
+        if not isinstance(name, str) or not callable(attack):
+            raise RequestError(
+                f"expected an attack such as PGD(), several in a list, or by name in a dict; got {name!r}: {attack!r}"
+            )
+    return found
 
 
 def run_attack(

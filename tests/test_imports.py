@@ -44,6 +44,7 @@ FLOORS = {
     "config": 1,
     "say": 1,
     "progress": 1,
+    "numbers": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -53,14 +54,16 @@ ON_THE_GROUND = {
     ("files", "errors"),
     ("modes", "errors"),
     ("calling", "types"),
+    ("calling", "errors"),
     ("config", "errors"),
+    ("numbers", "errors"),
     ("say", "errors"),
     ("progress", "say"),
     ("untrusted", "errors"),
     ("untrusted", "files"),
 }
 # Reports draw run directories and results, and load nothing that could run a model.
-OF_REPORTING = {"results", "errors", "files", "untrusted"}
+OF_REPORTING = {"results", "errors", "files", "numbers", "untrusted"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -172,5 +175,7 @@ def test_the_lazy_names_of_the_package_resolve() -> None:
     for name in robustml.__all__:
         assert getattr(robustml, name) is not None
     assert robustml.LpBall is sys.modules["robustml.threats"].LpBall
+    assert {"PGD", "TRADES", "BadNets", "RobustEvaluation", "attacks", "evaluate"} <= {*dir(robustml)}
+    assert dir(robustml) == robustml.__all__
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = robustml.nothing_of_the_kind

@@ -353,8 +353,12 @@ def test_contains_accepts_what_float32_makes_of_a_full_step(p: float) -> None:
         ({"p": 3, "eps": 0.1}, "3"),
         ({"p": 0, "eps": 0.1}, "0"),
         ({"p": math.nan, "eps": 0.1}, "nan"),
-        ({"p": "L2", "eps": 0.1}, "L2"),
-        ({"p": 2, "eps": "8/255"}, "8/255"),
+        ({"p": "L3", "eps": 0.1}, "L3"),
+        ({"p": "L0", "eps": 1}, "SparseBall"),
+        ({"p": 2, "eps": "8/0"}, "8/0"),
+        ({"p": 2, "eps": "8/255/3"}, "8/255/3"),
+        ({"p": True, "eps": 1}, "True"),
+        ({"p": 2, "eps": True}, "True"),
         ({"p": 2, "eps": None}, "None"),
         ({"p": 2, "eps": 0.1, "bounds": (1.0, 0.0)}, "low < high"),
         ({"p": 2, "eps": 0.1, "bounds": (0.5, 0.5)}, "low < high"),
@@ -368,10 +372,12 @@ def test_wrong_arguments_are_refused_with_what_arrived(arguments: dict[str, obje
 
 
 def test_arguments_become_plain_values_and_stay() -> None:
-    threat = LpBall("inf", 1, (0, 1))  # type: ignore[arg-type]
+    threat = LpBall("inf", 1, (0, 1))
     assert (threat.p, threat.eps, threat.bounds, threat.norm) == (math.inf, 1.0, (0.0, 1.0), "inf")
     assert (LpBall(2, 30.0).norm, LpBall(1.0, 12).norm) == ("2", "1")
     assert LpBall("inf", 1.5, (-1, 1)).eps == 1.5
+    assert LpBall("Linf", "8/255") == LpBall("linf", 8 / 255) == LpBall("L\N{INFINITY}", torch.tensor(8.0).item() / 255)
+    assert LpBall("L2", 1) == LpBall("l2", "1") == LpBall(2, 1.0) == LpBall("2", "2/2")
     with pytest.raises(FrozenInstanceError):
         threat.eps = 0.5  # type: ignore[misc]
 

@@ -84,8 +84,8 @@ def _values(sweep: Mapping[str, Any]) -> list[str]:
 
 def _base_eps(command: str) -> float:
     """The eps of the run, or of the config that a training would have."""
+    from robustml.numbers import number
     from robustml.workflows.settings import read_settings
-    from robustml.workflows.settings.building import number
 
     if command == "evaluate":
         run = argument("run")

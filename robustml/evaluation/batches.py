@@ -46,7 +46,8 @@ class Batches:
 
     Args:
         loader: gives batches `(x, y)`, tuples of more (of which the first two count) or mappings with one of the usual
-            names for either: tensors, NumPy arrays or lists. Or a dataset of single examples, which is put in batches.
+            names for either: tensors, NumPy arrays or lists. Or a dataset of single examples, or a tuple (x, y) of all
+            of them: it is put in batches.
         device: where the batches come out.
         rank: which of the processes this is.
         world_size: how many processes share the work.
@@ -145,6 +146,9 @@ def _in_batches(loader: Any) -> Iterable[Any]:
     Raises:
         RequestError: it cannot be walked through, or only once.
     """
+    if isinstance(loader, tuple) and len(loader) == 2 and all(isinstance(each, Tensor | np.ndarray) for each in loader):
+        x = _images(loader[0])
+        return [*zip(torch.split(x, 100), torch.split(_labels(loader[1], len(x)), 100), strict=True)]
     if isinstance(loader, Dataset) or _holds_examples(loader):
         return DataLoader(loader, batch_size=100)
     try:

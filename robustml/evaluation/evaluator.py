@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.calling import refuse_misfit
+from robustml.calling import Attacks, named, refuse_misfit
 from robustml.errors import RequestError, RunFailed
 from robustml.evaluation.batches import Batch, Batches, Loader, device_of
 from robustml.evaluation.clean import Clean, clean_pass
@@ -47,7 +47,7 @@ Place = tuple[int, int]
 def evaluate(
     model: Callable[[Tensor], Any],
     loader: Loader | Batches,
-    attacks: Mapping[str, Attack],
+    attacks: Attacks,
     threat: Threat,
     *,
     class_names: Sequence[str] | None = None,
@@ -75,8 +75,8 @@ def evaluate(
         loader: batches of images (N, ...) in [0, 1] and labels (N,), in any form that `Batches` understands, or a
             dataset of single examples. Walked through once clean and once for each attack; every pass must show the
             same images in the same order.
-        attacks: name to attack, in the order in which they run. May be empty. What one leaves behind in the model, or
-            in the global random state, is undone after each batch, and flagged.
+        attacks: by name, a list, or one alone, in the order in which they run. May be empty. What one leaves behind in
+            the model, or in the global random state, is undone after each batch, and flagged.
         threat: what the attacker may do. Every attack is called with it; one that takes none, and carries a budget of
             its own, must respect it, and is flagged where it does not use it.
         class_names: for the per-class figures; "0", "1", ... by default.
@@ -105,6 +105,7 @@ def evaluate(
     device = torch.device(device) if device is not None else device_of(model)
     rank, world_size = rank_and_world_size()
     flags: list[Flag] = []
+    attacks = named(attacks)
     for attack in attacks.values():
         refuse_misfit(attack, threat)
     batches = loader if isinstance(loader, Batches) else Batches(loader, device, rank, world_size)

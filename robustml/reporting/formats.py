@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from robustml.errors import RequestError
+from robustml.numbers import number
 from robustml.results import Rate, Threat
 
 # What stands where there is no number.
@@ -31,14 +33,11 @@ def interval_text(rate: Rate) -> str:
 
 def parse_eps(value: Any) -> float | None:
     """A budget as configs write it (0.3, "0.3", "8/255") as a number, or None if it is none."""
-    if isinstance(value, bool) or value is None:
-        return None
-    numerator, _, denominator = str(value).partition("/")
     try:
-        number = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
+        found = number(value)
+    except RequestError:
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def _steps(eps: float) -> int | None:
@@ -68,6 +67,19 @@ def norm_text(norm: str) -> str:
     if norm.lower() in ("inf", "linf", "infinity"):
         return "L∞"
     return f"L{norm}" if norm.replace(".", "").isdigit() else norm
+
+
+def budget_text(norm: str) -> str:
+    """What eps counts, for the label of an axis: the norm and its unit."""
+    name = norm_text(norm)
+    units = {
+        "L∞": "L∞: largest change of a value, of 1",
+        "L2": "L2: Euclidean length of the change, values in 0 to 1",
+        "L1": "L1: sum of the changes, values in 0 to 1",
+        "L0": "L0: number of pixels",
+        "patch": "patch: side in pixels",
+    }
+    return units.get(name, name)
 
 
 def threat_text(threat: Threat) -> str:

@@ -72,6 +72,18 @@ class Rate(Block):
         """How many of the `n` examples."""
         return round((self.value or 0.0) * self.n)
 
+    def __float__(self) -> float:
+        return math.nan if self.value is None else self.value
+
+    def __format__(self, form: str) -> str:
+        return format(float(self), form) if form else str(self)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "no examples"
+        low, high = self.ci95
+        return f"{self.value:.1%} (95% interval {100 * low:.1f} to {100 * high:.1f}, n {self.n:,})"
+
 
 def at_most(name: str, lower: Rate, bound: str, upper: Rate) -> None:
     """Refuse a rate above the rate that bounds it, and rates over different numbers of examples."""

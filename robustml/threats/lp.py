@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,15 +17,17 @@ from torch import Generator, Tensor
 
 from robustml.draws import Draws
 from robustml.errors import RequestError
+from robustml.numbers import number
+from robustml.threats.checks import box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class LpBall:
     """All inputs within `eps` of the original in the Lp norm, and inside the image box.
 
     Args:
-        p: the norm: ``inf`` (or the string ``"inf"``), 2 or 1.
-        eps: radius in the units of the input, so 8/255 for images in [0, 1].
+        p: the norm: ``"Linf"``, ``"L2"`` or ``"L1"``; or without the L, as a string or a number.
+        eps: radius in the units of the input, so 8/255 for images in [0, 1]; a string may be a fraction, ``"8/255"``.
         bounds: smallest and largest value that an input may hold.
 
     Raises:
@@ -35,23 +38,23 @@ class LpBall:
     eps: float
     bounds: tuple[float, float] = (0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        """Check the values, and store them as plain floats."""
+    def __init__(self, p: float | str, eps: float | str, bounds: Sequence[float] = (0.0, 1.0)) -> None:
+        eps = number(eps, "threat eps")
         try:
-            p, eps = float(self.p), float(self.eps)
-            low, high = (float(bound) for bound in self.bounds)
-        except (TypeError, ValueError) as error:
-            raise RequestError(f"a threat needs numbers, got p={self.p!r}, eps={self.eps!r}: {error}") from error
-        if p not in (math.inf, 2.0, 1.0):
-            raise RequestError(f"threat p={self.p!r} is not supported; expected inf, 2 or 1")
-        if not low < high:
-            raise RequestError(f"threat bounds must be (low, high) with low < high, got {tuple(self.bounds)}")
+            name = p.lower().removeprefix("l").replace("\N{INFINITY}", "inf") if isinstance(p, str) else p
+            norm = number(name)
+        except RequestError:
+            norm = math.nan
+        if norm not in (math.inf, 2.0, 1.0):
+            many = " (any change of a few pixels is a SparseBall)" if norm == 0 else ""
+            raise RequestError(f"threat p={p!r} is not supported; expected 'Linf', 'L2' or 'L1'{many}")
+        low, high = box(bounds)
         if not (math.isfinite(eps) and eps >= 0):
-            raise RequestError(f"threat eps must be finite and >= 0, got {self.eps!r}")
-        if p == math.inf and eps > high - low:
+            raise RequestError(f"threat eps must be finite and >= 0, got {eps!r}")
+        if norm == math.inf and eps > high - low:
             meant = f"; did you mean {eps:g}/255?" if 1 < eps <= 255 else ""
             raise RequestError(f"threat eps={eps:g} is wider than the image range [{low:g}, {high:g}]{meant}")
-        object.__setattr__(self, "p", p)
+        object.__setattr__(self, "p", norm)
         object.__setattr__(self, "eps", eps)
         object.__setattr__(self, "bounds", (low, high))
 

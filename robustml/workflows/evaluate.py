@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustml import evaluation
 from robustml.attacks import PGD
 from robustml.attacks.engine.gradient import logits_of
+from robustml.calling import Attacks, named
 from robustml.data import DataModule
 from robustml.errors import RequestError, pasteable
 from robustml.evaluation import RobustnessResults
@@ -23,7 +24,7 @@ from robustml.models.fitted import fitted
 from robustml.modes import evaluating
 from robustml.results import Cost
 from robustml.say import say
-from robustml.types import Attack, Threat
+from robustml.types import Threat
 from robustml.untrusted import own_files
 from robustml.workflows.given import judged_on
 from robustml.workflows.measuring.backdoors import Planted, check_shown, inherited, planted_by, planted_in, twin_of
@@ -41,7 +42,7 @@ from robustml.workflows.weights import describe_model
 def evaluate(
     model: Callable[[Tensor], Any] | Run | str | Path,
     data: DataModule | Loader | None = None,
-    attacks: Mapping[str, Attack] | Attack | None = None,
+    attacks: Attacks | None = None,
     threat: Threat | None = None,
     *,
     out: str | Path | None = None,
@@ -51,8 +52,9 @@ def evaluate(
 
     Args:
         model: images (N, ...) in [0, 1] to logits (N, C); or a run, whose data, attacks and threat are the defaults.
-        data: batches of images and labels in any form, a data set, or a DataModule, whose test part is taken.
-        attacks: by name, or one alone. PGD with 20 steps by default.
+        data: batches of images and labels in any form, a data set, tensors (x, y), or a DataModule, whose test part is
+            taken.
+        attacks: one, named after its class, a list, or by name. PGD with 20 steps by default.
         threat: what the attacker may do.
         out: a directory to write, with results.json, examples and a report; none by default.
         options: see `robustml.evaluation.evaluate`; with `out`, `seed` and `device` of them.
@@ -71,10 +73,8 @@ def evaluate(
         raise RequestError("evaluate needs data and a threat, unless it is given a run that has them")
     if attacks is None and run is not None:
         chosen = dict(build(run.settings["evaluation"]["attacks"], "evaluation.attacks"))
-    elif attacks is None:
-        chosen = {"pgd": PGD(steps=20)}
     else:
-        chosen = dict(attacks) if isinstance(attacks, Mapping) else {_name(attacks): attacks}
+        chosen = named(PGD(steps=20) if attacks is None else attacks)
     network: Any = model if run is None else run.model
     if out is None:
         loader = data.loader("test") if isinstance(data, DataModule) else data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from robustml.attacks import PGD
+from robustml.calling import Attacks, named
 from robustml.data import DataModule
 from robustml.evaluation.batches import Loader
 from robustml.objectives import Adversarial
@@ -22,7 +23,7 @@ from robustml.say import without_notices
 from robustml.types import Attack, Objective, Threat
 from robustml.workflows.given import data_of
 from robustml.workflows.run import Run
-from robustml.workflows.training import train
+from robustml.workflows.training.train import train
 
 
 def fit(
@@ -41,7 +42,7 @@ def fit(
     scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
     validation_attack: Attack | None = None,
     monitor: Literal["adversarial", "clean"] = "adversarial",
-    attacks: Mapping[str, Attack] | None = None,
+    attacks: Attacks | None = None,
     poison: Poison | None = None,
     callbacks: Sequence[pl.Callback] = (),
     seed: int = 0,
@@ -53,8 +54,8 @@ def fit(
     Args:
         model: images (N, ...) in [0, 1] to logits (N, C). Trained in place, on from the weights that it has; after the
             call it has the weights of the best epoch.
-        data: what to train on: a data set of single examples, which is read once and held in memory; a DataLoader,
-            whose own batches are trained on; or one of our DataModules.
+        data: what to train on: a data set of single examples, or tensors (x, y), which are held in memory; a
+            DataLoader, whose own batches are trained on; or one of our DataModules.
         objective: how to train; None is adversarial training by PGD.
         threat: what the attacker may do, such as ``LpBall("inf", 8 / 255)``.
         out: the run directory; it must not hold a run already, unless `resume` is set.
@@ -67,7 +68,7 @@ def fit(
         scheduler: (optimizer, steps of the whole run) to a schedule of the learning rate, stepped after every batch.
         validation_attack: measures adversarial accuracy on the validation part; PGD by default.
         monitor: which accuracy on the validation part the weights are selected by.
-        attacks: by name, to judge with; PGD with 20 steps by default.
+        attacks: to judge with, one, a list, or by name; PGD with 20 steps by default.
         poison: what an attacker does to the training part first.
         callbacks: of Lightning, or `robustml.training.callbacks`.
         seed: of everything that is random.
@@ -96,7 +97,7 @@ def fit(
         "scheduler": scheduler,
         "validation": {"monitor": monitor, "attack": validation_attack or PGD()},
         "evaluation": {
-            "attacks": {"pgd": PGD(steps=20)} if attacks is None else dict(attacks),
+            "attacks": named(PGD(steps=20) if attacks is None else attacks),
             "seed": seed,
             "limit": None,
             "batch_size": given.eval_batch_size,

@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 from robustml.commands.hydra.composing import plain
 from robustml.errors import RequestError
+from robustml.numbers import number
 from robustml.workflows.settings import read_settings, write_settings
-from robustml.workflows.settings.building import build, number, plain_target
+from robustml.workflows.settings.building import build, plain_target
 
 
 @pytest.mark.parametrize(

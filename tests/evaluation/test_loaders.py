@@ -95,7 +95,7 @@ def test_a_set_of_single_examples_is_put_in_batches(data: Callable[[Tensor, Tens
         (lambda x, y: [(x, [str(label) for label in y.tolist()])], "no tensor of labels"),
         (lambda x, y: [{"image": x, "fine_label": y, "coarse_label": y}], "fine_label, coarse_label"),
         (lambda x, y: [(object(), 3), (object(), 4)], "fails on batch 0: default_collate"),
-        (lambda x, y: (x, y), "expected batches"),
+        (lambda x, y: (y, x), "images must be floats"),
         (lambda x, y: [{"image": x, "img": x, "label": y}], "images is not clear|images"),
     ],
 )
@@ -161,6 +161,21 @@ def test_a_shuffling_data_loader_is_refused_and_a_plain_one_is_not(digits_net: A
     assert (
         plain.worst_case.robust_accuracy == evaluate(model, [test], {"fgsm": FGSM()}, THREAT).worst_case.robust_accuracy
     )
+
+
+def test_tensors_are_data_and_attacks_are_named_after_their_class(digits_net: Any) -> None:
+    model, (x, y) = digits_net
+    pair = (x[:101], y[:101])
+    wanted = evaluate(model, [pair], {"fgsm": FGSM()}, THREAT).attacks["fgsm"].robust_accuracy
+    for data in (pair, tuple(each.numpy() for each in pair)):
+        assert evaluate(model, data, FGSM(), THREAT).attacks["fgsm"].robust_accuracy == wanted
+    found = evaluate(model, (x[:9], y[:9]), [FGSM(), PGD(steps=1), PGD(steps=2), lambda model, x, y: x], THREAT)
+    assert [*found.attacks] == ["fgsm", "pgd", "pgd_2", "lambda"]
+    for nonsense, message in ((PGD, r"make one of it, such as PGD\(\)"), ("pgd", "got 'str': 'pgd'"), ([3], "3")):
+        with pytest.raises(RequestError, match=message):
+            evaluate(model, (x[:9], y[:9]), nonsense, THREAT)
+    with pytest.raises(RequestError, match=r"labels must be integers of shape \(9,\)"):
+        evaluate(model, (x[:9], y[:8]), {}, THREAT)
 
 
 def test_identities_tell_images_apart_and_are_those_of_the_bytes() -> None:

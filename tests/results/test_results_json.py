@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 import subprocess
@@ -35,6 +36,9 @@ def test_wilson_interval(successes: int, n: int, low: float, high: float) -> Non
 
 def test_rate_of_nothing_is_unknown() -> None:
     assert rate(0, 0) == Rate(value=None, n=0, ci95=(0.0, 1.0))
+    assert float(rate(1, 2)) == 0.5
+    assert math.isnan(float(rate(0, 0)))
+    assert (f"{rate(9, 10):.0%}", str(rate(9, 10))) == ("90%", "90.0% (95% interval 59.6 to 98.2, n 10)")
 
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 3), (4, 3)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import resource
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,11 @@ def _curve_radii(settings: Mapping[str, Any], threat: Threat) -> list[float]:
 
 
 def environment(device: torch.device) -> Environment:
-    """Versions, platform and device."""
+    """The date, the git commit of the current folder, versions, platform and device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     return Environment(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
         python=platform.python_version(),
         torch=torch.__version__,
         lightning=version("pytorch_lightning"),
@@ -89,6 +93,16 @@ def environment(device: torch.device) -> Environment:
         platform=platform.system(),
         device=name,
     )
+
+
+def _commit() -> str | None:
+    """The commit that git has checked out here, "-dirty" where its files were changed; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
 
 
 def peak_memory_mb(device: torch.device) -> float:

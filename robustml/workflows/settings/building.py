@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from robustml.errors import RequestError, RunFailed
+from robustml.numbers import number
 
 Settings = dict[str, Any]
 CALLABLE = "hydra.utils.get_object"
@@ -82,19 +83,6 @@ def locate(path: str) -> Any:
     except Exception as error:
         raise RequestError(f"{path} cannot be imported: {' '.join(str(error).split())}") from error
     return found
-
-
-def number(value: Any) -> float:
-    """A number, or a fraction such as ``8/255``, as a float.
-
-    Raises:
-        RequestError: it is neither.
-    """
-    try:
-        numerator, _, denominator = str(value).partition("/")
-        return float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError) as error:
-        raise RequestError(f"expected a number or a fraction such as 8/255, got {value!r}") from error
 
 
 def numbered(node: Any) -> Any:
