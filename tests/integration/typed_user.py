@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import assert_type
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-from typing_extensions import assert_type
 
 import robustml
 from robustml.attacks import PGD
+from robustml.evaluation import RobustnessResults
 from robustml.objectives import TRADES
 from robustml.poisoning import BadNets, Square
-from robustml.results import Rate, RobustnessResults
 
 data = TensorDataset(torch.rand(8, 1, 4, 4), torch.zeros(8, dtype=torch.long))
 model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
@@ -27,7 +28,7 @@ run = robustml.fit(model, data, TRADES(PGD(steps=2)), threat, out="run", epochs=
 assert_type(run, robustml.Run)
 results = robustml.evaluate(run, attacks={"pgd": PGD(), "invert": invert})
 assert_type(results, RobustnessResults)
-assert_type(results.worst_case, Rate)
+assert_type(results.worst_case.robust_accuracy.value, float | None)
 assert_type(results.clean_accuracy.value, float | None)
 assert_type(robustml.load_model("run"), nn.Module)
 assert_type(threat.project(torch.rand(1, 4), torch.rand(1, 4)), Tensor)
