@@ -41,6 +41,7 @@ FLOORS = {
     "modes": 1,
     "allocator": 1,
     "calling": 1,
+    "deadline": 1,
     "config": 1,
     "say": 1,
     "progress": 1,

@@ -83,7 +83,7 @@ def _rank(folders: list[Path], out: Path | None) -> None:
         raise RequestError(f"--out={folder} is a file; --table writes leaderboard.csv and .html into a folder")
     runs, left_out = _runs(folders)
     write_ranking(runs, folder, left_out)
-    print(ranking_text(runs))
+    print(ranking_text(runs, folder))
     print(f"table: {folder / 'leaderboard.csv'}, {folder / 'leaderboard.html'}")
     _say_left_out(left_out)
 

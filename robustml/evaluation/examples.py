@@ -44,6 +44,13 @@ def pick_examples(
     correct = prediction == y
     name = max(judged, key=lambda key: int((correct & (judged[key].indices != y)).sum()))
     adversarial_confidence, adversarial_prediction = judged[name]
+    fooling = [name] * len(y)
+    x_adv = attacked[name].clone()
+    # What the strongest leaves, another may turn; in a cascade, an attack never saw what those before it had.
+    for other, (sure, label) in judged.items():
+        for place in ((adversarial_prediction == y) & (label != y)).nonzero().flatten().tolist():
+            fooling[place], x_adv[place] = other, attacked[other][place]
+            adversarial_prediction[place], adversarial_confidence[place] = label[place], sure[place]
     order = _spread_over_classes(correct, adversarial_prediction != y, y)[:count]
     if not len(order):
         return None
@@ -55,13 +62,14 @@ def pick_examples(
     return Examples(
         attack=name,
         x=kept(x.float()),
-        x_adv=kept(attacked[name].float()),
+        x_adv=kept(x_adv.float()),
         y=kept(y),
         prediction=kept(prediction),
         confidence=kept(confidence),
         adversarial_prediction=kept(adversarial_prediction),
         adversarial_confidence=kept(adversarial_confidence),
         class_names=names,
+        attacks=tuple(fooling[place] for place in order.tolist()),
         ids=None if ids is None else np.array(ids)[order.cpu().numpy()],
     )
 

@@ -42,6 +42,19 @@ def parse_eps(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def budget_text(norm: str) -> str:
+    """What eps counts, for the label of an axis: the norm and its unit."""
+    name = norm_text(norm)
+    units = {
+        "L∞": "L∞: largest change of a value, of 1",
+        "L2": "L2: Euclidean length of the change, values in 0 to 1",
+        "L1": "L1: sum of the changes, values in 0 to 1",
+        "L0": "L0: number of pixels",
+        "patch": "patch: side in pixels",
+    }
+    return units.get(name, name)
+
+
 def threat_text(threat: Threat) -> str:
     """A threat for people: "L∞ eps 8/255"."""
     return str(threat)

@@ -125,6 +125,25 @@ def find_runs(folder: Path | str) -> tuple[list[Run], dict[str, str]]:
     return runs, left_out
 
 
+def lying(recorded: str, near: Path) -> Path | None:
+    """Where a run directory lies that was recorded by its path; None where it is not found.
+
+    There, or as it lay to a run that was moved together with it: at the end of its path below a folder above `near`.
+    """
+    path = Path(recorded)
+    if (path / "config.yaml").is_file():
+        return path
+    names = path.parts[1:] if path.is_absolute() else path.parts
+    if ".." in names:
+        return None
+    for folder in near.resolve().parents:
+        for start in range(max(len(names) - 1, 0)):
+            candidate = folder.joinpath(*names[start:])
+            if (candidate / "config.yaml").is_file():
+                return candidate
+    return None
+
+
 def comparable(runs: Sequence[Run]) -> bool:
     """Whether one figure under attack is better than another: other models, on the same examples, within one budget."""
     contests = {

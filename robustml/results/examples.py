@@ -28,8 +28,9 @@ class Examples:
         confidence: probability of `prediction`, float (K,).
         adversarial_confidence: probability of `adversarial_prediction`, float (K,).
         class_names: name of each label; empty if unknown.
-        attack: name of the attack.
+        attack: name of the attack that fooled most.
         ids: of the records (`robustml.data.record_name`), int (K,); None where they are unknown.
+        attacks: the attack that each example is shown after; empty where that is `attack`.
     """
 
     x: NDArray[np.floating[Any]]
@@ -42,6 +43,7 @@ class Examples:
     class_names: tuple[str, ...]
     attack: str
     ids: NDArray[np.integer[Any]] | None = None
+    attacks: tuple[str, ...] = ()
 
     @property
     def images(self) -> bool:
@@ -87,6 +89,7 @@ class Examples:
                 class_names=tuple(printable(str(name)) for name in names),
                 attack=printable(str(arrays["attack"])) if "attack" in arrays else "",
                 ids=arrays["ids"].astype(int) if "ids" in arrays else None,
+                attacks=tuple(printable(str(name)) for name in arrays["attacks"]) if "attacks" in arrays else (),
             )
         except KeyError as error:
             raise RequestError(f"{path} lacks an array: {error.args[0]}") from error
@@ -94,6 +97,8 @@ class Examples:
             raise RequestError(f"{path} cannot be read as arrays: {' '.join(str(error).split())}") from error
         rows = (examples.y, examples.prediction, examples.adversarial_prediction, examples.confidence,
                 examples.adversarial_confidence)  # fmt: skip
+        if len(examples.attacks) not in (0, count):
+            raise RequestError(f"{path}: attacks holds {len(examples.attacks)} names, of {count} examples")
         if {row.shape for row in rows} != {(count,)} or examples.x.shape != examples.x_adv.shape or examples.x.ndim < 2:
             raise RequestError(f"{path}: the arrays differ in length or shape")
         return examples if count else None

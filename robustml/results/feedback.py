@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from robustml.results.rates import Block, Count, Fraction
-from robustml.results.run import DataFacts
+from robustml.results.run import DataFacts, Environment
 
 
 class FeedbackFigures(Block):
@@ -57,6 +57,7 @@ class FeedbackReport(Block):
     command: Literal["feedback"] = "feedback"
     seed: int
     data: DataFacts
+    environment: Environment | None = None
     spam: str
     shares: list[Fraction]
     notes: list[str]

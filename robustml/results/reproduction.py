@@ -10,6 +10,7 @@ from pydantic import Field
 from robustml.results.paper import Paper, PerEpoch, Published
 from robustml.results.rates import Block
 from robustml.results.reading import checked, read_object
+from robustml.results.run import DataFacts, Environment
 
 SCHEMA = 1
 
@@ -88,6 +89,8 @@ class Reproduction(Block):
     runs: list[SeedRun]
     comparisons: list[Comparison]
     epochs: list[EpochTable]
+    data: DataFacts | None = None
+    environment: Environment | None = None
 
     @property
     def missed(self) -> list[str]:

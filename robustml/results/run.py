@@ -109,8 +109,10 @@ class Cost(Block):
 
 
 class Environment(Block):
-    """Versions, platform and device."""
+    """When it ended (ISO 8601), the git commit of the folder it was started in, versions, platform and device."""
 
+    date: str | None = None
+    commit: str | None = None
     python: str | None = None
     torch: str | None = None
     lightning: str | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from robustml.results.rates import TOLERANCE, Block, Count, Fraction, Rate
-from robustml.results.run import DataFacts
+from robustml.results.run import DataFacts, Environment
 
 
 class ShortcutSuspect(Block):
@@ -49,6 +49,7 @@ class ShortcutSearch(Block):
     run: str
     twin: str | None
     data: DataFacts
+    environment: Environment | None = None
     which: str
     seed: int
     size: Count

@@ -16,6 +16,7 @@ from robustml.poisoning.pixels import in_unit_range
 from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
 from robustml.results import FeedbackFigures, FeedbackReport, write_checked
 from robustml.say import say
+from robustml.workflows.measuring.judging import environment
 from robustml.workflows.settings import write_settings
 
 
@@ -72,6 +73,7 @@ def feedback(
     report = FeedbackReport(
         seed=seed,
         data=data.summary(),
+        environment=environment(torch.device("cpu")),
         spam=data.class_names[label],
         shares=shares,
         notes=_notes(attacked, shares, len(data.train)),

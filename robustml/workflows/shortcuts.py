@@ -17,6 +17,7 @@ from robustml.reporting.pages.shortcuts import suspects_text, write_shortcut_pag
 from robustml.results import ShortcutSearch, write_checked
 from robustml.say import say
 from robustml.workflows.measuring.backdoors import twin_of
+from robustml.workflows.measuring.judging import environment
 from robustml.workflows.poison import poison_as_configured
 from robustml.workflows.preparing import pick_device
 from robustml.workflows.run import Run, load_model, load_run
@@ -79,6 +80,7 @@ def shortcuts(
         run=str(source),
         twin=None if twin is None else str(twin),
         data=data.summary(),
+        environment=environment(where),
         **{key: told[key] for key in ("which", "seed", "size", "stride", "pictures", "threshold")},
         suspects=[each.figures for each in searches["this model"]],
         twin_suspects=[each.figures for each in searches.get("clean twin", [])],

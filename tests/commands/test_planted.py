@@ -13,8 +13,9 @@ import yaml
 from robustml.data import DataModule, Records
 from robustml.errors import RequestError
 from robustml.poisoning import BadNets, Shortcut
+from robustml.reporting.runs import lying
 from robustml.results import Results, rate, write_results
-from robustml.workflows.measuring.backdoors import check_shown, inherited, lying, planted_in, shown_on, twin_of
+from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_in, shown_on, twin_of
 
 SQUARE = {"_target_": "robustml.poisoning.Square", "size": 2}
 BADNETS = {"_target_": "robustml.poisoning.BadNets", "trigger": SQUARE, "rate": 0.1, "target": 1}

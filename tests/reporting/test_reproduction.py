@@ -191,7 +191,7 @@ def test_every_seed_has_a_row() -> None:
     other = few.model_copy(update={"variant": "b", "failed": "killed"})
     table = run_table([few, other])
     assert list(table.headings) == ["run", "robust_accuracy@pgd", "clean_accuracy", "health", "training"]
-    assert [list(row) for row in table.rows] == [
+    assert [[cell.text for cell in row] for row in table.cells] == [
         ["main seed 0", "45.00", "90.00", "healthy", NOTHING],
         ["b seed 0", "45.00", "90.00", "failed", NOTHING],
     ]

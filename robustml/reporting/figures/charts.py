@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from robustml.reporting.figures.look import (
     style,
     styled,
 )
-from robustml.reporting.formats import NOTHING, eps_text, eps_texts, norm_text, percent
+from robustml.reporting.formats import NOTHING, budget_text, eps_text, eps_texts, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,13 +86,16 @@ def _mark(axes: Axes, x: float, text: str, at_top: bool, down: float = 0.0) -> N
     )  # fmt: skip
 
 
-def accuracy_curve(curves: Sequence[tuple[str, Curve]], train_eps: Sequence[float] = (), norm: str = "") -> str:
+def accuracy_curve(
+    curves: Sequence[tuple[str, Curve]], train_eps: Sequence[float] = (), norm: str = "", what: str = "budget: eps"
+) -> str:
     """Robust accuracy against the budget of the attacker, with bands of the 95% intervals.
 
     Args:
         curves: a label and a curve for each line.
         train_eps: budgets of training, each marked by a vertical line.
         norm: norm of the budget, for the label of the axis.
+        what: the axis.
     """
     lines = []
     for label, curve in curves:
@@ -112,8 +116,8 @@ def accuracy_curve(curves: Sequence[tuple[str, Curve]], train_eps: Sequence[floa
         axes.set_xlim(min(ticks) - 0.02 * span, max(ticks) + 0.02 * span)
         shown = _apart(ticks, 0.09 * span)
         axes.set_xticks(shown, eps_texts(shown))
-        within = f" ({norm_text(norm)}, pixels in 0 to 1)" if norm else ""
-        describe(axes, f"budget of the attacker: eps{within}", "robust accuracy", 2 if len(lines) > 1 else 0)
+        within = f" ({budget_text(norm)})" if norm else ""
+        describe(axes, f"{what}{within}", "robust accuracy", 2 if len(lines) > 1 else 0)
         marked = [eps for eps in sorted(set(train_eps)) if min(ticks) < eps <= max(ticks)]
         for place, eps in enumerate(marked if len(marked) <= 4 else ()):
             _mark(axes, eps, f"training threat {eps_text(eps)}", at_top=True, down=0.06 * place)
@@ -142,7 +146,8 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
     found = [(place, robust) for place, (_, _, robust) in enumerate(rows) if robust is not None]
     drawn = [(place, robust) for place, robust in found if robust.value is not None]
     with styled():
-        axes = new_axes(WIDTH, 74 + 30 * len(rows))
+        deepest = max(_lines(label).count("\n") for label, *_ in rows)
+        axes = new_axes(WIDTH, 74 + (30 + 14 * max(0, deepest - 1)) * len(rows))
         places = range(len(rows))
         axes.barh(places, [clean.value or 0.0 for _, clean, _ in rows], height=0.72, color="#b9d6ea")
         values = np.array([robust.value for _, robust in drawn], dtype=float)
@@ -156,7 +161,7 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
             if robust is not None and robust.value is not None:
                 text += f" → {100 * robust.value:.1f}%"
             axes.text(1.035, place, text, va="center", fontsize=10)
-        axes.set_yticks(places, [printable(_clip(label)) for label, _, _ in rows])
+        axes.set_yticks(places, [_lines(label) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -167,8 +172,9 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
         return as_svg(axes, "Clean and worst-case accuracy of each row, as in the table")
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= 34 else text[:33] + "…"
+def _lines(label: str) -> str:
+    """A name in as many lines as it needs."""
+    return "\n".join(wrap(printable(label), 24)) or label
 
 
 def class_bars(per_class: Sequence[ClassResult]) -> str:
@@ -180,11 +186,12 @@ def class_bars(per_class: Sequence[ClassResult]) -> str:
     return accuracy_bars([(row.name, row.clean_accuracy, row.robust_accuracy) for row in rows])
 
 
-def heat_map(values: pd.DataFrame) -> str:
+def heat_map(values: pd.DataFrame, norm: str = "") -> str:
     """Robust accuracy by budget of training (rows) and budget of the test (columns).
 
     Args:
         values: fractions; the index holds the training eps, the columns the test eps; NaN where unknown.
+        norm: of both.
     """
     if values.empty:
         return ""
@@ -208,7 +215,7 @@ def heat_map(values: pd.DataFrame) -> str:
         axes.tick_params(which="minor", length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        describe(axes, "eps in the test", "eps in training", shares=False)
+        describe(axes, f"eps in the test{f' ({budget_text(norm)})' if norm else ''}", "eps in training", shares=False)
         return as_svg(axes, "Robust accuracy in percent by eps in training and eps in the test")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import FuncFormatter
@@ -91,7 +91,7 @@ def _curve(attack: str, rows: pd.DataFrame) -> Curve:
     return Curve(attack=attack, points=points)
 
 
-def heat_maps(frame: pd.DataFrame, swept: list[str]) -> list[Chart]:
+def heat_maps(frame: pd.DataFrame, swept: list[str], norms: Collection[str]) -> list[Chart]:
     """Train eps by test eps, one map for each attack and each combination of whatever else was swept."""
     known = frame.dropna(subset=["train_eps"])
     if known["train_eps"].nunique() < 2:
@@ -108,7 +108,7 @@ def heat_maps(frame: pd.DataFrame, swept: list[str]) -> list[Chart]:
         caption += "".join(f", {key}={value}" for key, value in zip(others, settings, strict=True))
         if part["seed"].nunique() > 1:
             caption += f"; mean over {part['seed'].nunique()} seeds"
-        maps.append(Chart(heat_map(values), caption + "."))
+        maps.append(Chart(heat_map(values, *(norms if len(norms) == 1 else ())), caption + "."))
     return maps
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from robustml.errors import RequestError
 from robustml.files import write_text
@@ -13,6 +14,7 @@ from robustml.reporting.card import Gathered, gather
 from robustml.reporting.figures.charts import accuracy_bars
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import NOTHING, interval_text, percent, seconds_text, threat_text
+from robustml.reporting.pages.links import link_to, link_to_run, stamp
 from robustml.reporting.pages.report import curves_by_norm
 from robustml.reporting.pages.run import certified_section, class_chart, corruption_section
 from robustml.reporting.pages.template import Facts, Section, Tile, write_page
@@ -67,15 +69,23 @@ def _write_page(
     found: Sequence[Gathered], names: Sequence[str], path: Path, left_out: Mapping[str, str] | None = None
 ) -> Path:
     views = [
-        CardView(one, name, f"model-{place}") for place, (one, name) in enumerate(zip(found, names, strict=True), 1)
+        CardView(one, name, f"model-{place}", path)
+        for place, (one, name) in enumerate(zip(found, names, strict=True), 1)
     ]
-    made = {"kind": "robustness card", "left_out": left_out or {}, "schema": CARD_SCHEMA}
+    cards = [view.card for view in views]
+    environments = [one.environment for card in cards for one in card.evidence]
+    origin = stamp([card.data for card in cards], environments)
+    made: dict[str, Any] = {
+        "kind": "robustness card",
+        "stamp": origin,
+        "left_out": left_out or {},
+        "schema": CARD_SCHEMA,
+    }
     first = views[0]
     if len(views) == 1:
         facts = (first.card.data.name, first.card.model.name, f"seed {first.card.seed}")
         kicker = " · ".join(("Robustness card", *facts))
         return write_page(path, "card.html.j2", kicker=kicker, heading=names[0], view=first, **made)
-    cards = [view.card for view in views]
     data = dict.fromkeys(card.data.name for card in cards)
     curves = [curve for view in views for curve in view.curves]
     return write_page(
@@ -84,6 +94,7 @@ def _write_page(
         kicker=f"Robustness cards · {', '.join(data)}",
         heading=f"{len(found)} models side by side",
         lead="",
+        tiles=_leading(cards, names),
         sections=[
             Section("Side by side", [_table(views)], charts=[_bars(cards, names)]),
             Section("Accuracy as the attacker's budget grows", charts=curves_by_norm(curves)),
@@ -113,8 +124,21 @@ def _table(views: Sequence[CardView]) -> Table:
     note = "Bold: the best of its figure. Where 95% intervals overlap, the order may be chance."
     if not alike:
         note = "The models were measured on different data, so that their figures do not compare."
-    links = [view.anchor for view in views]
+    links = [f"#{view.anchor}" for view in views]
     return comparison_table(entries, ranked=ranked, links=links, narrow=False, note=note).across
+
+
+def _leading(cards: Sequence[Card], names: Sequence[str]) -> list[Tile]:
+    """The model that holds up best, where all were attacked on the same data within one budget."""
+    if len(distinct([(card.threat, card.data.fingerprint or card.data.name) for card in cards])) > 1:
+        return []
+    found = [
+        (figure.accuracy, name)
+        for card, name in zip(cards, names, strict=True)
+        if card.own_threat is not None and (figure := card.own_threat.worst_case) is not None
+    ]
+    best = max(found, key=lambda one: one[0].value or 0.0, default=None)
+    return [_tile(f"Highest worst case, {threat_text(cards[0].threat)}", best[0], f"{best[1]}; ")] if best else []
 
 
 def _bars(cards: Sequence[Card], names: Sequence[str]) -> Chart:
@@ -137,11 +161,18 @@ class CardView:
         gathered: the card, and what its page shows beyond it.
         name: what the page calls it.
         anchor: the id of its place on the page.
+        page: the file that it is shown in.
     """
 
     gathered: Gathered
     name: str
     anchor: str
+    page: Path
+
+    @property
+    def link(self) -> str:
+        """The way to the report of the run."""
+        return link_to_run(self.gathered.run.path, self.page)
 
     @property
     def card(self) -> Card:
@@ -232,8 +263,10 @@ class CardView:
 
     @property
     def evidence(self) -> Table:
-        """The files."""
-        return evidence_table(self.card)
+        """The files, each with the page beside it."""
+        run = self.gathered.run.path
+        pages = {one.name: (run / one.name).with_name("report.html") for one in self.card.evidence}
+        return evidence_table(self.card, {name: link_to(page, self.page) for name, page in pages.items()})
 
     @property
     def facts(self) -> list[Facts]:
@@ -247,7 +280,8 @@ class CardView:
             "training": seconds_text(cost.train_seconds) if cost.train_seconds else None,
             "crafting attacks in training": percent(cost.attack_share) if cost.attack_share is not None else None,
         }
-        environments = distinct([evidence.environment for evidence in card.evidence])
+        undated = {"date": None, "commit": None}
+        environments = distinct([evidence.environment.model_copy(update=undated) for evidence in card.evidence])
         return [
             Facts("Model", model),
             Facts("Data", card.data.model_dump()),

@@ -18,7 +18,8 @@ from robustml.reporting.figures.look import (
     styled,
 )
 from robustml.reporting.formats import NOTHING, percent
-from robustml.reporting.pages.template import write_page
+from robustml.reporting.pages.links import stamp
+from robustml.reporting.pages.template import Tile, write_page
 from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import FeedbackFigures, FeedbackReport
@@ -51,11 +52,35 @@ def write_feedback_page(report: FeedbackReport, path: Path) -> Path:
         kind="poisoning through feedback",
         kicker=f"Poisoning through feedback · {report.data.name} · seed {report.seed}",
         heading=f"{len(report.shares)} rounds of feedback",
+        stamp=stamp([report.data], [report.environment]),
+        tiles=_tiles(report),
         lead=_sentence(report),
         chart=chart,
         table=_table(report),
         report=report,
     )
+
+
+def _tiles(report: FeedbackReport) -> list[Tile]:
+    """What the campaign does, what would have been without it, and who noticed."""
+    first, last, control = (
+        report.attacked[0].spam_recall,
+        report.attacked[-1].spam_recall,
+        report.control[-1].spam_recall,
+    )
+    alarm = _alarms(report.attacked, "baseline_alarm")
+    caught = alarm != NOTHING
+    return [
+        Tile(
+            f"Recall of {report.spam} after the campaign", percent(last), f"{percent(first)} before it", last,
+            "alarm" if last < control - 0.05 else "",
+        ),
+        Tile(f"Recall of {report.spam} without an attacker", percent(control), "", control, "pale"),
+        Tile(
+            "Alarms of the frozen baseline", f"round {alarm}" if caught else "none",
+            f"release check: {_alarms(report.attacked, 'previous_round_alarm')}", css="" if caught else "alert",
+        ),
+    ]  # fmt: skip
 
 
 def _chart(report: FeedbackReport) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -46,19 +47,35 @@ def picture_grid(examples: Examples, most: int = 8) -> str:
     count, factor = min(most, len(examples.y)), magnification(examples)
     x, x_adv = _float(examples.x), _float(examples.x_adv)
 
-    def said(label: int, sure: float, true: int) -> tuple[bool, str, str]:
-        return label == true, examples.name(label), f"{100 * sure:.0f}% sure" if math.isfinite(sure) else ""
+    def said(label: int, sure: float, true: int, by: str = "") -> tuple[bool, str]:
+        words = f"{'✓' if label == true else '✗'} {examples.name(label)}"
+        return label == true, _lines(words, f"{100 * sure:.0f}% sure" if math.isfinite(sure) else "", by)
 
-    columns = []
+    alike = len(set(examples.attacks)) < 2
+
+    columns: list[dict[str, Any]] = []
     for place, true in enumerate(examples.y[:count].tolist()):
         clean = said(int(examples.prediction[place]), float(examples.confidence[place]), true)
-        turned = said(int(examples.adversarial_prediction[place]), float(examples.adversarial_confidence[place]), true)
+        turned = said(int(examples.adversarial_prediction[place]), float(examples.adversarial_confidence[place]), true,
+                      "" if alike else examples.attacks[place])  # fmt: skip
         pictures = [_png(one) for one in (x[place], 0.5 + factor * (x_adv[place] - x[place]), x_adv[place])]
-        columns.append({"true": examples.name(true), "pictures": pictures, "said": [clean, turned]})
+        columns.append({"true": _lines(examples.name(true)), "pictures": pictures, "said": [clean, turned]})
     width = math.ceil(count / math.ceil(count / BESIDE)) if count else 1
-    common = {"size": SIZE, "factor": factor, "attack": examples.attack, "fonts": FONTS}
+    texts = zip(*((one["true"], one["said"][0][1], one["said"][1][1]) for one in columns), strict=True)
+    common = {
+        "size": SIZE,
+        "factor": factor,
+        "fonts": FONTS,
+        "attack": _lines(examples.attack) if alike else "see below",
+        "lines": [1 + max(text.count("\n") for text in row) for row in texts],
+    }
     blocks = [columns[start : start + width] for start in range(0, count, width)]
     return "\n".join(render("pictures.svg.j2", columns=block, **common).strip() for block in blocks)
+
+
+def _lines(*texts: str) -> str:
+    """Texts below each other, each in as many lines as its column is wide."""
+    return "\n".join(line for text in texts for line in wrap(text, 13))
 
 
 def _float(images: NDArray[Any]) -> NDArray[np.float64]:

@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robustml.errors import printable
 from robustml.files import write_text
-from robustml.reporting.formats import eps_text, norm_text
-from robustml.reporting.pages.template import Section, write_page
+from robustml.reporting.formats import eps_text, interval_text, norm_text, percent
+from robustml.reporting.pages.links import link_to, link_to_run, stamp
+from robustml.reporting.pages.template import Section, Tile, write_page
 from robustml.reporting.runs import Run, labels
 from robustml.reporting.spreadsheet import csv_text, rate_columns
-from robustml.reporting.tables.cells import Content, Table
+from robustml.reporting.tables.cells import Cell, Content, Table
 from robustml.reporting.tables.comparison import asked_rates, comparison_table, entries_of_runs, worst_of
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.reporting.verdict import verdict
@@ -125,32 +127,96 @@ def ranking_frame(runs: Sequence[Run]) -> pd.DataFrame:
     ]
 
 
-def _tables(runs: Sequence[Run]) -> dict[str, Table]:
-    """A table a contest, by its title."""
-    entries = dict(zip(map(id, runs), entries_of_runs(runs), strict=True))
-    tables = {}
-    for (data, norm, eps, n), ranked in _contests(runs).items():
-        rows = []
-        for _, run in ranked:
+def _folded(runs: Sequence[Run], folder: Path) -> tuple[list[Run], dict[Path, list[Run]]]:
+    """The runs that stand for themselves, and those of each sweep below the folder, which stand together."""
+    alone: list[Run] = []
+    sweeps: dict[Path, list[Run]] = {}
+    for run in runs:
+        above = [one for one in run.path.resolve().parents if one.is_relative_to(folder.resolve())]
+        home = next((one for one in above if one != folder.resolve() and (one / "sweep.html").is_file()), None)
+        if home is None:
+            alone.append(run)
+        else:
+            sweeps.setdefault(home, []).append(run)
+    return (alone, sweeps) if alone else ([*runs], {})
+
+
+def _tables(runs: Sequence[Run], folder: Path) -> dict[str, Table]:
+    """The ranking, and a row a sweep, by title."""
+    page = folder / "leaderboard.html"
+    alone, sweeps = _folded(runs, folder)
+    entries = dict(zip(map(id, alone), entries_of_runs(alone), strict=True))
+    contests = _contests(alone)
+    rows, ranks, within, links = [], [], [], []
+    for (data, norm, eps, n), ranked in contests.items():
+        for rank, run in ranked:
             results, entry = run.results, entries[id(run)]
-            count = results.model.parameters
             counts: dict[str, Content] = {
                 "model": results.model.name,
-                "parameters": None if count is None else f"{count:,}",
                 "attacks": " ".join(results.attacks) or "none",
                 "flags": entry.counts["flags"],
             }
             rows.append(replace(entry, facts={}, counts=counts))
-        figures = ["clean", "worst case"]
-        ranks = [None if rank is None else str(rank) for rank, _ in ranked]
-        table = comparison_table(rows, more={"rank": ranks}, figures=figures, ranked=figures)
-        tables[f"{data}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images"] = table
+            ranks.append(None if rank is None else str(rank))
+            within.append(f"{data}, {norm_text(norm)} eps {eps_text(eps)}, {n:,} images")
+            links.append(link_to_run(run.path, page))
+    ranking = comparison_table(
+        rows,
+        more={"rank": ranks, **({"within": within} if len(contests) > 1 else {})},
+        figures=["clean", "worst case"],
+        ranked=["clean", "worst case"] if len(contests) == 1 else None,
+        links=links,
+    )
+    # Whoever holds the trigger of a backdoor holds the model: it leads nothing.
+    first = [place for place, rank in enumerate(ranks) if rank == "1" and rows[place].verdict.text != "backdoored"]
+    alone_in_it = [within.count(title) == 1 for title in within]
+    ranking = replace(ranking, leads=frozenset(place for place in first if not alone_in_it[place]))
+    tables = {"Ranking" if len(contests) > 1 else within[0]: ranking}
+    if sweeps:
+        headings = ["sweep", "runs", "data", "budgets", "accuracy under attack"]
+        words = frozenset({"data", "budgets"})
+        tables["Sweeps"] = Table(headings, [_swept(*one, folder) for one in sweeps.items()], words=words)
     return tables
 
 
-def ranking_text(runs: Sequence[Run], width: int | None = None) -> str:
-    """The ranking as plain text: a block a contest."""
-    blocks = [f"{title}\n{table_text(table, width)}" for title, table in _tables(runs).items()]
+def _swept(home: Path, runs: Sequence[Run], folder: Path) -> list[Content]:
+    """A sweep in one row: where it lies, how large it is, and from where to where its figures go."""
+    threats = [run.results.threat for run in runs]
+    budgets = [eps_text(eps) for eps in sorted({threat.eps for threat in threats})]
+    norms = ", ".join(dict.fromkeys(norm_text(threat.norm) for threat in threats))
+    values = sorted(value for run in runs if (value := _attacked(run)) >= 0)
+    name = printable(home.relative_to(folder.resolve()).as_posix())
+    return [
+        Cell(name, link=link_to(home / "sweep.html", folder / "leaderboard.html")),
+        str(len(runs)),
+        ", ".join(dict.fromkeys(run.results.data.name for run in runs)),
+        f"{norms} eps {' to '.join(dict.fromkeys((budgets[0], budgets[-1])))}",
+        " to ".join(dict.fromkeys(percent(value) for value in (values[0], values[-1]))) if values else None,
+    ]
+
+
+def _leader(runs: Sequence[Run], folder: Path) -> list[Tile]:
+    """Who leads each of the first contests."""
+    tiles = []
+    for (data, norm, eps, _), ranked in _contests(_folded(runs, folder)[0]).items():
+        rank, best = ranked[0]
+        worst = worst_of(best)
+        if rank is not None and worst is not None and len(ranked) > 1:
+            what = f"Highest worst case, {data}, {norm_text(norm)} eps {eps_text(eps)}"
+            name = labels(runs)[[*map(id, runs)].index(id(best))]
+            tiles.append(Tile(what, percent(worst.value), f"{name}; {interval_text(worst)}", worst.value))
+    return tiles[:3]
+
+
+def _lead(runs: Sequence[Run], folder: Path) -> str:
+    count = len(_contests(_folded(runs, folder)[0]))
+    apart = "Ranks count within equal data, budget and number of images: others do not compare. "
+    return f"{apart if count > 1 else ''}Runs whose 95% intervals overlap may change places."
+
+
+def ranking_text(runs: Sequence[Run], folder: Path, width: int | None = None) -> str:
+    """The ranking as plain text, and the sweeps below the folder in a row each."""
+    blocks = [f"{title}\n{table_text(table, width)}" for title, table in _tables(runs, folder).items()]
     note = "accuracy in %, ± half of the 95% interval; worst case: over all attacks"
     return "\n\n".join(blocks) + "\n" + wrapped([note], width)
 
@@ -171,9 +237,11 @@ def write_ranking(runs: Sequence[Run], folder: Path, left_out: Mapping[str, str]
         kind="robustness report",
         kicker="Robustness report",
         heading=f"{len(frame)} runs by accuracy under attack",
-        lead="",
+        stamp=stamp([run.results.data for run in runs], [run.results.environment for run in runs]),
+        tiles=_leader(runs, folder),
+        lead=_lead(runs, folder),
         left_out=left_out or {},
-        sections=[Section(title, [table]) for title, table in _tables(runs).items()],
+        sections=[Section(title, [table]) for title, table in _tables(runs, folder).items()],
         closing="Worst case: an image counts if no attack turned it; an upper bound, which a stronger attack can "
         "lower. Wilson 95% intervals: runs whose intervals overlap may change places. All figures: leaderboard.csv.",
     )

@@ -9,7 +9,8 @@ from robustml.errors import RequestError
 from robustml.reporting.figures.charts import accuracy_bars, accuracy_curve
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import norm_text
-from robustml.reporting.pages.run import RunView
+from robustml.reporting.pages.links import stamp
+from robustml.reporting.pages.run import RunView, leading_tiles
 from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.runs import Run, labels, read_run
 from robustml.reporting.sentences import comparison_sentences
@@ -42,22 +43,31 @@ def write_report(run_dirs: Sequence[Path], out: Path, title: str | None = None) 
     if len(runs) > 1:
         return _several(runs, out, title or f"Comparison of {len(runs)} runs", made)
     results = runs[0].results
-    view = RunView(runs[0], title or results.experiment)
+    view = RunView(runs[0], title or results.experiment, page=out)
+    origin = stamp([results.data], [results.environment])
     kicker = f"Robustness report · {results.data.name} · {results.model.name} · seed {results.seed}"
     return write_page(
-        out, "report.html.j2", kind="robustness report", kicker=kicker, heading=view.name, view=view, made=made
+        out,
+        "report.html.j2",
+        kind="robustness report",
+        kicker=kicker,
+        heading=view.name,
+        stamp=origin,
+        view=view,
+        made=made,
     )
 
 
 def _several(runs: Sequence[Run], out: Path, heading: str, made: dict[str, object]) -> Path:
     views = [
-        RunView(run, name, f"run-{place}") for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True), 1)
+        RunView(run, name, f"run-{place}", out)
+        for place, (run, name) in enumerate(zip(runs, labels(runs), strict=True), 1)
     ]
     entries = entries_of_runs(runs)
     table = comparison_table(
         entries,
         ranked=ranked_figures(runs, entries),
-        links=[view.anchor for view in views],
+        links=[f"#{view.anchor}" for view in views],
         note="± half of the 95% interval. Bold: the best of its figure; where intervals overlap, that may be chance.",
     )
     # Where nobody attacked, the worst case is the clean accuracy, and no bar of robustness.
@@ -73,6 +83,8 @@ def _several(runs: Sequence[Run], out: Path, heading: str, made: dict[str, objec
         kind="robustness report",
         kicker=f"Robustness report · {', '.join(dict.fromkeys(run.results.data.name for run in runs))}",
         heading=heading,
+        stamp=stamp([run.results.data for run in runs], [run.results.environment for run in runs]),
+        tiles=leading_tiles(runs, [view.name for view in views]),
         lead=" ".join(comparison_sentences(runs)),
         left_out={},
         sections=[

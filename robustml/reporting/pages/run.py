@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from robustml.reporting.figures.charts import (
@@ -16,7 +17,8 @@ from robustml.reporting.figures.charts import (
 )
 from robustml.reporting.figures.health import health_curves, health_sentence
 from robustml.reporting.figures.look import Chart
-from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text
+from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text, threat_text
+from robustml.reporting.pages.links import beside, link_to_run
 from robustml.reporting.pages.pictures import magnification, picture_grid
 from robustml.reporting.pages.template import Facts, Section, Tile
 from robustml.reporting.runs import Run
@@ -39,11 +41,24 @@ class RunView:
         run: the run.
         name: what the page calls it.
         anchor: the id of its place on the page.
+        page: the file that it is shown in.
     """
 
     run: Run
     name: str
     anchor: str = ""
+    page: Path = Path("report.html")
+
+    @property
+    def link(self) -> str:
+        """The way to its own page, from another."""
+        return link_to_run(self.run.path, self.page)
+
+    @property
+    def beside(self) -> Section:
+        """Where else something is said of it."""
+        table = beside(self.run, self.page)
+        return Section("Other pages on this model", [table] if table else [])
 
     @property
     def results(self) -> Results:
@@ -211,6 +226,29 @@ class RunView:
         ]
 
 
+def leading_tiles(runs: Sequence[Run], names: Sequence[str]) -> list[Tile]:
+    """Of several runs the highest and the lowest of the figure that was asked for of all of them."""
+    found = [(name, one.results, verdict(one.results).findings[0]) for name, one in zip(names, runs, strict=True)]
+    kinds = {(finding.kind, finding.name) for *_, finding in found}
+    known = sorted((one for one in found if one[2].value is not None), key=lambda one: one[2].value or 0.0)
+    if len(known) < 2 or len(kinds) > 1:
+        return []
+    tiles = []
+    for which, (name, results, finding) in (("highest", known[-1]), ("lowest", known[0])):
+        within = f", {threat_text(results.threat)}" if results.attacks else ""
+        seen = "" if finding.rate is None else f"; {interval_text(finding.rate)}"
+        tiles.append(
+            Tile(
+                f"{finding.name}: {which} of {len(known)}",
+                percent(finding.value),
+                f"{name}{within}{seen}",
+                finding.value,
+                _CSS[finding.level],
+            )
+        )
+    return tiles
+
+
 def _grouped(facts: dict[str, Any]) -> dict[str, Any]:
     """Counts with their thousands set apart; elsewhere (a seed, a step count) they are not."""
     return {name: f"{value:,}" if type(value) is int else value for name, value in facts.items()}
@@ -235,5 +273,5 @@ def certified_section(results: Results, block: Certified) -> Section:
     lines = [("certified", Curve(attack=block.method, points=points))]
     if results.curve is not None and block.method != "smoothing":
         lines.append((f"under {results.curve.attack}", results.curve))
-    chart = Chart(accuracy_curve(lines, (), block.norm), "By radius; the band is the 95% interval.")
+    chart = Chart(accuracy_curve(lines, (), block.norm, "radius"), "By radius; the band is the 95% interval.")
     return Section("Certified robustness", [certified_table(block)], charts=[chart])

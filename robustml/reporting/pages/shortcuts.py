@@ -8,7 +8,8 @@ from pathlib import Path
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.figures.shortcuts import Suspect, suspects_grid
 from robustml.reporting.formats import percent
-from robustml.reporting.pages.template import Section, write_page
+from robustml.reporting.pages.links import stamp
+from robustml.reporting.pages.template import Section, Tile, write_page
 from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import ShortcutSearch
@@ -49,6 +50,17 @@ def _table(suspects: Sequence[Suspect]) -> Table:
     return Table(headings, rows, words=frozenset({"row, column"}))
 
 
+def _tile(name: str, suspects: Sequence[Suspect]) -> Tile:
+    """The place that turns most pictures."""
+    worst = max((each.figures for each in suspects), key=lambda each: each.excess, default=None)
+    if worst is None:
+        return Tile(f"Shortcuts, {name}", "none", "nothing to search")
+    found = sum(each.figures.found for each in suspects)
+    more = f"turned into {worst.class_name} by one patch; {found} of {len(suspects)} classes have a shortcut"
+    css = "alarm" if found else "fine"
+    return Tile(f"Pictures turned, {name}", percent(worst.flip_rate.value), more, worst.flip_rate.value, css)
+
+
 def write_shortcut_page(report: ShortcutSearch, searches: Mapping[str, Sequence[Suspect]], path: Path) -> Path:
     """Write the page.
 
@@ -75,12 +87,15 @@ def write_shortcut_page(report: ShortcutSearch, searches: Mapping[str, Sequence[
         )
         for name, suspects in searches.items()
     ]
+    heading = Path(report.run).name if Path(report.run).is_absolute() else report.run
     return write_page(
         path,
         "shortcuts.html.j2",
         kind="shortcuts",
         kicker=f"Search for shortcuts · {report.data.name}",
-        heading=report.run,
+        heading=heading,
+        stamp=stamp([report.data], [report.environment]),
+        tiles=[_tile(name, suspects) for name, suspects in searches.items()],
         searches=found,
         threshold=report.threshold,
     )

@@ -12,6 +12,8 @@ from robustml.errors import RequestError, nearest, printable
 from robustml.files import write_text
 from robustml.reporting.figures.sweeps import WORST_CASE, backdoor_curves, curves, heat_maps, label_of
 from robustml.reporting.formats import eps_texts, percent
+from robustml.reporting.pages.links import link_to_run, stamp
+from robustml.reporting.pages.run import leading_tiles
 from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.runs import Run, comparable, one_model, read_run
 from robustml.reporting.spreadsheet import csv_text, rate_columns
@@ -211,9 +213,12 @@ def _page(
     firsts = frame.drop_duplicates("run").set_index("run")
     more = {key: [str(firsts.at[name, key]) for name in runs] for key in keys}
     entries = [replace(entry, name=name) for name, entry in zip(runs, entries_of_runs([*runs.values()]), strict=True)]
+    norms = {run.results.threat.norm for run in runs.values()}
+    links = [link_to_run(run.path, path) for run in runs.values()]
+    table = comparison_table(entries, more=more, links=links, note="± half of the 95% interval.")
     sections = [
-        Section("Runs", [comparison_table(entries, more=more, note="± half of the 95% interval.").across]),
-        Section("Training budget against test budget", charts=heat_maps(frame, swept)),
+        Section("Runs", [table.across]),
+        Section("Training budget against test budget", charts=heat_maps(frame, swept, norms)),
         Section("Accuracy as the attacker's budget grows", charts=curves(frame, swept, runs)),
     ]
     if not backdoors.empty:
@@ -225,6 +230,8 @@ def _page(
         kind="robustness sweep",
         kicker="Robustness sweep",
         heading=printable(path.parent.name),
+        stamp=stamp([run.results.data for run in runs.values()], [run.results.environment for run in runs.values()]),
+        tiles=leading_tiles([*runs.values()], [f"run {name}" for name in runs]),
         lead=lead,
         left_out=failed,
         sections=sections,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robustml.reporting.formats import NOTHING, seconds_text
-from robustml.reporting.tables.cells import Cell, Table
+from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results.paper import Paper, is_share
 from robustml.results.reproduction import Comparison, EpochTable, Reproduction, SeedRun
@@ -116,18 +116,18 @@ def _compared(row: Comparison) -> list[Cell | str]:
     ]
 
 
-def run_table(runs: Sequence[SeedRun]) -> Table:
-    """Every run by itself."""
+def run_table(runs: Sequence[SeedRun], links: Sequence[str] = ()) -> Table:
+    """Every run by itself; `links` lead to their pages."""
     figures = list(dict.fromkeys(name for run in runs for name in run.figures))
     several = len({run.variant for run in runs}) > 1
-    rows = [
+    rows: list[Row] = [
         [
-            f"{run.variant} seed {run.seed}" if several else f"seed {run.seed}",
+            Cell(f"{run.variant} seed {run.seed}" if several else f"seed {run.seed}", link=link),
             *(_figure(run.figures.get(name), is_share(name.partition(" at ")[0])) for name in figures),
             _health(run),
             seconds_text(run.train_seconds),
         ]
-        for run in runs
+        for run, link in zip(runs, links or [""] * len(runs), strict=True)
     ]
     return Table(["run", *figures, "health", "training"], rows)
 

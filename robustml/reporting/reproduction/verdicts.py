@@ -47,7 +47,16 @@ def compare(
                     known = finished.get((variant, run.seed))
                     if known is not None and known.run.metrics is not None:
                         epochs.append(_epochs(reference, variant, run.seed, known.run.metrics))
-    return Reproduction(paper=paper, overrides=list(overrides), runs=list(runs), comparisons=comparisons, epochs=epochs)
+    last = max((one.run.results for one in finished.values()), key=lambda one: one.environment.date or "", default=None)
+    return Reproduction(
+        paper=paper,
+        overrides=list(overrides),
+        runs=list(runs),
+        comparisons=comparisons,
+        epochs=epochs,
+        data=None if last is None else last.data,
+        environment=None if last is None else last.environment,
+    )
 
 
 def _comparison(figure: Figure, runs: Sequence[SeedRun], n: int | None) -> Comparison:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from robustml.reporting.formats import norm_text, percent, seconds_text, threat_text
 from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
 from robustml.reporting.tables.comparison import notes_of_flags
-from robustml.reporting.tables.run import beyond
+from robustml.reporting.tables.run import beyond, chosen
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import Card, ClassFigure, Figure, Rate, Threat, ThreatFigures
 
@@ -72,18 +74,19 @@ def threat_table(card: Card, figures: ThreatFigures) -> Table:
 def settings_table(card: Card, figures: ThreatFigures) -> Table:
     """The settings of the same attacks."""
     numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
-    rows: list[Row] = [[row.attack, numbers[row.source], Cell("", chips=row.params)] for row in figures.attacks]
+    rows: list[Row] = [[row.attack, numbers[row.source], Cell("", chips=chosen(row.params))] for row in figures.attacks]
     return Table(["attack", "file", "settings"], rows, words=frozenset({"settings"}))
 
 
-def evidence_table(card: Card) -> Table:
-    """The files that the figures are from, numbered as the other tables refer to them, with their digests."""
+def evidence_table(card: Card, links: Mapping[str, str]) -> Table:
+    """The files that the figures are from, numbered as other tables refer to them, with digests and their pages."""
     rows: list[Row] = []
     for place, evidence in enumerate(card.evidence, start=1):
         digests = (evidence.sha256, f"config.yaml {evidence.config_sha256 or 'missing'}")
         attacks = ", ".join(evidence.attacks) or "no attack"
         state = "" if evidence.complete else ", not complete"
-        rows.append([Cell(evidence.name, digests=digests), str(place), f"{attacks}{state}", f"{evidence.n:,}"])
+        file = Cell(evidence.name, digests=digests, link=links[evidence.name])
+        rows.append([file, str(place), f"{attacks}{state}", f"{evidence.n:,}"])
     return Table(["file, and SHA-256 digests", "no.", "attacks", "n"], rows, words=frozenset({"attacks"}))
 
 

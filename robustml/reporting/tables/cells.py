@@ -26,7 +26,7 @@ class Cell:
         hint: a rate whose interval is said when the cell is pointed at.
         chips: settings by name.
         digests: lines in small letters of one width.
-        link: the id of a place on the page.
+        link: where the text leads: a place on the page ("#id") or another page.
     """
 
     text: str = NOTHING

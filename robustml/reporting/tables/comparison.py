@@ -55,7 +55,7 @@ def comparison_table(
         more: further columns after the names, by heading.
         figures: which figures; by default all that any entry has.
         ranked: headings of the figures whose best is marked; None where nothing is compared.
-        links: ids on the page to which the names lead.
+        links: where the names lead, see `Cell`.
         narrow: intervals as ±, not from low to high.
         note: what is said below.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from robustml.reporting.formats import norm_text, percent, plain, seconds_text
 from robustml.reporting.sentences import strongest
@@ -13,6 +15,11 @@ from robustml.results import ClassResult, Examples, Results, SelectedEpoch
 def beyond(max_norm: float, eps: float) -> tuple[str, ...]:
     """The mark of an attack that left its budget; float32 may exceed eps by its rounding."""
     return ("beyond eps",) if max_norm > eps * 1.001 + 1e-6 else ()
+
+
+def chosen(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are set."""
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def attack_table(results: Results) -> Table:
@@ -26,7 +33,7 @@ def attack_table(results: Results) -> Table:
             attack.robust_accuracy,
             Cell(f"{attack.max_norm:.4g}", marks=beyond(attack.max_norm, eps)),
             seconds_text(attack.seconds),
-            Cell("", chips=attack.params),
+            Cell("", chips=chosen(attack.params)),
         ]
         for name, attack in sorted(
             results.attacks.items(), key=lambda item: 2.0 if known[item[0]] is None else known[item[0]] or 0.0

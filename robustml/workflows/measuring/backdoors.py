@@ -14,6 +14,7 @@ from robustml.data import DataModule
 from robustml.errors import RequestError
 from robustml.evaluation import backdoor_success, shortcut_reliance
 from robustml.poisoning import Backdoor, Shortcut, backdoor_of, kind_of, read_learned, recalled
+from robustml.reporting.runs import lying
 from robustml.results import Backdoor as BackdoorBlock
 from robustml.results import PoisonSummary, Rate, Reliance, Twin, read_results
 from robustml.say import say
@@ -110,25 +111,6 @@ def _inherited(settings: Mapping[str, Any], near: Path, seen: tuple[Path, ...]) 
 def beneath(trojaned: Path, settings: Mapping[str, Any]) -> Path:
     """The run whose model a TrojanNet was put beside; it may have been moved with all that lies in it."""
     return trojaned.parent.parent if trojaned.parent.name == "trojans" else Path(str(settings["run"]))
-
-
-def lying(recorded: str, near: Path) -> Path | None:
-    """Where a run directory lies that was recorded by its path; None where it is not found.
-
-    There, or as it lay to a run that was moved together with it: at the end of its path below a folder above `near`.
-    """
-    path = Path(recorded)
-    if (path / "config.yaml").is_file():
-        return path
-    names = path.parts[1:] if path.is_absolute() else path.parts
-    if ".." in names:
-        return None
-    for folder in near.resolve().parents:
-        for start in range(max(len(names) - 1, 0)):
-            candidate = folder.joinpath(*names[start:])
-            if (candidate / "config.yaml").is_file():
-                return candidate
-    return None
 
 
 def twin_of(run: Path) -> Path | None:
