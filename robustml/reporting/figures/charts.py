@@ -200,13 +200,16 @@ def heat_map(values: pd.DataFrame, norm: str = "") -> str:
     # One hue from pale to deep blue: more is darker, in print and for every eye.
     colors = LinearSegmentedColormap.from_list("blues", ["#f4f8fb", "#9cc7e3", "#2f8ac4", "#004e7c"])
     with styled():
-        axes = new_axes(min(WIDTH, 150 + 76 * columns), 96 + 40 * rows)
+        axes = new_axes(min(WIDTH, 150 + 76 * columns), (96 if columns <= 8 else 130) + 40 * rows)
         axes.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        crowded = columns > 8
         for (row, column), value in np.ndenumerate(matrix):
             text = NOTHING if np.isnan(value) else f"{100 * value:.1f}"
             shade = "white" if value > 0.55 else INK
-            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=10.5)
-        axes.set_xticks(range(columns), eps_texts([float(eps) for eps in values.columns]))
+            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7.5 if crowded else 10.5)
+        axes.set_xticks(
+            range(columns), eps_texts([float(eps) for eps in values.columns]), rotation=60 if crowded else 0
+        )
         axes.set_yticks(range(rows), eps_texts([float(eps) for eps in values.index]))
         axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)

@@ -220,7 +220,7 @@ class RunView:
         identity = {"experiment": results.experiment, "command": results.command, "seed": results.seed}
         return [
             Facts("Cost", spent),
-            Facts("Data", _grouped(results.data.model_dump())),
+            Facts("Data", _grouped(results.data.model_dump(exclude_none=True))),
             Facts("Model", model),
             Facts("Run and environment", identity | results.environment.model_dump()),
         ]
