@@ -150,4 +150,4 @@ def test_nothing_overflows_and_every_link_leads_somewhere(
     assert {name for name, path in pages.items() if 'href=".' in path.read_text()} >= LINKED
     moved = shutil.move(tmp_path / "out", tmp_path / "elsewhere")
     for path in pages.values():
-        assert measured(chromium, moved / path.relative_to(tmp_path / "out"), "phone") == []
+        assert measured(chromium, moved / path.relative_to(tmp_path / "out"), "wide") == []

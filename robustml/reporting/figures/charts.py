@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from robustml.reporting.figures.look import (
     as_svg,
     band,
     describe,
+    in_lines,
     new_axes,
     percent_axis,
     style,
@@ -146,7 +146,7 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
     found = [(place, robust) for place, (_, _, robust) in enumerate(rows) if robust is not None]
     drawn = [(place, robust) for place, robust in found if robust.value is not None]
     with styled():
-        deepest = max(_lines(label).count("\n") for label, *_ in rows)
+        deepest = max(in_lines(label, 24).count("\n") for label, *_ in rows)
         axes = new_axes(WIDTH, 74 + (30 + 14 * max(0, deepest - 1)) * len(rows))
         places = range(len(rows))
         axes.barh(places, [clean.value or 0.0 for _, clean, _ in rows], height=0.72, color="#b9d6ea")
@@ -161,20 +161,15 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
             if robust is not None and robust.value is not None:
                 text += f" → {100 * robust.value:.1f}%"
             axes.text(1.035, place, text, va="center", fontsize=10)
-        axes.set_yticks(places, [_lines(label) for label, _, _ in rows])
+        axes.set_yticks(places, [in_lines(label, 24) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         percent_axis(axes, "x")
         axes.set_xlim(0, 1.3)
         axes.spines["bottom"].set_bounds(0, 1)
-        axes.set_xlabel("accuracy: pale bar clean, dark bar worst case with its 95% interval", loc="left")
+        axes.set_xlabel("accuracy: pale clean, dark worst case, 95% interval", loc="left")
         return as_svg(axes, "Clean and worst-case accuracy of each row, as in the table")
-
-
-def _lines(label: str) -> str:
-    """A name in as many lines as it needs."""
-    return "\n".join(wrap(printable(label), 24)) or label
 
 
 def class_bars(per_class: Sequence[ClassResult]) -> str:
