@@ -217,10 +217,10 @@ def _lead(runs: Sequence[Run], folder: Path) -> str:
     return f"{apart if count > 1 else ''}Runs whose 95% intervals overlap may change places."
 
 
-def ranking_text(runs: Sequence[Run], folder: Path, width: int | None = None) -> str:
+def ranking_text(runs: Sequence[Run], folder: Path | None = None, width: int | None = None) -> str:
     """The ranking as plain text, and a row a sweep."""
     apart = {"model", "attacks"}
-    tables = {title: table.without(apart) for title, table in _tables(runs, folder).items()}
+    tables = {title: table.without(apart) for title, table in _tables(runs, folder or Path()).items()}
     blocks = [f"{title}\n{table_text(table, width)}" for title, table in tables.items()]
     note = "accuracy in %, ± half of the 95% interval; worst case: over all attacks"
     return "\n\n".join(blocks) + "\n" + wrapped([note], width)
