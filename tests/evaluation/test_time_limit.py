@@ -48,6 +48,7 @@ def attack_of(name: str, model: nn.Module) -> Any:
     """What a config describes, aimed through another model where it needs one."""
     if name == "transfer":
         return Transfer(model, PGD(steps=100))
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # imports a compiler when it is first made, which takes seconds
     if name.startswith("torchattacks."):
         with initialize_config_dir(str(CONFIGS), version_base=None):
             return instantiate(compose("attack/torchattacks", [f"attack.name={name.partition('.')[2]}"]).attack)
