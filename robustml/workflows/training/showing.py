@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,9 @@ def show(logger: Logger, run: Path) -> None:
     }
     if found.results.attacks:
         table = attack_table(found.results)
-        rows = [[" ".join(filter(None, (cell.text, plain(cell.chips or "")))) for cell in row] for row in table.cells]
+        rows: list[Iterable[str]] = [
+            [" ".join(filter(None, (cell.text, plain(cell.chips or "")))) for cell in row] for row in table.cells
+        ]
         media["attacks"] = wandb.Table(columns=[head.text for head in table.heads], data=rows)
     if found.examples is not None and found.examples.images:
         pictures = _pictures(found.examples)
