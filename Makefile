@@ -34,6 +34,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 docs: export NO_MKDOCS_2_WARNING := 1
+docs: export OMP_WAIT_POLICY := PASSIVE
 docs: $(VENV)/installed
 	$(BIN)/mkdocs build --quiet
 

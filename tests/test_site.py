@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -11,6 +12,22 @@ import yaml
 from robustml.config import config_dir
 
 ROOT = Path(__file__).parents[1]
+
+
+def hook(name: str) -> ModuleType:
+    """A hook of mkdocs.yml."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REFERENCE = hook("reference_pages")
+RUN = sorted(
+    path for path in (ROOT / "docs").rglob("*.md") if str(path.relative_to(ROOT / "docs")).startswith(REFERENCE.RUN)
+)
 WHEN = yaml.safe_load((ROOT / "docs" / "methods" / "when.yaml").read_text())
 
 
@@ -18,12 +35,33 @@ WHEN = yaml.safe_load((ROOT / "docs" / "methods" / "when.yaml").read_text())
 def test_every_method_has_a_page_that_says_when_to_use_it(group: str) -> None:
     options = {path.stem for path in (config_dir() / group).glob("*.yaml")} - {"none"}
     assert set(WHEN[group]) == options
-    spec = importlib.util.spec_from_file_location("method_pages", ROOT / "scripts" / "method_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    pages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pages)
+    pages = hook("method_pages")
     for name, when in WHEN[group].items():
         text = pages.page(group, name, when)
         assert when in text
         assert "::: robustml." in text
+
+
+def test_every_public_name_has_an_example() -> None:
+    for room, page in REFERENCE.rooms().items():
+        documented = REFERENCE.documented(page.read_text(), room)
+        assert all(f"::: {room}.{name}\n" in documented for name in REFERENCE.public(room)), room
+
+
+def test_a_name_without_an_example_stops_the_build() -> None:
+    page = (ROOT / "docs" / "reference" / "threats.md").read_text()
+    with pytest.raises(ValueError, match="no example uses Patch of"):
+        REFERENCE.documented(page.replace("Patch(3)", "SparseBall(2)"), "robustml.threats")
+
+
+def test_an_example_that_fails_stops_the_build(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nthreat.at(-1)\n```\n")
+    with pytest.raises(ValueError, match="an example fails: RequestError"):
+        REFERENCE.run(page)
+
+
+@pytest.mark.slow  # as `make docs` does
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_the_examples_run(page: Path) -> None:
+    REFERENCE.run(page)

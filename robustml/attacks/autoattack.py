@@ -26,7 +26,9 @@ from robustml.attacks.engine.processes import attack_in_processes, available_pro
 from robustml.attacks.engine.setup import required
 from robustml.attacks.fab import FAB
 from robustml.attacks.square import Square
+from robustml.deadline import keeping
 from robustml.errors import RequestError, nearest
+from robustml.progress import note
 from robustml.threats import LpBall
 from robustml.types import Attack, Threat
 
@@ -164,12 +166,14 @@ class AutoAttack:
             index = left.nonzero().squeeze(1)
             if not len(index):
                 break
-            if self.precision == "float32" or isinstance(member, FAB):
-                found = member(model, x[index], y[index], threat, generator=Generator().manual_seed(seed))
-            else:
-                found = search_in_half_precision(
-                    member, model, x[index], y[index], threat, seed=seed, batch_size=self.batch_size, half=half
-                )
+            note(f"{name}, {len(index)} left")
+            with keeping(lambda: result, index):
+                if self.precision == "float32" or isinstance(member, FAB):
+                    found = member(model, x[index], y[index], threat, generator=Generator().manual_seed(seed))
+                else:
+                    found = search_in_half_precision(
+                        member, model, x[index], y[index], threat, seed=seed, batch_size=self.batch_size, half=half
+                    )
             result[index] = found
             labels = [logits_of(model, part).argmax(dim=1) for part in torch.split(found, self.batch_size)]
             left[index] = torch.cat(labels) == y[index]

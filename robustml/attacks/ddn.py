@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.attacks.engine.losses import Goal, cross_entropy
 from robustml.attacks.engine.setup import require_counts
+from robustml.deadline import keeping
 from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat
@@ -77,7 +78,10 @@ class DDN:
             best_norm = torch.full_like(origin[:, 0], torch.inf)
             eps = torch.full_like(best_norm, self.first_eps)
             for step in range(self.steps):
-                gradient, logits = input_gradient(model, x_adv.view_as(x), lambda logits: cross_entropy(logits, goal))
+                with keeping(lambda best=best: best.view_as(x)):  # type: ignore[misc]
+                    gradient, logits = input_gradient(
+                        model, x_adv.view_as(x), lambda logits: cross_entropy(logits, goal)
+                    )
                 norm = ball.distance(x_adv, origin)
                 reached = goal.reached(logits)
                 better = reached & (norm < best_norm)

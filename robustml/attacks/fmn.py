@@ -23,6 +23,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import crafting, input_gradient
 from robustml.attacks.engine.losses import Goal, adversarial_lead
 from robustml.attacks.engine.setup import Target, choose_target, require_counts, required
+from robustml.deadline import keeping
 from robustml.errors import RequestError
 from robustml.threats import LpBall
 from robustml.types import Threat
@@ -111,7 +112,10 @@ class FMN:
         widest = torch.linalg.vector_norm(torch.full_like(origin[0], high - low), ord=ball.p)
         for step in range(self.steps):
             decay = (1 + math.cos(math.pi * step / self.steps)) / 2
-            gradient, logits = input_gradient(model, x_adv.view_as(x), lambda logits: adversarial_lead(logits, goal))
+            with keeping(lambda best=best: best.view_as(x)):  # type: ignore[misc]
+                gradient, logits = input_gradient(
+                    model, x_adv.view_as(x), lambda logits: adversarial_lead(logits, goal)
+                )
             gradient = gradient.flatten(1)
             norm = torch.linalg.vector_norm(x_adv - origin, ord=ball.p, dim=1)
             reached = goal.reached(logits)

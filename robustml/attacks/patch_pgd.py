@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import crafting, input_gradient, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
 from robustml.attacks.engine.setup import require_counts, required
+from robustml.deadline import keeping
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import Patch
@@ -69,9 +70,10 @@ class PatchPGD:
             active = torch.arange(len(x), device=x.device)
             for place in order.T:
                 square = patch.square(corners[place[active]], x[active])
-                x_adv, score = self._climb(
-                    model, x[active], goal.take(active), square, draws.take(active), patch.bounds
-                )
+                with keeping(lambda: best):
+                    x_adv, score = self._climb(
+                        model, x[active], goal.take(active), square, draws.take(active), patch.bounds
+                    )
                 better = score > best_score[active]
                 best[active[better]], best_score[active[better]] = x_adv[better], score[better]
                 if self.early_stop:

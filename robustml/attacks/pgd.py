@@ -16,6 +16,7 @@ from robustml.attacks.engine.climb import climb
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
 from robustml.attacks.engine.setup import Target, choose_target, noisy_start, require_counts, step_length
+from robustml.deadline import keeping
 from robustml.errors import RequestError
 from robustml.types import Threat
 
@@ -110,8 +111,10 @@ class PGD:
         for _ in range(self.restarts):
             # Drawn for the whole batch, so that the start of an example does not depend on who has left.
             start = self._start(x, threat, generator)[active]
-            x_adv = self._climb(model, x[active], goal.take(active), start, threat)
-            reached, score = self._judge(model, x_adv, goal.take(active))
+            # One that has been fooled already keeps what fooled it; without `early_stop` nobody knows who has.
+            with keeping(lambda: best, active if self.early_stop else None):
+                x_adv = self._climb(model, x[active], goal.take(active), start, threat)
+                reached, score = self._judge(model, x_adv, goal.take(active))
             better = score > best_score[active]
             best[active[better]], best_score[active[better]] = x_adv[better], score[better]
             if self.early_stop:

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
 from robustml.attacks.engine.setup import required
+from robustml.deadline import keeping
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import SparseBall
@@ -80,7 +81,8 @@ class SparseRS:
                 exchanged = count if query == 0 else self._exchanged(query, count)
                 chosen_now, colours_now = _exchange(chosen, colours, numbers, exchanged, ball.bounds)
                 x_adv = torch.where(where_pixel(chosen_now, x), colours_now, x)
-                logits = logits_of(model, x_adv)
+                with keeping(lambda: result):
+                    logits = logits_of(model, x_adv)
                 score = loss(logits, goal).float()
                 better = score > best
                 chosen[better], colours[better], best[better] = chosen_now[better], colours_now[better], score[better]

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, LossName, attack_loss
 from robustml.attacks.engine.setup import required
+from robustml.deadline import keeping
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import Spatial
@@ -59,7 +60,8 @@ class SpatialSearch:
             for transform in self._plan(x, spatial, generator):
                 # One for all of the batch, or one for each example.
                 candidate = spatial.render(x[active], transform if len(transform) == 1 else transform[active])
-                logits = logits_of(model, candidate)
+                with keeping(lambda: best):
+                    logits = logits_of(model, candidate)
                 reached = goal.take(active).reached(logits)
                 score = loss(logits, goal.take(active)).float().where(~reached, torch.inf)
                 better = score > best_score[active]

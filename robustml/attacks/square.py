@@ -24,6 +24,7 @@ from torch import Generator, Tensor, nn
 from robustml.attacks.engine.gradient import crafting, logits_of
 from robustml.attacks.engine.losses import Goal, adversarial_lead
 from robustml.attacks.engine.setup import require_counts, required
+from robustml.deadline import keeping
 from robustml.draws import Draws
 from robustml.errors import RequestError
 from robustml.threats import LpBall
@@ -72,7 +73,11 @@ class Square:
         with crafting(model, x, y) as (x, y):
             draws = Draws.of(x, generator)
             chunks = torch.split(torch.arange(len(x), device=x.device), self.batch_size)
-            return torch.cat([self._search(model, x[chunk], y[chunk], ball, draws.take(chunk)) for chunk in chunks])
+            result = x.clone()
+            for chunk in chunks:
+                with keeping(lambda: result, chunk):
+                    result[chunk] = self._search(model, x[chunk], y[chunk], ball, draws.take(chunk))
+            return result
 
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, ball: LpBall, draws: Draws) -> Tensor:
         result, shape = x.clone(), x.shape[1:]
@@ -102,7 +107,8 @@ class Square:
             )
             if not len(asked):
                 continue
-            new_lead = lead_of(candidate, y[asked])
+            with keeping(lambda: result):
+                new_lead = lead_of(candidate, y[asked])
             better = (new_lead > lead[asked]).nonzero().squeeze(1)
             best[asked[better]], lead[asked[better]] = candidate[better], new_lead[better]
         return result

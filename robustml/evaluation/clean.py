@@ -14,6 +14,7 @@ from robustml.evaluation.sample import Sample
 from robustml.evaluation.sanity.budget import reach
 from robustml.evaluation.verdicts import Verdicts
 from robustml.models.fitted import fitted
+from robustml.progress import track
 from robustml.types import Threat
 
 _SAMPLE = 200
@@ -50,7 +51,12 @@ def clean_pass(model: nn.Module, batches: Batches, threat: Threat | None, seed: 
             model that cannot take the images.
     """
     clean = Clean(model, {}, Sample(_SAMPLE, seed), 0)
-    for batch in batches:
+
+    def right() -> str:
+        correct = sum(int(part.correct.sum()) for part in clean.parts.values())
+        return f"{100 * correct / max(1, sum(len(part.y) for part in clean.parts.values())):.1f}% right"
+
+    for batch in track(batches, "clean", right):
         x, y = batch.x, batch.y
         low, high = float(x.min()), float(x.max())
         if not (low >= -1e-6 and high <= 1 + 1e-6):

@@ -8,7 +8,6 @@ images itself. Every figure is counted per image, so that the worst case is the 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustml.attacks.engine.gradient import logits_of
 from robustml.calling import Attacks, named, refuse_misfit
-from robustml.errors import RequestError, RunFailed
-from robustml.evaluation.batches import Batch, Batches, Loader, device_of
+from robustml.deadline import Deadline, OutOfTime
+from robustml.errors import RequestError
+from robustml.evaluation.attacking import attack_batch
+from robustml.evaluation.batches import Batches, Loader, device_of
 from robustml.evaluation.clean import Clean, clean_pass
 from robustml.evaluation.crafting import Crafting
 from robustml.evaluation.examples import pick_examples
@@ -33,7 +34,7 @@ from robustml.evaluation.sanity.budget import look_at_budget
 from robustml.evaluation.sanity.model import look_at_limits, look_at_model
 from robustml.evaluation.sanity.predictions import look_at_predictions
 from robustml.evaluation.sanity.rivals import look_at_attacks
-from robustml.evaluation.verdicts import AttackVerdicts, Bools, Verdicts
+from robustml.evaluation.verdicts import AttackVerdicts, Verdicts
 from robustml.models import as_module
 from robustml.models.fitted import Fitted
 from robustml.modes import evaluating, frozen
@@ -42,6 +43,8 @@ from robustml.results import Examples, Flag
 from robustml.types import Attack, Threat
 
 Place = tuple[int, int]
+# Of the time limit, what the looks at the model before the first attack may take.
+_LOOKS = 0.25
 
 
 def evaluate(
@@ -88,7 +91,10 @@ def evaluate(
             then is what is left after it.
         progress: a file that records each batch as it is done. What it already holds is not run again; Ctrl-C then ends
             the evaluation early instead of throwing it away.
-        time_limit: seconds after which no further batch is begun.
+        time_limit: seconds after which no attack goes on: one that is under way is broken off
+            (`robustml.deadline`), and what it found so far counts, where it tells. A quarter of them is for the first
+            looks at the model. The pass without an attack is made in any case. Where a batch is too much for the
+            limit, an evaluation that goes on with `progress` attacks it by halves.
         check_limits: also look whether an attack without a limit fools the model, as it must; costs 50 gradient steps
             on a hundred images.
         on_attack: called with (attack name, batch number, images attacked) after each attack on a batch.
@@ -100,7 +106,7 @@ def evaluate(
         RunFailed: an attack failed, or returned images outside the threat model, or not finite, or on which the
             model's logits are not finite.
     """
-    started = time.monotonic()
+    deadline = Deadline(time_limit)
     model = as_module(model)
     device = torch.device(device) if device is not None else device_of(model)
     rank, world_size = rank_and_world_size()
@@ -116,7 +122,15 @@ def evaluate(
             crafting.after_clean_pass()
             clean.sample.gather()
             if rank == 0 and clean.classes:
-                flags += _first_looks(clean, attacks, threat, seed, device, check_limits=check_limits)
+                try:
+                    with Deadline(None if time_limit is None else time_limit * _LOOKS).held():
+                        for _ in track([None], "looks at the model") if attacks else [None]:
+                            _first_looks(flags, clean, attacks, threat, seed, device, check_limits=check_limits)
+                except OutOfTime:
+                    message = (
+                        f"{_LOOKS:.0%} of the time limit were too little for all looks at it: flags may be missing"
+                    )
+                    flags.append(Flag(name="looks_unfinished", message=message))
             record = None
             if progress is not None:
                 own = progress if rank == 0 else progress.with_name(f"{progress.name}.{rank}")
@@ -126,21 +140,26 @@ def evaluate(
             stopped = False
             for name, attack in attacks.items():
                 for batch in track(batches, name, result=partial(_left, clean.parts, name)):
-                    stopped = stopped or (time_limit is not None and time.monotonic() - started > time_limit)
+                    stopped = stopped or deadline.passed
                     verdicts = clean.parts[batch.number]
                     done = None if record is None else record.get(name, batch.number)
                     target = verdicts.shown_to(name, cascade=cascade)
-                    if done is None and not stopped:
+                    if (done is None or done.pending) and not stopped:
                         try:
-                            done, x_adv = _attack_batch(
-                                crafting, clean.model, batch, name, attack, target, threat, seed
+                            before = done
+                            done, x_adv, stop = attack_batch(
+                                crafting, clean.model, batch, name, attack, target, threat, seed, deadline, before
                             )
                             if record is not None:
                                 record.put(name, batch.number, done, batch.ids)
-                            places = [place for place in wanted if place[0] == batch.number]
+                            if stop is not None:
+                                raise stop
+                            places = [place for place in wanted if before is None and place[0] == batch.number]
                             shown[name] |= {place: x_adv[place[1]].cpu() for place in places}
                             if on_attack is not None:
                                 on_attack(name, batch.number, int(target.sum()))
+                        except OutOfTime:
+                            stopped = True
                         except KeyboardInterrupt:
                             if record is None:
                                 raise
@@ -179,13 +198,20 @@ def _left(parts: Mapping[int, Verdicts], name: str) -> str:
 
 
 def _first_looks(
-    clean: Clean, attacks: Mapping[str, Attack], threat: Threat, seed: int, device: torch.device, *, check_limits: bool
-) -> list[Flag]:
-    """What a few images of each class show of the model, and what attacks say that they leave out on it."""
+    flags: list[Flag],
+    clean: Clean,
+    attacks: Mapping[str, Attack],
+    threat: Threat,
+    seed: int,
+    device: torch.device,
+    *,
+    check_limits: bool,
+) -> None:
+    """Add to `flags` what a few images of each class show of the model, and what attacks say they leave out on it."""
     x, y = clean.sample.tensors(device)
     with torch.no_grad():
         logits = logits_of(clean.model, x)
-    flags = look_at_model(clean.model, x, y, logits)
+    flags += look_at_model(clean.model, x, y, logits)
     if any(isinstance(module, Fitted) and module.one_logit for module in clean.model.modules()):
         message = (
             "the model gives one number an image: it is read as the logit of class 1, beside a 0 for class 0 (two "
@@ -201,41 +227,6 @@ def _first_looks(
     ]
     if check_limits and attacks:
         flags += look_at_limits(clean.model, x, y, threat, attack_generator(seed, "limits", device))
-    return flags
-
-
-def _attack_batch(
-    crafting: Crafting,
-    model: nn.Module,
-    batch: Batch,
-    name: str,
-    attack: Attack,
-    target: Bools,
-    threat: Threat,
-    seed: int,
-) -> tuple[AttackVerdicts, Tensor]:
-    """Run one attack on the images of a batch that `target` (N,) selects; the verdicts, and all images (N, ...)."""
-    began = time.perf_counter()
-    x, y = batch.x, batch.y
-    index = torch.from_numpy(target).nonzero().squeeze(1).to(x.device)
-    robust, rounded = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
-    distance = torch.zeros(len(y), dtype=torch.float64)
-    x_adv = x.clone()
-    if len(index):
-        original, label = x[index], y[index]
-        found = crafting(name, attack, model, original, label, threat, attack_generator(seed, name, x.device))
-        low, high = threat.bounds
-        stored = ((found - low) / (high - low) * 255).round().div(255) * (high - low) + low
-        with torch.no_grad():
-            logits = logits_of(model, found)
-            if not logits.isfinite().all():
-                raise RunFailed(f"the model returns logits that are not finite on images that attack {name!r} made")
-            robust[index] = logits.argmax(dim=1) == label
-            rounded[index] = logits_of(model, stored).nan_to_num(nan=torch.inf).argmax(dim=1) == label
-        distance[index.cpu()] = threat.distance(found, original).double().cpu()
-        x_adv[index] = found
-    seconds = time.perf_counter() - began
-    return AttackVerdicts(robust.cpu().numpy(), distance.numpy(), rounded.cpu().numpy(), seconds), x_adv
 
 
 def _examples(

@@ -91,7 +91,11 @@ class Progress:
             return None
         robust = np.array(entry["robust"], dtype=np.bool_)
         rounded = np.array(entry["rounded"], dtype=np.bool_)
-        return AttackVerdicts(robust, np.array(entry["distance"], dtype=np.float64), rounded, entry["seconds"])
+        verdicts = AttackVerdicts(robust, np.array(entry["distance"], dtype=np.float64), rounded, entry["seconds"])
+        if "to_go" in entry:
+            verdicts.to_go, verdicts.at_once = np.array(entry["to_go"], dtype=np.bool_), entry["at_once"]
+            verdicts.pending = int(verdicts.to_go.sum())
+        return verdicts
 
     def put(self, attack: str, batch: int, verdicts: AttackVerdicts, ids: npt.NDArray[np.int64] | None = None) -> None:
         """Record the verdicts of one attack on one batch, of records `ids`; on return they are on the disk."""
@@ -104,6 +108,8 @@ class Progress:
             "distance": verdicts.distance.tolist(),
             "seconds": verdicts.seconds,
         }
+        if verdicts.to_go is not None:
+            entry |= {"to_go": verdicts.to_go.astype(int).tolist(), "at_once": verdicts.at_once}
         self._append(entry)
         self._done[attack, batch] = entry
 

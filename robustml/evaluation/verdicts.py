@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ class AttackVerdicts:
         rounded: which still get their true label when the attacked images are stored with 8 bits a value.
         seconds: what it cost.
         params: the settings of the attack.
-        pending: how many images it has not come to, because the evaluation was stopped.
+        pending: how many images it has not come to, or not to an end with, because the evaluation was stopped.
+        to_go: of one batch where some are pending, which (N,).
+        at_once: how many of those to attack at once when time is limited.
     """
 
     robust: Bools
@@ -33,6 +35,12 @@ class AttackVerdicts:
     seconds: float = 0.0
     params: dict[str, Any] = field(default_factory=dict)
     pending: int = 0
+    to_go: Bools | None = None
+    at_once: int = 0
+
+    def copy(self) -> AttackVerdicts:
+        """The same in arrays of its own."""
+        return replace(self, robust=self.robust.copy(), distance=self.distance.copy(), rounded=self.rounded.copy())
 
 
 @dataclass

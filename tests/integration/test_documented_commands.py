@@ -11,7 +11,7 @@ import pytest
 from integration.forks import Outcome, inside
 
 ROOT = Path(__file__).parents[2]
-FIRST = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+FIRST = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")))
 # A line of a code block, or a span of code, which a line may break.
 COMMAND = re.compile(r"^robustml ([^`\n]+)$|`(?:\w+=\w+ )*robustml ([^`]+)`", re.MULTILINE)
 # Their words are no config, or name what only a run of the reader's has.

@@ -23,10 +23,10 @@ SHIPPED = ("configs", "robustml", "pyproject.toml", "README.md", "LICENSE")
 pytestmark = pytest.mark.slow
 
 
-def run(*words: object, cwd: Path) -> str:
+def run(*words: object, cwd: Path, status: int = 0) -> str:
     env = {key: value for key, value in os.environ.items() if key not in (*FOREIGN, "VIRTUAL_ENV", "PYTHONPATH")}
     done = subprocess.run([str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -63,7 +63,8 @@ def test_the_wheel_holds_the_package_and_every_config(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in config_dir().rglob("*.yaml"):
         assert f"robustml/configs/{path.relative_to(config_dir()).as_posix()}" in names
-    assert {"robustml/cli.py", "robustml/reporting/pages/base.html.j2", "robustml/reporting/pages/style.css"} <= names
+    assert {"robustml/cli.py", "robustml/py.typed", "robustml/__init__.pyi"} <= names
+    assert {"robustml/reporting/pages/base.html.j2", "robustml/reporting/pages/style.css"} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
 
 
@@ -78,3 +79,11 @@ def test_the_installed_wheel_trains_from_a_foreign_folder(installed: Path, tmp_p
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == FILES
     out = run(installed / "robustml", "evaluate", f"run={folder}", "evaluation=clean", cwd=tmp_path)
     assert f"run: {folder}/evaluations/" in out
+
+
+def test_a_users_file_is_typed_by_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
+    mine = shutil.copy(Path(__file__).with_name("typed_user.py"), tmp_path / "mine.py")
+    words = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed / "python", mine)
+    said = run(*words, cwd=tmp_path, status=1).splitlines()
+    mistake = mine.read_text().splitlines().index('threat.eps = "8/255"') + 1
+    assert {line.split(":")[1] for line in said[:-1]} == {str(mistake)}, said

@@ -62,6 +62,12 @@ def test_the_ranking(ranked: list[Run]) -> None:
     assert (first["parameters"], first["attacks"], first["n"]) == (121834, "fgsm pgd autoattack", 100)
 
 
+def test_a_notebook_gets_the_same_text(ranked: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = ranking_text(ranked)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert ranking_text(ranked) == expected
+
+
 def test_terminal_page_and_csv_of_a_ranking_say_the_same(ranked: list[Run], tmp_path: Path) -> None:
     frame = write_ranking(ranked, tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out" / "leaderboard.csv")["run"]) == list(frame["run"])

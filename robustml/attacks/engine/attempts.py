@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from robustml.deadline import keeping
+
 Attempt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -34,7 +36,8 @@ def first_success(
         numbers = torch.arange(first, min(first + together, attempts), device=x.device)
         unfooled = []
         for chunk in torch.split(left, max(1, batch_size // len(numbers))):
-            images, fooled = attempt(chunk.repeat_interleave(len(numbers)), numbers.repeat(len(chunk)))
+            with keeping(lambda: result):
+                images, fooled = attempt(chunk.repeat_interleave(len(numbers)), numbers.repeat(len(chunk)))
             fooled = fooled.view(len(chunk), len(numbers))
             # argmax takes the first True, so that the image kept does not depend on how the attempts were batched.
             chosen = images.view(len(chunk), len(numbers), *x.shape[1:])[

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import input_gradient
 from robustml.attacks.engine.losses import Goal, attack_loss
+from robustml.deadline import keeping
 from robustml.types import Threat
 
 
@@ -41,8 +42,13 @@ def climb(
     loss_function = attack_loss(loss)
     result, active = start, None
     x_adv, memory = start, None
+
+    def so_far() -> Tensor:
+        return x_adv if active is None else result.index_copy(0, active, x_adv)
+
     for _ in range(steps):
-        gradient, logits = input_gradient(model, x_adv, lambda logits, goal=goal: loss_function(logits, goal))  # type: ignore[misc]
+        with keeping(so_far):
+            gradient, logits = input_gradient(model, x_adv, lambda logits, goal=goal: loss_function(logits, goal))  # type: ignore[misc]
         if early_stop:
             climbing = ~goal.reached(logits)
             if not climbing.all():
@@ -60,7 +66,4 @@ def climb(
             memory = gradient if memory is None else torch.add(gradient, memory, alpha=decay)
             gradient = memory
         x_adv = threat.project(threat.ascend(x_adv, gradient, step_size), x)
-    if active is None:
-        return x_adv
-    result[active] = x_adv
-    return result
+    return so_far()

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.deadline import keeping
 from robustml.types import Attack, Threat
 
 
@@ -66,7 +67,8 @@ def search_in_half_precision(
     # What fools it in half precision only. Where nothing was found, both are right.
     disputed = (_fooled(half, found, y, batch_size) & ~_fooled(model, found, y, batch_size)).nonzero().squeeze(1)
     if len(disputed):
-        found[disputed] = attack(model, x[disputed], y[disputed], threat, generator=Generator().manual_seed(seed))
+        with keeping(lambda: found, disputed):
+            found[disputed] = attack(model, x[disputed], y[disputed], threat, generator=Generator().manual_seed(seed))
     return found
 
 

@@ -16,7 +16,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.allocator import keep_freed_memory
+from robustml.deadline import OutOfTime
 from robustml.errors import RunFailed
+from robustml.progress import note, shown
 from robustml.types import Attack, Threat
 
 # From Linux' prctl.h.
@@ -54,14 +56,19 @@ def attack_in_processes(
         mine = slice(number, None, processes)
         receiver, sender = context.Pipe(duplex=False)
 
-        def work(mine: slice = mine, sender: Connection = sender) -> None:
+        def work(mine: slice = mine, sender: Connection = sender, first: bool = number == 0) -> None:
             _belong_to_parent()
             torch.set_num_threads(1)
             keep_freed_memory()
             model.to(memory_format=torch.channels_last)  # of this process's copy; wide convolutions gain a third
             try:
-                result[mine] = attack(model, x[mine], y[mine], threat, generator=generator)
+                # One of them tells how far it is; the others have about as far to go.
+                with shown(sender.send if first else lambda what: None):
+                    result[mine] = attack(model, x[mine], y[mine], threat, generator=generator)
                 sender.send(None)
+            except OutOfTime as stop:
+                result[mine] = x[mine] if stop.found is None else stop.found
+                sender.send(OutOfTime())
             except Exception as error:
                 sender.send(error)
 
@@ -76,8 +83,10 @@ def attack_in_processes(
             worker.terminate()
             worker.join()
     for error in errors:
-        if error is not None:
+        if error is not None and not isinstance(error, OutOfTime):
             raise error
+    if any(errors):
+        raise OutOfTime(result.clone())
     return result.clone()
 
 
@@ -87,10 +96,12 @@ def _belong_to_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _answer(worker: multiprocessing.process.BaseProcess, receiver: Connection) -> Exception | None:
+def _answer(worker: multiprocessing.process.BaseProcess, receiver: Connection) -> BaseException | None:
     try:
-        answer: Exception | None = receiver.recv()
+        while isinstance(answer := receiver.recv(), str):
+            note(answer)
     except EOFError:
         worker.join()
         return RunFailed(f"a process of the attack died (exit status {worker.exitcode}): out of memory?")
-    return answer
+    known: BaseException | None = answer
+    return known

@@ -66,7 +66,8 @@ def _drawn(table: Table, width: int, columns: Sequence[int]) -> str:
         drawn.add_column(Text(texts[column][0]), no_wrap=not table.is_text(column), overflow="fold")
     for row in range(1, len(table.rows) + 1):
         drawn.add_row(*(Text(texts[column][row]) for column in columns))
-    out = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    # In a notebook rich would draw into the page, and nothing into the text.
+    out = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False, force_jupyter=False)
     out.print(drawn, soft_wrap=False)
     assert isinstance(out.file, io.StringIO)
     lines = [line.rstrip() for line in out.file.getvalue().rstrip("\n").split("\n")]

@@ -17,11 +17,12 @@ from torch import nn
 
 from robustml import __version__
 from robustml.data import DataModule
+from robustml.deadline import Deadline, OutOfTime
 from robustml.evaluation import RobustnessResults, accuracy_curve, evaluate, united
 from robustml.reporting import read_run, summary_table, write_report
 from robustml.results import Environment, Flag, Results, write_results
 from robustml.say import say
-from robustml.types import Threat
+from robustml.types import Attack, Threat
 from robustml.workflows.measuring.certification import certified_as_configured
 from robustml.workflows.measuring.corruptions import corruptions_as_configured
 from robustml.workflows.preparing import build_attacks
@@ -41,6 +42,7 @@ def evaluate_as_configured(
     attacks = build_attacks(settings, threat)
     model = model.to(device)
     say(f"evaluating on {len(loader.records)} test images: clean, {', '.join(attacks) or 'no attack'}")
+    deadline = Deadline(settings.get("time_limit"))
     results = evaluate(
         model,
         loader,
@@ -51,14 +53,34 @@ def evaluate_as_configured(
         device=device,
         cascade=settings.get("cascade", False),
         progress=progress,
-        time_limit=settings.get("time_limit"),
+        time_limit=deadline.seconds,
         check_limits=True,
     )
     if not results.complete:
         return results
-    certified = certified_as_configured(model, loader, threat, attacks, results.verdicts, settings, device)
-    corruptions = corruptions_as_configured(model, data, settings, device)
-    results = results.model_copy(update={"certified": certified, "corruptions": corruptions})
+    try:
+        with deadline.held():
+            certified = certified_as_configured(model, loader, threat, attacks, results.verdicts, settings, device)
+            results = results.model_copy(update={"certified": certified})
+            corruptions = corruptions_as_configured(model, data, settings, device)
+            results = results.model_copy(update={"corruptions": corruptions})
+            return _with_curve(results, model, data, threat, attacks, settings, device)
+    except OutOfTime:
+        message = "the time limit left no time for all that was asked for beside the attacks; going on does the rest"
+        flags = [*results.flags, Flag(name="stopped_early", message=message)]
+        return results.model_copy(update={"complete": False, "flags": flags})
+
+
+def _with_curve(
+    results: RobustnessResults,
+    model: nn.Module,
+    data: DataModule,
+    threat: Threat,
+    attacks: Mapping[str, Attack],
+    settings: Mapping[str, Any],
+    device: torch.device,
+) -> RobustnessResults:
+    """The results with the curve that the `evaluation` settings ask for."""
     curve_settings = settings.get("curve")
     if not curve_settings:
         return results
