@@ -66,7 +66,8 @@ def collect(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
     if len({run.results.experiment for run in runs}) > 1 or not swept:
         say("\n" + summary_table(runs) + "\n")
     else:
-        say("\n" + sweep_tables(rows[swept].to_dict("records"), runs) + "\n")
+        values = [dict(zip(swept, row, strict=True)) for row in rows[swept].itertuples(index=False)]
+        say("\n" + sweep_tables(values, runs) + "\n")
     for name, reason in frame.attrs["failed"].items():
         say(f"failed: {name}: {reason}")
     if 2 <= len(runs) <= _MOST_COMPARED:
