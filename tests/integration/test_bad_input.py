@@ -43,7 +43,7 @@ WRONG = {
     "unknown torchattacks attack": ("attack=torchattacks attack.name=PDG", "'PDG'", "'PGD'"),
     "unknown torchattacks argument": ("attack=torchattacks attack.name=CW attack.params.foo=1", "'foo'", "CW"),
     "unknown evaluation attack": (
-        "attack@evaluation.attacks.mifgsm=torchattacks evaluation.attacks.mifgsm.name=MIFGMS",
+        "+attack@evaluation.attacks.own=torchattacks evaluation.attacks.own.name=MIFGMS",
         "'MIFGMS'",
         "'MIFGSM'",
     ),
