@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from robustml.attacks import PGD
-from robustml.calling import Attacks, named
+from robustml.calling import Attacks, check_threat, named
 from robustml.data import DataModule
+from robustml.errors import RequestError
 from robustml.evaluation.batches import Loader
 from robustml.objectives import Adversarial
 from robustml.poisoning import Poison
@@ -83,6 +84,11 @@ def fit(
         RequestError: something does not fit together; one line says what.
         RunFailed: the training failed, for example because the loss is not finite.
     """
+    check_threat(threat)
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"expected a model, that is a torch.nn.Module, got {model!r:.60}")
+    if objective is not None and (isinstance(objective, type) or not isinstance(objective, Objective)):
+        raise RequestError(f"expected an objective such as TRADES(KLPGD()), or None, got {objective!r:.60}")
     given = data_of(
         data, test, class_names=class_names, batch_size=batch_size, val_size=val_size, seed=seed, split_seed=seed
     )
