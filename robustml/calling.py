@@ -61,6 +61,16 @@ def has_own_budget(attack: Any) -> bool:
     return hasattr(attack, "threat") or (names is not None and "threat" not in names)
 
 
+def check_threat(threat: Any) -> None:
+    """Refuse what is no threat.
+
+    Raises:
+        RequestError: it is a name or a number, say.
+    """
+    if isinstance(threat, type) or not isinstance(threat, Threat):
+        raise RequestError(f'expected a threat such as LpBall("Linf", "8/255"), got {threat!r:.60}')
+
+
 def refuse_misfit(method: Any, threat: Threat) -> None:
     """Ask an attack or an objective that is for some kinds of threats only whether this is one of them.
 

@@ -1,6 +1,7 @@
 """How far long loops are: whoever runs one says so here, and whoever started the work decides whether it is shown.
 
-Nothing is shown unless `shown()` is entered, as every verb of the command line does: a notebook stays quiet.
+Nothing is shown unless `shown()` is entered, as every verb of the command line does, and `robustml.evaluate` and `fit`:
+those keep quiet about what does not take long.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def track(items: Iterable[Item], what: str, result: Callable[[], str] | None = N
             bars.refresh(loop)
     finally:
         bars.end(loop)
-    say(f"  {what}: {f'{result()}, ' if result else ''}{time.monotonic() - loop.began:.1f} s")
+    if (took := time.monotonic() - loop.began) >= bars.patience:
+        say(f"  {what}: {f'{result()}, ' if result else ''}{took:.1f} s")
 
 
 def note(what: str) -> None:
@@ -56,13 +58,17 @@ def note(what: str) -> None:
 
 
 @contextmanager
-def shown(noted: Callable[[str], object] | None = None) -> Iterator[None]:
+def shown(noted: Callable[[str], object] | None = None, patience: float = 0.0) -> Iterator[None]:
     """Show the progress of whatever runs inside: bars where a terminal is, and one line for each loop that ends.
 
     Args:
         noted: instead, hand notes to this, and show nothing: for a process that works for another.
+        patience: say nothing of loops that end within so many seconds, and where it is shown already, change nothing.
     """
-    token = _SHOWN.set(noted or _Bars())
+    if patience and _SHOWN.get() is not None:
+        yield
+        return
+    token = _SHOWN.set(noted or _Bars(patience))
     try:
         yield
     finally:
@@ -92,7 +98,8 @@ class _Loop:
 class _Bars:
     """The bars of the loops that are under way, one below the other; there is no display while there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self._display: Any = None
         self._open: list[_Loop] = []
 

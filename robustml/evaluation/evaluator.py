@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from robustml.attacks.engine.gradient import logits_of
-from robustml.calling import Attacks, named, refuse_misfit
+from robustml.calling import Attacks, check_threat, named, refuse_misfit
 from robustml.deadline import Deadline, OutOfTime
 from robustml.errors import RequestError
 from robustml.evaluation.attacking import attack_batch
@@ -111,6 +111,7 @@ def evaluate(
     device = torch.device(device) if device is not None else device_of(model)
     rank, world_size = rank_and_world_size()
     flags: list[Flag] = []
+    check_threat(threat)
     attacks = named(attacks)
     for attack in attacks.values():
         refuse_misfit(attack, threat)

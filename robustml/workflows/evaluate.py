@@ -22,6 +22,7 @@ from robustml.files import sweep
 from robustml.models import as_module, load_checkpoint
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
+from robustml.progress import shown
 from robustml.results import Cost, ModelFacts
 from robustml.say import say
 from robustml.types import Threat
@@ -45,6 +46,7 @@ from robustml.workflows.settings.describing import described
 from robustml.workflows.weights import describe_model
 
 
+@shown(patience=2.0)
 def evaluate(
     model: Callable[[Tensor], Any] | Run | str | Path,
     data: DataModule | Loader | None = None,

@@ -15,11 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from robustml.attacks import PGD
-from robustml.calling import Attacks, named
+from robustml.calling import Attacks, check_threat, named
 from robustml.data import DataModule
+from robustml.errors import RequestError
 from robustml.evaluation.batches import Loader
 from robustml.objectives import Adversarial
 from robustml.poisoning import Poison
+from robustml.progress import shown
 from robustml.say import without_notices
 from robustml.types import Attack, Objective, Threat
 from robustml.workflows.given import data_of
@@ -83,6 +85,13 @@ def fit(
         RequestError: something does not fit together; one line says what.
         RunFailed: the training failed, for example because the loss is not finite.
     """
+    check_threat(threat)
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"expected a model, that is a torch.nn.Module, got {model!r:.60}")
+    if objective is not None and (isinstance(objective, type) or not isinstance(objective, Objective)):
+        raise RequestError(f"expected an objective such as TRADES(KLPGD()), or None, got {objective!r:.60}")
+    if not isinstance(epochs, int):
+        raise RequestError(f"epochs must be a whole number, got {epochs!r:.60}")
     given = data_of(
         data, test, class_names=class_names, batch_size=batch_size, val_size=val_size, seed=seed, split_seed=seed
     )
@@ -121,6 +130,6 @@ def fit(
         "compile": False,
         "channels_last": False,
     }
-    with without_notices():
+    with without_notices(), shown(patience=2.0):
         train(settings, copy(given), Path(out), resume=resume)  # which poisons what it is given
     return Run(Path(out), given={"model": model, "data": given})

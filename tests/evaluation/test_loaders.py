@@ -174,6 +174,9 @@ def test_tensors_are_data_and_attacks_are_named_after_their_class(digits_net: An
     for nonsense, message in ((PGD, r"make one of it, such as PGD\(\)"), ("pgd", "got 'str': 'pgd'"), ([3], "3")):
         with pytest.raises(RequestError, match=message):
             evaluate(model, (x[:9], y[:9]), nonsense, THREAT)
+    for nonsense in ("linf", 0.1, LpBall):
+        with pytest.raises(RequestError, match="expected a threat such as LpBall"):
+            evaluate(model, (x[:9], y[:9]), FGSM(), nonsense)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=r"labels must be integers of shape \(9,\)"):
         evaluate(model, (x[:9], y[:8]), {}, THREAT)
 
