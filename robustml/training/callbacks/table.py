@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from robustml.errors import RequestError
 from robustml.files import write_text
 from robustml.training.batches import images_and_labels
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, RobustClassifier
@@ -56,6 +57,8 @@ class EpochTable(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of an interrupted run."""
+        if not isinstance(pl_module, RobustClassifier):
+            raise RequestError(f"EpochTable reads what a RobustClassifier counts, got a {type(pl_module).__name__}")
         if self.path.exists():
             self.rows = [row for row in read_table(self.path) if row["epoch"] <= trainer.current_epoch]
 
@@ -80,8 +83,7 @@ class EpochTable(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; it runs after the module's own hook, which logs the means."""
-        if not isinstance(pl_module, RobustClassifier):
-            return
+        assert isinstance(pl_module, RobustClassifier)
         attack_share = pl_module.attack_time.seconds() / max(self._seconds, 1e-9)
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch + 1,

@@ -33,6 +33,7 @@ def compare(name: str, lines: list[str]) -> None:
     """Hold lines against shapes/<name>.txt, word by word, wherever they break; a file that is not there is written."""
     path, found = SHAPES / f"{name}.txt", shape(lines)
     if not path.exists():
+        path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(found) + "\n")
         raise AssertionError(f"{path} is new: look at it, commit it, or mend what it shows")
     expected = path.read_text().splitlines()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COLUMNS = 80
+# What cannot be cut, as long as it may be.
+PATH = re.compile(r"[a-z ]+: +\S+")
 # What a progress bar of rich is drawn with.
 BAR = "━"
 _CONTROL = re.compile(r"\x1b\[[?]?([0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)|\x1b")
@@ -76,7 +78,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def _draw(said: str) -> tuple[list[str], str]:
-    """The lines that a terminal shows in the end, and the widest that it ever showed."""
+    """The lines that a terminal shows in the end, and the widest that it ever showed, but for the path of a result."""
     lines, row, column, widest = [""], 0, 0, ""
     for sequence in _CONTROL.finditer(said):
         amount, code, newline, text = sequence.groups()
@@ -89,7 +91,8 @@ def _draw(said: str) -> tuple[list[str], str]:
             line = lines[row].ljust(column)
             lines[row] = line[:column] + text + line[column + len(text) :]
             column += len(text)
-            widest = max(widest, lines[row].rstrip(), key=len)
+            if not PATH.fullmatch(lines[row]):
+                widest = max(widest, lines[row].rstrip(), key=len)
         elif code == "A":
             row = max(0, row - int(amount or 1))
         elif code == "K":

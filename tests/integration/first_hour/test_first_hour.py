@@ -183,7 +183,7 @@ def test_users_of_either_lightning(name: str, bin_folder: Path, home: Path) -> N
     said = quiet(python, HERE / "lightning_user.py", name, cwd=home).splitlines()
     assert said == [
         "RobustEvaluation works",
-        "EpochTable works",
+        "EpochTable refuses",
         "EMA refuses",
         "SWA refuses",
         "CatastrophicOverfitting refuses",
