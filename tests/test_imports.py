@@ -17,7 +17,6 @@ FLOORS = {
     "cli": 8,
     "commands": 8,
     "workflows": 7,
-    "reporting": 6,
     "training": 5,
     "extraction": 5,
     "defenses": 5,
@@ -31,6 +30,7 @@ FLOORS = {
     "models": 2,
     "data": 2,
     "integrity": 2,
+    "reporting": 2,
     "types": 1,
     "results": 1,
     "errors": 1,
@@ -51,6 +51,7 @@ FLOORS = {
 ON_THE_GROUND = {
     ("results", "errors"),
     ("results", "files"),
+    ("results", "numbers"),
     ("results", "untrusted"),
     ("files", "errors"),
     ("modes", "errors"),

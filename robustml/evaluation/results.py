@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import Field, InstanceOf
 
 from robustml.evaluation.verdicts import Verdicts
-from robustml.results import AttackResult, ClassResult, Examples, Flag, Robustness, WorstCase, share
+from robustml.results import (
+    AttackResult,
+    ClassResult,
+    DataFacts,
+    Examples,
+    Flag,
+    ModelFacts,
+    Results,
+    Robustness,
+    WorstCase,
+    share,
+)
 from robustml.results import Threat as Budget
 from robustml.types import Threat
 
@@ -20,11 +33,44 @@ class RobustnessResults(Robustness):
         worst_case: what withstands all attacks; the clean accuracy where none was run.
         verdicts: what happened to each image, in the order of the loader.
         examples: attacked images for the report.
+        identity: what was measured, by the fields of results.json: data, model, seed, environment.
     """
 
     worst_case: WorstCase
     verdicts: InstanceOf[Verdicts] = Field(exclude=True, repr=False)
     examples: InstanceOf[Examples] | None = Field(default=None, exclude=True, repr=False)
+    identity: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write results.json: to a file whose name ends in .json, or into a folder, with examples.npz beside it.
+
+        Returns:
+            The file.
+
+        Raises:
+            RequestError: the results do not pass the checks of the schema.
+        """
+        path = Path(path)
+        if self.examples is not None and path.suffix != ".json":
+            self.examples.save(path / "examples.npz")
+        unknown = {
+            "command": "evaluate",
+            "experiment": path.stem,
+            "seed": None,
+            "data": DataFacts(name="data"),
+            "model": ModelFacts(name="model"),
+        }
+        return Results.of(self, **unknown | self.identity).save(path)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page: to a file whose name ends in .html, or as report.html into a folder; returns the file."""
+        from robustml.reporting import write_report
+
+        path = Path(path)
+        path = path if path.suffix == ".html" else path / "report.html"
+        with TemporaryDirectory() as folder:
+            self.save(Path(folder, path.stem))
+            return write_report([Path(folder, path.stem)], path)
 
     @classmethod
     def of(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from robustml.errors import RequestError
+from robustml.numbers import eps_text as eps_text
+from robustml.numbers import eps_texts as eps_texts
+from robustml.numbers import norm_text as norm_text
 from robustml.numbers import number
 from robustml.results import Rate, Threat
 
@@ -40,35 +42,6 @@ def parse_eps(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _steps(eps: float) -> int | None:
-    """The k of k/255, up to 64, or None."""
-    k = round(eps * 255)
-    # 1e-4 of a step: files may hold 0.0313725.
-    return k if k <= 64 and abs(eps * 255 - k) < 1e-3 else None
-
-
-def eps_texts(values: Sequence[float]) -> list[str]:
-    """Budgets written alike: all as k/255 where all are such multiples up to 64/255, else all as decimals."""
-    steps = [_steps(value) for value in values]
-    # 0.2 is 51/255 too; nobody writes it so.
-    round_decimals = all(abs(value - round(value, 2)) < 1e-9 for value in values)
-    if None in steps or round_decimals:
-        return [f"{value:.3g}" for value in values]
-    return [f"{k}/255" if k else "0" for k in steps]
-
-
-def eps_text(eps: float) -> str:
-    """One budget: "8/255" or "0.3"."""
-    return eps_texts([eps])[0]
-
-
-def norm_text(norm: str) -> str:
-    """The short name of a norm for people: "L∞", "L2"; other threats (patches) keep their own."""
-    if norm.lower() in ("inf", "linf", "infinity"):
-        return "L∞"
-    return f"L{norm}" if norm.replace(".", "").isdigit() else norm
-
-
 def budget_text(norm: str) -> str:
     """What eps counts, for the label of an axis: the norm and its unit."""
     name = norm_text(norm)
@@ -84,7 +57,7 @@ def budget_text(norm: str) -> str:
 
 def threat_text(threat: Threat) -> str:
     """A threat for people: "L∞ eps 8/255"."""
-    return f"{norm_text(threat.norm)} eps {eps_text(threat.eps)}"
+    return str(threat)
 
 
 def seconds_text(seconds: float | None) -> str:

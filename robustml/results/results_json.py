@@ -42,6 +42,15 @@ class Results(Robustness, _Identity):
         """What an evaluation found, and what it was of: the fields that `Robustness` does not have."""
         return cls(schema=SCHEMA, **{name: getattr(found, name) for name in Robustness.model_fields} | identity)
 
+    def save(self, path: str | Path) -> Path:
+        """Write results.json: to a file whose name ends in .json, or into a folder.
+
+        Raises:
+            RequestError: see `write_results`.
+        """
+        path = Path(path)
+        return write_checked(self, path if path.suffix == ".json" else path / "results.json")
+
     @model_validator(mode="before")
     @classmethod
     def _known_schema(cls, content: Any) -> Any:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from robustml.results.backdoor import Backdoor
 from robustml.results.rates import TOLERANCE, Amount, Block, Count, Fraction, Rate, Settings, at_most
 from robustml.results.run import Threat
+from robustml.results.shown import table_html, table_text
 
 
 class AttackResult(Block):
@@ -169,6 +170,31 @@ class Robustness(Block):
     certified: Certified | None = None
     backdoor: Backdoor | None = None
     flags: list[Flag] = Field(default_factory=list)
+
+    def __str__(self) -> str:
+        return table_text(self._rates, self._notes)
+
+    def _repr_html_(self) -> str:
+        return table_html(self._rates, self._notes)
+
+    @property
+    def _rates(self) -> dict[str, Rate]:
+        """What was measured, by name: what was asked for leads."""
+        asked = {} if self.backdoor is None else {"backdoor success": self.backdoor.attack_success_rate}
+        if self.certified is not None:
+            asked[f"certified ({self.certified.method})"] = self.certified.certified_accuracy
+        attacks = {name: attack.robust_accuracy for name, attack in self.attacks.items()}
+        worst = {"worst case": self.worst_case.robust_accuracy} if attacks and self.worst_case is not None else {}
+        return asked | {"clean": self.clean_accuracy} | attacks | worst
+
+    @property
+    def _notes(self) -> list[str]:
+        """What must be known to read the figures."""
+        notes = [f"attacks within {self.threat}"] if self.attacks else []
+        if self.corruptions is not None:
+            notes.append(f"corruptions: mean accuracy {self.corruptions.mean_accuracy:.1%}")
+        flags = (f"! {flag.name}{f' ({flag.attack})' if flag.attack else ''}: {flag.message}" for flag in self.flags)
+        return [*notes, *flags]
 
     @model_validator(mode="after")
     def _figures_agree(self) -> Robustness:

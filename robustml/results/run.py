@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from robustml.numbers import eps_text, norm_text
 from robustml.results.poison import PoisonSummary
 from robustml.results.rates import Amount, Block, Count, Fraction
 
@@ -48,6 +49,9 @@ class Threat(Block):
     def of(cls, threat: Any) -> Threat:
         """What is written of a threat (`robustml.types.Threat`): one without a norm goes by the name of its class."""
         return cls(norm=getattr(threat, "norm", type(threat).__name__), eps=threat.eps)
+
+    def __str__(self) -> str:
+        return f"{norm_text(self.norm)} eps {eps_text(self.eps)}"
 
 
 class ExtraData(Block):

@@ -22,19 +22,25 @@ from robustml.files import sweep
 from robustml.models import as_module, load_checkpoint
 from robustml.models.fitted import fitted
 from robustml.modes import evaluating
-from robustml.results import Cost
+from robustml.results import Cost, ModelFacts
 from robustml.say import say
 from robustml.types import Threat
 from robustml.untrusted import own_files
-from robustml.workflows.given import judged_on
+from robustml.workflows.given import judged_facts, judged_on
 from robustml.workflows.measuring.backdoors import Planted, check_shown, inherited, planted_by, planted_in, twin_of
-from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
+from robustml.workflows.measuring.judging import (
+    environment,
+    evaluate_as_configured,
+    peak_memory_mb,
+    tell,
+    write_outcome,
+)
 from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.poison import poison_as_configured
 from robustml.workflows.preparing import introduce, pick_device
 from robustml.workflows.run import TROJAN, VERDICTS, Run, load_model, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
-from robustml.workflows.settings.building import CALLABLE, Settings, build
+from robustml.workflows.settings.building import CALLABLE, Settings, build, plain_target
 from robustml.workflows.settings.describing import described
 from robustml.workflows.weights import describe_model
 
@@ -81,15 +87,20 @@ def evaluate(
         defaults: dict[str, Any] = {"check_limits": True}
         if isinstance(data, DataModule):
             defaults["class_names"] = data.class_names
-        if run is None:
-            return evaluation.evaluate(network, loader, chosen, threat, **defaults | options)
-        defaults["seed"] = run.settings["seed"]
+        if run is not None:
+            defaults["seed"] = run.settings["seed"]
         results = evaluation.evaluate(network, loader, chosen, threat, **defaults | options)
+        whose = {"seed": (defaults | options).get("seed", 0), "environment": environment(device_of(as_module(network)))}
+        if run is None:
+            facts = data.summary() if isinstance(data, DataModule) else judged_facts(data, results.clean_accuracy.n)
+            whose |= {"data": facts, "model": ModelFacts(name=plain_target(network))}
+            return results.model_copy(update={"identity": whose})
         parts = copy(data) if isinstance(data, DataModule) else judged_on(data)
         planted = _planted(run.settings, parts, run.path)
         shown = {"limit": None, "batch_size": parts.eval_batch_size}
         block = backdoors_of_model(network, planted, parts, threat, shown, device_of(network))
-        return results.model_copy(update={"backdoor": block})
+        whose |= {"data": parts.summary(), "model": run.results.model}
+        return results.model_copy(update={"backdoor": block, "identity": whose})
     parts = copy(data) if isinstance(data, DataModule) else judged_on(data)  # the run's poison goes into it
     parts.setup()
     settings: Settings = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -121,5 +122,5 @@ def fit(
         "channels_last": False,
     }
     with without_notices():
-        train(settings, given, Path(out), resume=resume)
+        train(settings, copy(given), Path(out), resume=resume)  # which poisons what it is given
     return Run(Path(out), given={"model": model, "data": given})

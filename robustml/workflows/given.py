@@ -14,6 +14,7 @@ from robustml.data.module import ALONE, Place
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader
+from robustml.results import DataFacts
 
 
 def records_of(data: Loader, class_names: Sequence[str] | None = None) -> Records:
@@ -64,6 +65,11 @@ def judged_on(data: Loader, class_names: Sequence[str] | None = None) -> DataMod
     return _set_up(GivenData(Given(records.take(torch.arange(1)), records), name=_name(data), val_size=0))
 
 
+def judged_facts(data: Loader, count: int) -> DataFacts:
+    """What results.json says of data that were not read as a whole, of `count` examples."""
+    return DataFacts(name=_name(data), test=count)
+
+
 def data_of(
     data: DataModule | Loader,
     test: Loader | None = None,
@@ -99,7 +105,7 @@ def data_of(
 
 
 def _name(data: Any) -> str:
-    return type(getattr(data, "dataset", data)).__name__
+    return "tensors" if isinstance(data, tuple) else type(getattr(data, "dataset", data)).__name__
 
 
 def _set_up(data: DataModule) -> DataModule:

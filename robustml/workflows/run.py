@@ -60,6 +60,19 @@ class Run:
         """What results.json holds."""
         return read_results(self.path)
 
+    def __str__(self) -> str:
+        return f"{self.path}\n{self.results}"
+
+    def _repr_html_(self) -> str:
+        return self.results._repr_html_()
+
+    def report(self, path: str | Path) -> Path:
+        """Write the run's page: to a file whose name ends in .html, or as report.html into a folder."""
+        from robustml.reporting import write_report  # a model is loaded without it
+
+        path = Path(path)
+        return write_report([self.path], path if path.suffix == ".html" else path / REPORT)
+
     @cached_property
     def model(self) -> nn.Module:
         """The selected model, in eval mode on the CPU; see `load_model`."""

@@ -10,14 +10,14 @@ from robustml.errors import RequestError
 from robustml.extraction import Defense, Limits
 from robustml.say import say
 from robustml.workflows.preparing import pick_device
-from robustml.workflows.run import load_model
+from robustml.workflows.run import Run, load_model
 from robustml.workflows.settings import CONFIG, read_settings, write_settings
 
 QUERIES = Path("queries.jsonl")
 
 
 def serve(
-    run: str | Path,
+    run: Run | str | Path,
     *,
     out: str | Path,
     make_defense: Callable[[], Defense | None] = lambda: None,
@@ -31,7 +31,7 @@ def serve(
     """Answer until Ctrl-C or SIGTERM.
 
     Args:
-        run: whose model is served.
+        run: whose model is served. In a notebook, one that `fit` returned, in a thread of its own.
         out: the directory for config.yaml, the log of queries and that of alarms.
         make_defense: gives what stands in front of the model, for each client its own; None for nothing.
         limits: of requests and connections.
@@ -56,18 +56,23 @@ def serve(
         ) from error
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 2**16:
         raise RequestError(f"port must be a number from 0 (any free one) to 65535, got {port!r}")
-    source, out = Path(run), Path(out)
-    data = read_settings(source).get("data") or {}
-    if not data.get("shape") or not data.get("num_classes"):
-        raise RequestError(
-            f"{source}/config.yaml tells no data.shape and data.num_classes: no config of robustml train"
-        )
-    model = load_model(source, which).to(pick_device(device))
+    source, out = run.path if isinstance(run, Run) else Path(run), Path(out)
+    known: Mapping[str, Any]
+    if isinstance(run, Run) and which == "best":
+        model, known = run.model, {"shape": run.data.shape, "num_classes": run.data.num_classes}
+    else:
+        known = read_settings(source).get("data") or {}
+        if not known.get("shape") or not known.get("num_classes"):
+            raise RequestError(
+                f"{source}/config.yaml tells no data.shape and data.num_classes: no config of robustml train"
+            )
+        model = load_model(source, which)
+    model = model.to(pick_device(device))
     make_defense()  # refused now, not at the first request
     service = Service(
         model,
-        data["shape"],
-        data["num_classes"],
+        known["shape"],
+        known["num_classes"],
         log=out / QUERIES,
         make_defense=make_defense,
         limits=limits or Limits(),

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 import robustml
 from robustml.extraction import Knockoff, Noise, StudentTraining
 from robustml.poisoning import BadNets, Square
+from robustml.results import read_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,9 @@ def main() -> None:
     exec(code[1], {})
 
     threat = robustml.LpBall("inf", 0.2)
-    run = robustml.fit(Net(), Halves(), None, threat, out="runs/own", epochs=3, attacks={"dark": dark}, seed=1)
+    run = run_of_halves = robustml.fit(
+        Net(), Halves(), None, threat, out="runs/own", epochs=3, attacks={"dark": dark}, seed=1
+    )
     assert run.results.experiment == "own"
     assert list(run.results.attacks) == ["dark"]
     found = robustml.evaluate(run, attacks=dark, out="runs/own/again")
@@ -87,9 +90,18 @@ def main() -> None:
     assert {path.name for path in Path("runs/own_set").iterdir()} >= {"train.parquet", "test.parquet", "poison.parquet"}
     assert robustml.poison(Halves(), badnets, out="runs/own_set", seed=3).poisoned_sha256 == plan.poisoned_sha256
     planted = robustml.fit(
-        Net(), Halves(), None, threat, out="runs/planted", epochs=1, attacks={}, poison=badnets, seed=3
+        Net(), Halves(), None, threat, out="runs/planted", epochs=1, attacks={}, poison=badnets, seed=1
     )
     assert planted.results.backdoor.kind == "badnets"
+    assert torch.equal(planted.data.train.x, run_of_halves.data.train.x)  # clean: the plan alone tells of the poison
+    shown = robustml.evaluate(planted, attacks={})
+    assert shown.backdoor.attack_success_rate == planted.results.backdoor.attack_success_rate
+    assert str(shown).split("\n")[2].startswith("backdoor success")
+    assert "<td>clean</td>" in planted._repr_html_()
+    saved = read_results(shown.save("runs/planted/shown"))
+    assert (saved.data, saved.model.sha256) == (planted.results.data, planted.results.model.sha256)
+    for page in (shown.report("runs/pages/shown.html"), planted.report("runs/pages")):
+        assert "badnets" in page.read_text()
     assert robustml.evaluate(planted, attacks={}, out="runs/planted/again").worst_case is not None
 
     # a figure against another
