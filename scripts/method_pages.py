@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 WHEN = ROOT / "docs" / "methods" / "when.yaml"
 MEASURED = ROOT / "docs" / "measured" / "methods.json"
+NORMS = {"inf": "L∞", "2": "L2", "1": "L1", "0": "L0"}
 GROUPS = {
     "attack": ("Attacks", "robustml evaluate run=<dir> attack={name}"),
     "objective": ("Training objectives", "robustml train objective={name}"),
@@ -38,9 +39,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, when in lines.items():
             uri = f"methods/{group}/{name}.md"
             files.append(File.generated(config, uri, content=page(group, name, when)))
-            index.append(
-                f"| [`{group}={name}`]({group}/{name}.md) | `{target(group, name).rpartition('.')[2]}` | {when} | {short(group, name)} |"
-            )
+            kind = target(group, name).rpartition(".")[2]
+            row = (f"[`{group}={name}`]({group}/{name}.md)", f"`{kind}`", when, short(group, name))
+            index.append(f"| {' | '.join(row)} |")
         index.append("")
     files.append(File.generated(config, "methods/index.md", content="\n".join(index)))
     return files
@@ -74,7 +75,7 @@ def measured(group: str, name: str) -> str:
     if row is None:
         return "**Measured.** Not yet measured."
     norm, _, eps = (row["threat"] or "").partition(" ")
-    within = f", threat L{norm.replace('inf', '∞')} {eps}".replace("Lp", "p").replace("Ls", "s") if eps else ""
+    within = f", threat {NORMS.get(norm, norm)} {eps}" if eps else ""
     heads = [
         *(key.partition(", ")[0] if group == "attack" else key for key in row["figures"]),
         *([] if row["seconds"] is None else ["seconds"]),
