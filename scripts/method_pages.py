@@ -1,13 +1,15 @@
 """What the documentation site generates from the code: a page a method (`mkdocs.yml` names this file as a hook).
 
 A page says what the method does and which paper it is from (the docstring of its module), when to use it
-(docs/methods/when.yaml), how to run it, its config and its arguments.
+(docs/methods/when.yaml), what was measured of it (docs/measured/methods.json), how to run it, its config and arguments.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
@@ -15,6 +17,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 WHEN = ROOT / "docs" / "methods" / "when.yaml"
+MEASURED = ROOT / "docs" / "measured" / "methods.json"
+NORMS = {"inf": "L∞", "2": "L2", "1": "L1", "0": "L0"}
 GROUPS = {
     "attack": ("Attacks", "robustml evaluate run=<dir> attack={name}"),
     "objective": ("Training objectives", "robustml train objective={name}"),
@@ -31,11 +35,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     index = ["# Methods", "", "A page a method: what it does, when to use it, how to run it, its paper.", ""]
     for group, lines in yaml.safe_load(WHEN.read_text()).items():
         title, _ = GROUPS[group]
-        index += [f"## {title}", "", "| option | class | when |", "|---|---|---|"]
+        index += [f"## {title}", "", "| option | class | when | measured |", "|---|---|---|---|"]
         for name, when in lines.items():
             uri = f"methods/{group}/{name}.md"
             files.append(File.generated(config, uri, content=page(group, name, when)))
-            index.append(f"| [`{group}={name}`]({group}/{name}.md) | `{target(group, name)}` | {when} |")
+            kind = target(group, name).rpartition(".")[2]
+            row = (f"[`{group}={name}`]({group}/{name}.md)", f"`{kind}`", when, short(group, name))
+            index.append(f"| {' | '.join(row)} |")
         index.append("")
     files.append(File.generated(config, "methods/index.md", content="\n".join(index)))
     return files
@@ -55,10 +61,57 @@ def page(group: str, name: str, when: str) -> str:
             f"**When to use it.** {when}",
             rest,
             f"```\n{command}\n```",
+            measured(group, name),
             f'```yaml title="configs/{group}/{name}.yaml"\n{text}```',
             f"::: {module}.{path.rpartition('.')[2]}",
         )
     )
+
+
+def measured(group: str, name: str) -> str:
+    """What was measured of a method, and how, in Markdown."""
+    every = _measured()
+    row = every["methods"].get(f"{group}/{name}")
+    if row is None:
+        return "**Measured.** Not yet measured."
+    norm, _, eps = (row["threat"] or "").partition(" ")
+    within = f", threat {NORMS.get(norm, norm)} {eps}" if eps else ""
+    heads = [
+        *(key.partition(", ")[0] if group == "attack" else key for key in row["figures"]),
+        *([] if row["seconds"] is None else ["seconds"]),
+    ]
+    cells = [*map(percent, row["figures"].values()), *([] if row["seconds"] is None else [str(row["seconds"])])]
+    return "\n".join(
+        (
+            f"**Measured.** On scikit-learn's digits{within}; in brackets the 95% interval.",
+            "",
+            f"| {' | '.join(heads)} |",
+            f"|{'---|' * len(heads)}",
+            f"| {' | '.join(cells)} |",
+            "",
+            f"`robustml {row['command']}`, by `{every['command']}` at {every['commit']} on {every['date']}, on one "
+            "thread beside other work: seconds are what they were there.",
+        )
+    )
+
+
+def short(group: str, name: str) -> str:
+    """The last figure that was measured of a method, or none."""
+    row = _measured()["methods"].get(f"{group}/{name}")
+    if row is None:
+        return "not yet"
+    key = list(row["figures"])[1 if group == "poison" and len(row["figures"]) > 2 else 0 if group == "method" else -1]
+    return f"{key.partition(', ')[0]} {percent(row['figures'][key])}"
+
+
+def percent(rate: dict[str, Any]) -> str:
+    """A rate and its interval."""
+    low, high = rate["ci95"]
+    return "none" if rate["value"] is None else f"{rate['value']:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _measured() -> dict[str, Any]:
+    return json.loads(MEASURED.read_text()) if MEASURED.is_file() else {"methods": {}}
 
 
 def target(group: str, name: str) -> str:
