@@ -81,8 +81,9 @@ class Server:
     def url(self) -> str:
         """Where it serves, once it does."""
         for _ in range(600):
-            if self.out.exists() and "\n" in self.out.read_text():
-                return self.out.read_text().splitlines()[0].removeprefix("serving on ")
+            for line in self.out.read_text().splitlines(keepends=True) if self.out.exists() else ():
+                if line.startswith("serving on ") and line.endswith("\n"):
+                    return line.strip().removeprefix("serving on ")
             time.sleep(0.05)
         raise AssertionError(self.err.read_text())
 
