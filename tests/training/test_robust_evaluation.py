@@ -36,7 +36,7 @@ class Mine(pl.LightningModule):
     def training_step(self, batch: Any, index: int) -> Tensor:
         return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
 
-    def validation_step(self, batch: Any, index: int) -> None: ...
+    def validation_step(self, batch: Any, index: int, dataloader_idx: int = 0) -> None: ...
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -97,5 +97,5 @@ def test_what_cannot_be_evaluated_is_refused_in_a_line(
 
 
 def test_a_module_without_forward_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"a WithoutForward has no forward\(x\)"):
+    with pytest.raises(RequestError, match='WithoutForward] is missing the required "forward"'):
         fit(RobustEvaluation(FGSM(), threat=THREAT), tmp_path, loader(), WithoutForward())

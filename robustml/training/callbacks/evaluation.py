@@ -84,18 +84,15 @@ class RobustEvaluation(pl.Callback):
         # A loader draws from the global generator when it is walked through, and training must not notice.
         with averaged_weights(trainer, pl_module), torch.random.fork_rng(devices=[]):
             loader, class_names = self._loader(trainer, pl_module)
-            try:
-                results = evaluate(
-                    pl_module.model if isinstance(pl_module, RobustClassifier) else pl_module,
-                    self._drawn(loader) if class_names is None else loader,
-                    self.attacks,
-                    self._threat(pl_module),
-                    class_names=class_names,
-                    seed=self.seed,
-                    examples=0,
-                )
-            except NotImplementedError as error:
-                raise RequestError(f"a {type(pl_module).__name__} has no forward(x) that gives logits") from error
+            results = evaluate(
+                pl_module.model if isinstance(pl_module, RobustClassifier) else pl_module,
+                self._drawn(loader) if class_names is None else loader,
+                self.attacks,
+                self._threat(pl_module),
+                class_names=class_names,
+                seed=self.seed,
+                examples=0,
+            )
         for name in self.attacks:
             pl_module.log(f"evaluation/{name}", float(results.attacks[name].robust_accuracy))
         pl_module.log("evaluation/clean", float(results.clean_accuracy))
