@@ -22,6 +22,7 @@ SHORT = (
     "evaluation.attacks.square.queries=30",
     "evaluation.attacks.pgd.steps=10",
     "evaluation.attacks.mifgsm.steps=5",
+    "evaluation.attacks.mifgsm.relative_step_size=0.5",
     "evaluation.curve=null",
     "attack.steps=3",
     "validation.attack.steps=3",
