@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from operator import length_hint
@@ -23,7 +23,7 @@ _SHOWN: ContextVar[_Bars | Callable[[str], object] | None] = ContextVar("shown",
 _SILENCE = 15.0
 
 
-def track(items: Iterable[Item], what: str, result: Callable[[], str] | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], what: str, result: Callable[[], str] | None = None) -> Generator[Item, None, None]:
     """The items, one by one, while people see how many are done and how much time is left.
 
     Args:

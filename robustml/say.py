@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from robustml.errors import printable
 
@@ -27,10 +31,36 @@ def is_first_process() -> bool:
     return os.environ.get("SLURM_PROCID", os.environ.get("JSM_NAMESPACE_RANK", "0")) == "0"
 
 
-def say(text: str) -> None:
-    """Print lines, once in a run of several processes, and without what a class name could make a terminal do."""
-    if is_first_process():
-        print("\n".join(map(printable, text.split("\n"))), flush=True)
+_HUSHED = ContextVar("hushed", default=False)
+
+
+def say(text: str, *, always: bool = False) -> None:
+    """Print lines, once in a run of several processes, and without what a class name could make a terminal do.
+
+    Args:
+        text: the lines; in a terminal they are broken between words, where they are longer than it is wide.
+        always: also where a job is `hushed`.
+    """
+    if not is_first_process() or (_HUSHED.get() and not always):
+        return
+    lines = [printable(line) for line in text.split("\n")]
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        wrap = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        # A path that fills the line stays beside its name.
+        short = [max(map(len, line.split()), default=0) < 0.7 * width < width < len(line) for line in lines]
+        lines = [part for line, cut in zip(lines, short, strict=True) for part in (wrap.wrap(line) if cut else [line])]
+    print("\n".join(lines), flush=True)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Say nothing in the block but what is said `always`: of many jobs, what came of each follows in one table."""
+    token = _HUSHED.set(True)
+    try:
+        yield
+    finally:
+        _HUSHED.reset(token)
 
 
 @contextmanager

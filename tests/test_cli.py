@@ -72,6 +72,7 @@ def test_train_help_names_every_group(tmp_path: Path) -> None:
     for path in config_dir().glob("*/*.yaml"):
         assert path.stem in out
         assert f"{path.parent.name}: " in out
+    assert out.index("seed: 0") < out.index("attack: apgd") < out.index("examples:")
 
 
 def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

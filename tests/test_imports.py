@@ -46,6 +46,7 @@ FLOORS = {
     "say": 1,
     "progress": 1,
     "numbers": 1,
+    "budgets": 1,
 }
 # What the rooms on the ground floor need of each other.
 ON_THE_GROUND = {
@@ -59,6 +60,8 @@ ON_THE_GROUND = {
     ("calling", "errors"),
     ("config", "errors"),
     ("numbers", "errors"),
+    ("budgets", "errors"),
+    ("budgets", "numbers"),
     ("say", "errors"),
     ("progress", "say"),
     ("untrusted", "errors"),

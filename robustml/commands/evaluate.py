@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +13,11 @@ from robustml.commands.failures import report_failures
 from robustml.commands.hydra.asked import Evaluation, OfARun
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.of_a_run import RESTORED, command_on_a_run, settings_with
-from robustml.commands.hydra.words import COMPLETION, HELP, argument
+from robustml.commands.hydra.words import COMPLETION, HELP, argument, own_model
 from robustml.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-_IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 
 class Evaluate(OfARun):
@@ -60,16 +57,10 @@ def main() -> None:
         report_failures(take_up_evaluation)
         hydra_command(evaluate, "resume", Evaluate)
     elif argument("run") is None and any(word.startswith(("model=", "model.")) for word in sys.argv):
-        sys.argv = [other for word in sys.argv for other in _importable(word)]
+        sys.argv = own_model(sys.argv)
         hydra_command(evaluate, "evaluate_model", Evaluate)
     else:
         command_on_a_run(evaluate, "evaluate", Evaluate)
-
-
-def _importable(word: str) -> list[str]:
-    """`model=my_package.MyNet` as the option and the value that it is short for; any other word as it is."""
-    match = _IMPORTABLE.fullmatch(word)
-    return ["model=custom", f"model._target_={match[1]}"] if match else [word]
 
 
 if __name__ == "__main__":

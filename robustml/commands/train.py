@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from robustml.commands.failures import report_failures
 from robustml.commands.hydra.asked import Evaluation, OfARun, Strict
 from robustml.commands.hydra.entry import hydra_command
-from robustml.commands.hydra.words import HELP, argument
+from robustml.commands.hydra.words import HELP, argument, own_model
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -42,7 +42,7 @@ def train_as_composed(config: DictConfig) -> float | None:
 
 def main() -> None:
     """Start a run from train.yaml, or continue the one in `resume=<dir>` from its own config."""
-    resume = argument("resume")
+    sys.argv, resume = own_model(sys.argv), argument("resume")
     if resume is None or HELP & set(sys.argv):
         hydra_command(train_as_composed, "train", Train)
         return

@@ -19,6 +19,7 @@ from robustml.evaluation.batches import device_of
 from robustml.modes import evaluating
 from robustml.poisoning.checks import check_whole
 from robustml.poisoning.pixels import in_unit_range, require_images
+from robustml.progress import track
 from robustml.results import ShortcutSuspect, share
 
 
@@ -59,7 +60,7 @@ def find_shortcuts(
     generator = Generator().manual_seed(seed)
     found = []
     with evaluating(model):
-        for label, name in enumerate(train.class_names):
+        for label, name in enumerate(track(train.class_names, "marks of classes")):
             donors = _some(train, train.y == label, pictures, generator)
             hosts = _some(train, train.y != label, len(donors), generator)
             donors = donors[: len(hosts)]

@@ -12,6 +12,7 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.calling import run_attack
 from robustml.extraction.method import Extraction, MakeStudent, Transcript
 from robustml.modes import evaluating
+from robustml.progress import track
 from robustml.results import ExtractionPoint, HonestUse, Rate, rate
 from robustml.types import Attack, Threat
 
@@ -107,7 +108,8 @@ def transfer_success(
     """
     fooled = 0
     with evaluating(copy):
-        for part, label in zip(torch.split(x, _BATCH), torch.split(y, _BATCH), strict=True):
+        parts = list(zip(torch.split(x, _BATCH), torch.split(y, _BATCH), strict=True))
+        for part, label in track(parts, "attacks on the copy"):
             x_adv = run_attack(attack, copy, part, label, threat, generator)
             fooled += int((victim(x_adv).argmax(dim=1) != label).sum())
     return rate(fooled, len(x))

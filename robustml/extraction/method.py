@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from robustml.errors import RunFailed
 from robustml.extraction.victim import QueriesRefused, Victim
+from robustml.progress import track
 
 MakeStudent = Callable[[], nn.Module]
 """Gives a fresh model to train, images (N, ...) in [0, 1] to logits (N, C)."""
@@ -84,15 +85,14 @@ def ask(victim: Victim, x: Tensor, heard: Transcript | None = None) -> Transcrip
         RunFailed: nothing has been answered at all.
     """
     inputs, answers = ([], []) if heard is None else ([heard.x], [heard.answers])
-    asked = 0
-    while asked < len(x) and victim.remaining > 0:
-        part = x[asked : asked + min(victim.batch_size, victim.remaining)]
+    size, wanted = victim.batch_size, x[: victim.remaining]
+    parts = torch.split(wanted, size) if len(wanted) else ()
+    for part in track(parts, "queries") if len(parts) > 1 else parts:
         try:
             answers.append(victim(part))
         except QueriesRefused:
             break
         inputs.append(part)
-        asked += len(part)
     if not answers:
         raise RunFailed("the victim answered no query at all: its budget is spent, or it refuses this client")
     return Transcript(torch.cat(inputs), torch.cat(answers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from robustml.errors import printable
 from robustml.results.rates import Rate
@@ -24,7 +25,9 @@ def table_text(rates: Mapping[str, Rate], notes: Sequence[str], width: int = 80)
     for row in _rows(rates):
         table.add_row(*row)
     out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, legacy_windows=False, markup=False, highlight=False)
+    # In a notebook rich would draw into the page, and nothing into the text.
+    plain: dict[str, Any] = {"color_system": None, "legacy_windows": False, "markup": False, "highlight": False}
+    console = Console(file=out, width=width, force_jupyter=False, **plain)
     console.print(table, *map(printable, notes), sep="\n")
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().split("\n"))
 

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from robustml.budgets import lp_ball
 from robustml.draws import Draws
-from robustml.errors import RequestError
-from robustml.numbers import number
-from robustml.threats.checks import box
 
 
 @dataclass(frozen=True, init=False)
@@ -39,24 +37,10 @@ class LpBall:
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def __init__(self, p: float | str, eps: float | str, bounds: Sequence[float] = (0.0, 1.0)) -> None:
-        eps = number(eps, "threat eps")
-        try:
-            name = p.lower().removeprefix("l").replace("\N{INFINITY}", "inf") if isinstance(p, str) else p
-            norm = number(name)
-        except RequestError:
-            norm = math.nan
-        if norm not in (math.inf, 2.0, 1.0):
-            many = " (any change of a few pixels is a SparseBall)" if norm == 0 else ""
-            raise RequestError(f"threat p={p!r} is not supported; expected 'Linf', 'L2' or 'L1'{many}")
-        low, high = box(bounds)
-        if not (math.isfinite(eps) and eps >= 0):
-            raise RequestError(f"threat eps must be finite and >= 0, got {eps!r}")
-        if norm == math.inf and eps > high - low:
-            meant = f"; did you mean {eps:g}/255?" if 1 < eps <= 255 else ""
-            raise RequestError(f"threat eps={eps:g} is wider than the image range [{low:g}, {high:g}]{meant}")
+        norm, eps, bounds = lp_ball(p, eps, bounds)
         object.__setattr__(self, "p", norm)
         object.__setattr__(self, "eps", eps)
-        object.__setattr__(self, "bounds", (low, high))
+        object.__setattr__(self, "bounds", bounds)
 
     @property
     def norm(self) -> str:
@@ -69,7 +53,9 @@ class LpBall:
 
     def describe(self) -> str:
         """The threat in words, eps as it was parsed."""
-        return f"L{self.norm}, eps = {self.eps:.6g} ({self.eps * 255:.4g}/255) on images in [0, 1]"
+        steps = f" ({self.eps * 255:.4g}/255)" if self.p == math.inf and 0 < self.eps < 1 else ""
+        low, high = self.bounds
+        return f"L{self.norm}, eps = {self.eps:.6g}{steps} on images in [{low:g}, {high:g}]"
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The point of the ball and the box nearest to `x_adv` (Euclidean), for each example.

@@ -15,9 +15,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from robustml.budgets import SIDE, box, whole_number
 from robustml.draws import Draws
 from robustml.errors import RequestError
-from robustml.threats.checks import box, whole_number
 
 # A smaller change of a value is rounding.
 _ROUNDING = 1e-6
@@ -44,7 +44,7 @@ class Patch:
 
     def __post_init__(self) -> None:
         """Check the values, and store them as plain ones."""
-        object.__setattr__(self, "eps", whole_number(self.eps, "the side of the patch in pixels"))
+        object.__setattr__(self, "eps", whole_number(self.eps, SIDE))
         object.__setattr__(self, "bounds", box(self.bounds))
         if self.corner is not None:
             corner = tuple(self.corner)

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from robustml.budgets import PIXELS, box, whole_number
 from robustml.draws import Draws
-from robustml.threats.checks import box, whole_number
 
 # A smaller change of a value is rounding.
 _ROUNDING = 1e-6
@@ -41,7 +41,7 @@ class SparseBall:
 
     def __post_init__(self) -> None:
         """Check the values, and store them as plain floats."""
-        object.__setattr__(self, "eps", whole_number(self.eps, "the number of pixels that may change"))
+        object.__setattr__(self, "eps", whole_number(self.eps, PIXELS))
         object.__setattr__(self, "bounds", box(self.bounds))
 
     def at(self, eps: float) -> SparseBall:

@@ -18,8 +18,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from robustml.budgets import SPATIAL, box, share
 from robustml.errors import RequestError
-from robustml.threats.checks import box
 
 # Two devices that render one transform differ by rounding.
 _ROUNDING = 1e-5
@@ -51,14 +51,8 @@ class Spatial:
 
     def __post_init__(self) -> None:
         """Check the values, and store them as plain ones."""
-        for name, largest in (("degrees", 180.0), ("shift", 1.0), ("eps", 1.0)):
-            try:
-                value = float(getattr(self, name))
-            except (TypeError, ValueError) as error:
-                raise RequestError(f"threat {name} must be a number, got {getattr(self, name)!r}") from error
-            if not 0 <= value <= largest:
-                raise RequestError(f"a spatial threat needs {name} in 0 to {largest:g}, got {value:g}")
-            object.__setattr__(self, name, value)
+        for name, largest in SPATIAL.items():
+            object.__setattr__(self, name, share(getattr(self, name), name, largest))
         for name in ("rotations", "shifts"):
             count = getattr(self, name)
             if not isinstance(count, int) or count < 1 or count % 2 == 0:

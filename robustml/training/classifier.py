@@ -238,7 +238,7 @@ class RobustClassifier(pl.LightningModule):
             return whole
 
         for name, mean in self._means.take(prefix, total).items():
-            self.log(name, mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+            self.log(name, mean, on_step=False, on_epoch=True, prog_bar=name == "train/loss", batch_size=1)
             self.figures[name] = float(mean)
 
 

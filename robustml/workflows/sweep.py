@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from robustml.errors import RequestError, RunFailed
 from robustml.progress import track
-from robustml.reporting import find_runs, summary_table, write_report, write_sweep
+from robustml.reporting import read_run, summary_table, write_report, write_sweep
+from robustml.reporting.pages.sweep import FIXED
+from robustml.reporting.tables.comparison import sweep_tables
 from robustml.say import say
 
 if TYPE_CHECKING:
@@ -58,12 +60,18 @@ def collect(folder: Path, by: Sequence[str] = ()) -> pd.DataFrame:
         RequestError: there is no such folder, or no run in it.
     """
     frame = write_sweep(folder, by)
-    runs, _ = find_runs(folder)  # what cannot be read is in the frame's "failed"
-    say("\n" + summary_table(runs) + "\n")
+    rows = frame.drop_duplicates("run")
+    swept = [key for key in rows.columns if key not in FIXED or (key == "seed" and rows["seed"].nunique() > 1)]
+    runs = [read_run(folder / name) for name in rows["run"]]
+    if len({run.results.experiment for run in runs}) > 1 or not swept:
+        say("\n" + summary_table(runs) + "\n")
+    else:
+        values = [dict(zip(swept, row, strict=True)) for row in rows[swept].itertuples(index=False)]
+        say("\n" + sweep_tables(values, runs) + "\n")
     for name, reason in frame.attrs["failed"].items():
         say(f"failed: {name}: {reason}")
     if 2 <= len(runs) <= _MOST_COMPARED:
         say(f"report: {write_report([run.path for run in runs], folder / 'report.html')}")
-    say(f"sweep:  {folder / 'sweep.csv'}, {folder / 'sweep.html'}")
+    say(f"sweep:  {folder / 'sweep.csv'}\nsweep:  {folder / 'sweep.html'}")
     say(f"run: {folder}")
     return frame

@@ -68,6 +68,15 @@ def test_it_answers_what_the_model_answers(
     assert set(line) == {"time", "client", "n", "status", "digest"}
 
 
+def test_its_address_says_what_it_is(service: Callable[..., Service]) -> None:
+    with serving(service()) as url:
+        plain = json.loads(urllib.request.urlopen(url).read())
+        page = urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": "text/html"})).read().decode()
+    assert (plain["shape"], plain["classes"]) == ([12], 5)
+    assert "5 classes" in page
+    assert "POST /predict {" in page
+
+
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [

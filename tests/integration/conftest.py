@@ -27,7 +27,7 @@ TINY = (
     "evaluation.limit=null",
     "evaluation.batch_size=25",
     "evaluation.attacks.pgd.steps=3",
-    "evaluation.attacks.mifgsm.params.steps=2",
+    "evaluation.attacks.mifgsm.steps=2",
     "evaluation.curve.relative=[0,1]",
 )
 

@@ -81,8 +81,9 @@ class Server:
     def url(self) -> str:
         """Where it serves, once it does."""
         for _ in range(600):
-            if self.out.exists() and "\n" in self.out.read_text():
-                return self.out.read_text().splitlines()[0].removeprefix("serving on ")
+            said = self.out.read_text().split("\n")[:-1] if self.out.exists() else []
+            if said and said[-1].startswith("serving on "):
+                return said[-1].removeprefix("serving on ")
             time.sleep(0.05)
         raise AssertionError(self.err.read_text())
 

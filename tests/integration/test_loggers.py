@@ -83,6 +83,14 @@ def test_wandb_offline_holds_the_figures_and_the_config(logged: Outcome, rows: l
     assert test["test/pgd"] == pytest.approx(results.attacks["pgd"].robust_accuracy.value)
     assert config["threat"]["eps"] == 8 / 255
     assert config["seed"] == 0
+    shown = next(row for row in history if any(key.startswith("report") for key in row))
+    assert {key.partition(".")[0] for key in shown} >= {"report", "attacks", "pictures"}
+    media = path.parent / "files" / "media"
+    (report,) = media.glob("html/report*.html")
+    assert report.read_text() == (logged.run / "report.html").read_text()
+    assert len(list(media.glob("images/*.png"))) == 8
+    (table,) = media.glob("table/attacks*.json")
+    assert [row[0] for row in json.loads(table.read_text())["data"]][-1] == "worst case"
 
 
 def test_tensorboard_holds_the_figures(logged: Outcome, rows: list[dict[str, str]]) -> None:

@@ -32,7 +32,7 @@ DIGITS = (
     "data.test_limit=91",
     "evaluation.batch_size=20",
     "evaluation.attacks.pgd.steps=3",
-    "evaluation.attacks.mifgsm.params.steps=2",
+    "evaluation.attacks.mifgsm.steps=2",
     "evaluation.curve.relative=[0,1]",
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}

@@ -40,7 +40,7 @@ LONG = (
     "attack.steps=2",
     "validation.attack.steps=2",
     "evaluation.attacks.pgd.steps=2",
-    "evaluation.attacks.mifgsm.params.steps=2",
+    "evaluation.attacks.mifgsm.steps=2",
     "evaluation.curve=null",
 )
 

@@ -23,6 +23,7 @@ QUICK = (
     "data.val_size=0",
     "data.batch_size=40",
     "optimizer.lr=0.01",
+    "scheduler=none",
     "model=mlp",
     "model.hidden=[]",
     "objective=standard",

@@ -45,7 +45,7 @@ def test_eps_has_values_of_its_own(run_copy: Path, tmp_path: Path) -> None:
 def test_train_eps_against_test_eps(tmp_path: Path) -> None:
     outcome = command(
         "sweep", "train_eps", "experiment=digits_pgd", *TRAINING, "evaluation.attacks.pgd.steps=2",
-        "evaluation.attacks.mifgsm.params.steps=2", "trainer.max_epochs=1", "data.test_limit=30", "threat.eps=0,8/255",
+        "evaluation.attacks.mifgsm.steps=2", "trainer.max_epochs=1", "data.test_limit=30", "threat.eps=0,8/255",
         cwd=tmp_path, drawn=True,
     )  # fmt: skip
     assert outcome.run.parent == tmp_path / "outputs" / "multirun"
@@ -67,7 +67,10 @@ def test_a_multirun_of_seeds(tmp_path: Path) -> None:
     folder = outcome.run
     for seed in (0, 1):
         assert read_results(folder / str(seed) / "results.json").seed == seed
-        assert f"run: {folder / str(seed)}" in outcome.out.splitlines()
+        assert f"job {seed + 1} of 2: seed={seed}" in outcome.out.splitlines()
+    # One table for all of them, not a report each.
+    assert outcome.out.count("report:") == outcome.out.count("run: ") == 1
+    assert "mean ± standard deviation (n - 1) over seeds" in outcome.out
     assert sha256(folder / "0" / "model.safetensors") != sha256(folder / "1" / "model.safetensors")
     # The second job of a process trains what it would have trained alone.
     alone = command("train", "seed=1", *words, "output=alone", cwd=tmp_path).run

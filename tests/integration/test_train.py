@@ -46,9 +46,10 @@ def test_the_run_directory_holds_what_is_documented(trained: Outcome) -> None:
 def test_nothing_but_the_facts_is_said(trained: Outcome) -> None:
     assert trained.err == ""
     lines = trained.out.splitlines()
-    assert lines[0].startswith("labels: 0 19, 1 19, 2 19")
-    assert lines[1].startswith("data:   digits, 192 train / 32 validation / 90 test")
-    assert "eps = 0.0313725 (8/255)" in lines[2]
+    assert lines[0].startswith("train: data digits, model digits_cnn, objective adversarial, threat linf eps 0.03137")
+    assert lines[1].startswith("labels: 0 19, 1 19, 2 19")
+    assert lines[2].startswith("data:   digits, 192 train / 32 validation / 90 test")
+    assert "eps = 0.0313725 (8/255)" in lines[3]
     assert sum(line.startswith("epoch ") for line in lines) == 3
     assert f"report: {trained.run / 'report.html'}" in lines
     assert lines[-1] == f"run: {trained.run}"

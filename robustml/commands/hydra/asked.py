@@ -5,10 +5,14 @@ It is checked before anything heavy is imported.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from robustml.budgets import check_threat
+from robustml.config import config_dir
 from robustml.errors import RequestError
 
 Count = Annotated[int, Field(ge=1)]
@@ -85,7 +89,7 @@ def check_asked(asked: type[BaseModel], settings: dict[str, Any]) -> None:
         settings: resolved, with fractions such as ``8/255`` as numbers.
 
     Raises:
-        RequestError: names the first key that is wrong, what is expected and what arrived.
+        RequestError: names the first key that is wrong, what is expected and what arrived; or what of the threat is.
     """
     try:
         asked.model_validate({key: value for key, value in settings.items() if value != "???"})
@@ -98,6 +102,42 @@ def check_asked(asked: type[BaseModel], settings: dict[str, Any]) -> None:
         nullable = " or null" if _nullable(asked, first["loc"]) else ""
         found = "null" if first["input"] is None else repr(first["input"])
         raise RequestError(f"{key} must be {expected}{nullable}, got {found}") from error
+    if isinstance(threat := settings.get("threat"), dict):
+        check_threat(threat)
+
+
+def refuse_missing(settings: Any, config_name: str, choices: Mapping[str, Any], key: str = "") -> None:
+    """Refuse a value that is still to be given (``???``), in the words that its config has for it.
+
+    Raises:
+        RequestError: names the key.
+    """
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        refuse_missing(value, config_name, choices, where := f"{key}.{name}".lstrip("."))
+        if value == "???":
+            group = where.partition(".")[0]
+            file = config_dir() / (f"{group}/{choices[group]}.yaml" if group in choices else f"{config_name}.yaml")
+            line = re.compile(rf"^ *{re.escape(str(name))}: \?\?\? +# (.*)$", re.MULTILINE)
+            found = line.search(file.read_text()) if file.is_file() else None
+            raise RequestError(f"{where} has no value yet: add {where}=...{f' ({found[1]})' if found else ''}")
+
+
+def announcement(verb: str, settings: dict[str, Any], choices: Mapping[str, Any]) -> str:
+    """What is about to be done, in a line: which run is taken up, and which options were composed.
+
+    Args:
+        verb: what is done.
+        settings: of the command.
+        choices: Hydra's, the option of each group.
+    """
+    facts = [f"{key} {settings[key]}" for key in ("run", "victim", "resume", "checkpoint") if settings.get(key)]
+    facts += [
+        f"{group} {choice}"
+        for group in ("data", "model", "poison", "objective", "threat", "attack", "method", "evaluation")
+        if (choice := choices.get(group)) not in (None, "null", "none")
+    ]
+    eps = (settings.get("threat") or {}).get("eps")
+    return f"{verb}: " + ", ".join(f"{fact} eps {eps:.4g}" if fact.startswith("threat ") else fact for fact in facts)
 
 
 def _nullable(asked: type[BaseModel], place: tuple[int | str, ...]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import string
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -36,9 +39,17 @@ def hydra_command(task: Callable[[DictConfig], object], config_name: str, asked:
 
 
 def _help(config_name: str) -> str:
-    """The template in the config, with the options of all groups; those of the user's own configs, too."""
+    """The verb's own keys, the options of all groups, those of the user's own configs, too, and the examples."""
     folder, own = config_dir(), config_folder(sys.argv[1:])[1]
-    template = yaml.safe_load((folder / f"{config_name}.yaml").read_text())["hydra"]["help"]["template"]
+    text = (folder / f"{config_name}.yaml").read_text()
+    template = yaml.safe_load(text)["hydra"]["help"]["template"]
     groups = config_groups(folder, *([] if own is None else [own]))
-    lines = "".join(f"{group}: {', '.join(options)}\n" for group, options in groups.items() if group)
-    return string.Template(template).substitute(APP_CONFIG_GROUPS=lines)
+    wide = shutil.get_terminal_size((80, 24)).columns
+    listed = [f"{group}: {', '.join(options)}" for group, options in groups.items() if group]
+    lines = "\n".join(textwrap.fill(line, wide, subsequent_indent="  ", break_long_words=False) for line in listed)
+    what, examples, rest = template.partition("examples:\n")
+    shown, heading, after = rest.partition("config groups")
+    keys = re.split(r"^hydra:$", text, maxsplit=1, flags=re.MULTILINE)[0].partition("\n\n")[2].strip("\n")
+    own_keys = f"keys, with their values:\n{textwrap.indent(keys, '  ')}\n\n" if keys else ""
+    ordered = f"{what}{own_keys}{heading}{after}{chr(10) if heading else ''}{examples}{shown}".rstrip() + "\n"
+    return string.Template(ordered.replace("${", "$${")).substitute(APP_CONFIG_GROUPS=lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from robustml.commands.hydra.arguments import check_arguments
-from robustml.commands.hydra.asked import Asked, check_asked
-from robustml.commands.hydra.multirun import collect_runs
+from robustml.commands.hydra.asked import Asked, announcement, check_asked, refuse_missing
+from robustml.commands.hydra.multirun import collect_runs, one_of_many
 from robustml.commands.hydra.words import allow_arguments, config_folder
 from robustml.commands.signals import Stopped, command_for, way_to_go_on
 from robustml.config import config_dir
-from robustml.say import without_notices
+from robustml.say import say, without_notices
 from robustml.workflows.settings.building import numbered
 
 _MULTIRUN = frozenset({"-m", "--multirun"})
@@ -36,15 +37,22 @@ def run(task: Callable[[DictConfig], object], config_name: str, asked: type[Aske
     os.environ["HYDRA_FULL_ERROR"] = "1"
     getLogger("hydra.utils").setLevel(CRITICAL)  # a `_target_` that it cannot find gets our one line
     failures: list[Exception] = []
+    words, own = config_folder(sys.argv[1:])
 
     def cleaning(config: DictConfig) -> object:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             settings = numbered(OmegaConf.to_container(config, resolve=True))
             check_asked(asked, settings)
-            check_arguments(settings)
-            with way_to_go_on(lambda: _to_go_on(folder)), without_notices():
-                return task(config)
+            choices = HydraConfig.get().runtime.choices
+            refuse_missing(settings, config_name, choices)
+            many = HydraConfig.get().mode == RunMode.MULTIRUN
+            with one_of_many(words, folder) if many else nullcontext():
+                if not many:  # torch takes seconds to import
+                    say(announcement(config_name.partition("_")[0], settings, choices))
+                check_arguments(settings)
+                with way_to_go_on(lambda: _to_go_on(folder)), without_notices():
+                    return task(config)
         except Stopped:
             _remove_if_empty(folder)
             raise
@@ -55,7 +63,6 @@ def run(task: Callable[[DictConfig], object], config_name: str, asked: type[Aske
             failures.append(error)
             return None
 
-    words, own = config_folder(sys.argv[1:])
     options = {word for word in words if word.startswith("-")}
     try:
         if options <= _MULTIRUN:

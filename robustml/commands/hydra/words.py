@@ -22,6 +22,7 @@ _PATHS = re.compile(
 # What Hydra takes for the letters of a name, whatever stands around it.
 _PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 _PLAIN_VALUE = re.compile(r"[\w.+-]*", re.ASCII)
+_IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 _CONSTANTS = ("null", "true", "false", "nan", "inf")
 
 
@@ -32,6 +33,16 @@ def argument(name: str) -> str | None:
     if given and len(given[-1]) > 1 and given[-1][0] == given[-1][-1] and given[-1][0] in "'\"":
         return given[-1][1:-1]  # quoted for Hydra by somebody who knows it
     return given[-1] if given else None
+
+
+def own_model(words: Sequence[str]) -> list[str]:
+    """The words, with `model=my_package.MyNet` as the option and the value that it is short for."""
+    pairs = ((word, _IMPORTABLE.fullmatch(word)) for word in words)
+    return [
+        other
+        for word, found in pairs
+        for other in ([word] if found is None else ["model=custom", f"model._target_={found[1]}"])
+    ]
 
 
 def config_folder(words: Sequence[str]) -> tuple[list[str], Path | None]:

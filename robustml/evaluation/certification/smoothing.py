@@ -22,6 +22,7 @@ from robustml.errors import RequestError
 from robustml.evaluation.certification.certificates import ABSTAINED, Certificates
 from robustml.models.smoothed import SmoothedModel
 from robustml.modes import evaluating
+from robustml.progress import note
 
 _BLOCK = 16
 
@@ -133,6 +134,7 @@ class Smoothing:
         rows = []
         with evaluating(model), torch.no_grad():
             for start in range(0, len(x), together):
+                note(f"image {start} of {len(x)}")
                 images = x[start : start + together]
                 own = [_Noise(each, images) for each in generators[start : start + together]]
                 parts = [self._count(model, images, min(draws, n - done), own) for done in range(0, n, draws)]

@@ -1,4 +1,4 @@
-"""Serve a model over HTTP: ``POST /predict``, ``GET /about`` and ``GET /health``, checked, limited and logged.
+"""Serve a model over HTTP: ``POST /predict``, ``GET /``, ``GET /about`` and ``GET /health``: checked, limited, logged.
 
 Needs FastAPI and uvicorn, the extra `serve`. Nothing that a client sends is unpickled, evaluated or written to the log.
 """
@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as NoSuchPage
 from starlette.requests import ClientDisconnect
@@ -39,6 +39,11 @@ _AT_ONCE = 2
 _ACCEPTED, _BACKLOG = 64, 512
 # Open files that are not connections: the log, modules, devices.
 _OTHER_FILES = 128
+_ASKED_BY = ('POST /predict {"inputs": [...]}', "GET /about", "GET /health")
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>robustml serve</title><style>body {{ font: 16px/1.5 system-ui; max-width: 40rem; margin: 3rem auto;
+padding: 0 1rem }}</style><h1>robustml serve</h1><p>A trained model. {facts}</p><ul>{asked}</ul></html>
+"""
 # Not an answer that anybody gets: what is noted of a client that has hung up.
 _HUNG_UP, _TOO_SLOW = 499, 408
 
@@ -54,6 +59,16 @@ def application(service: Service, board: Board | None = None) -> FastAPI:
     limits = service.limits
     turns = Turns(_AT_ONCE, limits.held_bytes)
     workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="predict")
+
+    @app.get("/")
+    async def what_it_is(request: Request) -> Response:
+        about = {"what": "robustml serve: a trained model", "asked by": list(_ASKED_BY)} | service.about()
+        if "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse(about)
+        asked = "".join(f"<li><code>{each}</code></li>" for each in _ASKED_BY)
+        shape = " x ".join(map(str, service.shape))
+        facts = f"Inputs of shape {shape}, values in [0, 1]; {service.classes} classes."
+        return HTMLResponse(_PAGE.format(facts=facts, asked=asked))
 
     @app.get("/about")
     async def about() -> dict[str, Any]:

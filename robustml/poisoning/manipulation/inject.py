@@ -11,6 +11,7 @@ that are added; the paper replaces the whole set.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from robustml.poisoning.choose import class_to_aim_at, classes_with_rows, rows_f
 from robustml.poisoning.pixels import in_unit_range
 from robustml.poisoning.plan import PoisonPlan, planned
 from robustml.poisoning.surrogate import attacked, borrowed, budget_of
+from robustml.progress import track
 from robustml.types import Attack, Threat
 
 
@@ -100,15 +102,17 @@ class InjectAdversarial:
         generator = seeded(seed, "inject/attack")
         rows, found = [order[:0]], [records.x[:0]]
         missing, looked_at = count, 0
-        while missing and looked_at < len(order):
-            batch = order[looked_at : looked_at + min(missing, self.batch_size)]
-            x, looked_at = records.x[batch], looked_at + len(batch)
-            with borrowed(self.surrogate) as device:
-                x_adv = attacked(self.attack, self.threat, self.surrogate, x, records.y[batch], generator, device)
-            differs = (x_adv != x).flatten(1).any(dim=1)
-            rows.append(batch[differs])
-            found.append(x_adv[differs])
-            missing -= int(differs.sum())
+        with closing(track(range(0, count, self.batch_size), "crafting poison")) as ticks:
+            while missing and looked_at < len(order):
+                next(ticks, None)
+                batch = order[looked_at : looked_at + min(missing, self.batch_size)]
+                x, looked_at = records.x[batch], looked_at + len(batch)
+                with borrowed(self.surrogate) as device:
+                    x_adv = attacked(self.attack, self.threat, self.surrogate, x, records.y[batch], generator, device)
+                differs = (x_adv != x).flatten(1).any(dim=1)
+                rows.append(batch[differs])
+                found.append(x_adv[differs])
+                missing -= int(differs.sum())
         if missing:
             raise RequestError(
                 f"injectadversarial: {count} rows are to be attacked, but the attack changed only {count - missing} of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from robustml.reporting.figures.look import (
     as_svg,
     band,
     describe,
+    in_lines,
     new_axes,
     percent_axis,
     style,
@@ -146,7 +146,7 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
     found = [(place, robust) for place, (_, _, robust) in enumerate(rows) if robust is not None]
     drawn = [(place, robust) for place, robust in found if robust.value is not None]
     with styled():
-        deepest = max(_lines(label).count("\n") for label, *_ in rows)
+        deepest = max(in_lines(label, 24).count("\n") for label, *_ in rows)
         axes = new_axes(WIDTH, 74 + (30 + 14 * max(0, deepest - 1)) * len(rows))
         places = range(len(rows))
         axes.barh(places, [clean.value or 0.0 for _, clean, _ in rows], height=0.72, color="#b9d6ea")
@@ -161,20 +161,15 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
             if robust is not None and robust.value is not None:
                 text += f" → {100 * robust.value:.1f}%"
             axes.text(1.035, place, text, va="center", fontsize=10)
-        axes.set_yticks(places, [_lines(label) for label, _, _ in rows])
+        axes.set_yticks(places, [in_lines(label, 24) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         percent_axis(axes, "x")
         axes.set_xlim(0, 1.3)
         axes.spines["bottom"].set_bounds(0, 1)
-        axes.set_xlabel("accuracy: pale bar clean, dark bar worst case with its 95% interval", loc="left")
+        axes.set_xlabel("accuracy: pale clean, dark worst case, 95% interval", loc="left")
         return as_svg(axes, "Clean and worst-case accuracy of each row, as in the table")
-
-
-def _lines(label: str) -> str:
-    """A name in as many lines as it needs."""
-    return "\n".join(wrap(printable(label), 24)) or label
 
 
 def class_bars(per_class: Sequence[ClassResult]) -> str:
@@ -200,13 +195,16 @@ def heat_map(values: pd.DataFrame, norm: str = "") -> str:
     # One hue from pale to deep blue: more is darker, in print and for every eye.
     colors = LinearSegmentedColormap.from_list("blues", ["#f4f8fb", "#9cc7e3", "#2f8ac4", "#004e7c"])
     with styled():
-        axes = new_axes(min(WIDTH, 150 + 76 * columns), 96 + 40 * rows)
+        axes = new_axes(min(WIDTH, 150 + 76 * columns), (96 if columns <= 8 else 130) + 40 * rows)
         axes.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        crowded = columns > 8
         for (row, column), value in np.ndenumerate(matrix):
             text = NOTHING if np.isnan(value) else f"{100 * value:.1f}"
             shade = "white" if value > 0.55 else INK
-            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=10.5)
-        axes.set_xticks(range(columns), eps_texts([float(eps) for eps in values.columns]))
+            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7.5 if crowded else 10.5)
+        axes.set_xticks(
+            range(columns), eps_texts([float(eps) for eps in values.columns]), rotation=60 if crowded else 0
+        )
         axes.set_yticks(range(rows), eps_texts([float(eps) for eps in values.index]))
         axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)

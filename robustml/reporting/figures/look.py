@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -161,6 +162,11 @@ def as_svg(drawn: Figure | Axes, description: str) -> str:
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", lambda found: found[1] + FONTS, text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(printable(description))}" ', 1)
+
+
+def in_lines(name: str, width: int) -> str:
+    """A name in as many lines as it needs: none is cut."""
+    return "\n".join(wrap(printable(name), width)) or name
 
 
 def draw_picture(axes: Axes, picture: NDArray[Any]) -> None:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustml.reporting.figures.look import WIDTH, as_svg, box, draw_picture, framed, new_figure, percent_axis, styled
+from robustml.reporting.figures.look import (
+    WIDTH,
+    as_svg,
+    box,
+    draw_picture,
+    framed,
+    in_lines,
+    new_figure,
+    percent_axis,
+    styled,
+)
 from robustml.reporting.formats import percent
 from robustml.results import ShortcutSuspect
 
@@ -50,12 +60,14 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
     if not suspects:
         return ""
     with styled():
-        drawing = new_figure(WIDTH, 40 + 135 * len(suspects))
+        names = [in_lines(f"{each.host_name} with the patch", 13) for each in suspects]
+        names += [in_lines(each.figures.class_name, 13) for each in suspects]
+        drawing = new_figure(WIDTH, 40 + (122 + 13 * max(1 + name.count("\n") for name in names)) * len(suspects))
         grid = drawing.subplots(len(suspects), 4, squeeze=False)
         for row, each in zip(grid, suspects, strict=True):
             shown = row[0].imshow(each.heat_map(), cmap="Blues", vmin=0, vmax=1, interpolation="none")
             figures = each.figures
-            row[0].set_ylabel(figures.class_name, fontweight="bold")
+            row[0].set_ylabel(in_lines(figures.class_name, 13), fontweight="bold")
             row[0].set_title(f"turned: {percent(figures.flip_rate.value)}", fontsize=9)
             for axes, picture, title in (
                 (row[1], each.donor, figures.class_name),
@@ -63,7 +75,7 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
                 (row[3], each.grafted(), f"{each.host_name} with the patch"),
             ):
                 draw_picture(axes, picture)
-                axes.set_title(title, fontsize=9)
+                axes.set_title(in_lines(title, 13), fontsize=9)
             framed(row[0])
             for axes in (row[0], row[1], row[3]):
                 box(axes, figures.place[0] - 0.5, figures.place[1] - 0.5, figures.size, figures.size)
@@ -71,5 +83,5 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
         scale.set_label("pictures turned")
         percent_axis(scale.ax)
         scale.ax.set_ylim(0, 1)
-        names = ", ".join(each.figures.class_name for each in suspects)
-        return as_svg(drawing, f"Where patches of {names} turn other pictures into their class")
+        said = ", ".join(each.figures.class_name for each in suspects)
+        return as_svg(drawing, f"Where patches of {said} turn other pictures into their class")

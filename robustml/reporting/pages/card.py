@@ -189,7 +189,6 @@ class CardView:
             success = card.backdoor.backdoor.attack_success_rate
             css = "alarm" if level == "alarm" else "alert"
             tiles.append(_tile("Attack success rate of the backdoor", success, css=css))
-        tiles.append(_tile("Clean accuracy", card.clean_accuracy.accuracy))
         what = f"Worst case under attack, {threat_text(card.threat)}"
         if own is None:
             tiles.append(Tile(what, NOTHING, "not attacked within this budget"))
@@ -200,6 +199,7 @@ class CardView:
             bound = min((figure.accuracy for figure in own.upper_bounds), key=lambda rate: rate.value or 0.0)
             more = "upper bound: no evaluation within this budget is complete"
             tiles.append(Tile(what, f"at most {percent(bound.value)}", more, css="alert"))
+        tiles.append(_tile("Clean accuracy", card.clean_accuracy.accuracy))
         for proof in card.certified[:1]:
             block = proof.certified
             what = f"Certified, {threat_text(Threat(norm=block.norm, eps=block.eps))}"
@@ -284,7 +284,7 @@ class CardView:
         environments = distinct([evidence.environment.model_copy(update=undated) for evidence in card.evidence])
         return [
             Facts("Model", model),
-            Facts("Data", card.data.model_dump()),
+            Facts("Data", card.data.model_dump(exclude_none=True)),
             Facts("Run", run),
             *(
                 Facts(f"Environment, {place}" if place > 1 else "Environment", environment.model_dump())

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from robustml.errors import RequestError, printable
-from robustml.reporting.formats import threat_text
+from robustml.reporting.formats import percent, threat_text
 from robustml.reporting.runs import Run, lying
 from robustml.reporting.tables.cells import Cell, Content, Table
 from robustml.reporting.verdict import verdict
@@ -95,6 +95,6 @@ def _above(run: Run, page: Path) -> Iterator[Sequence[Content]]:
 def _row(name: str, results: Results, folder: Path, page: Path, before: str = "") -> Sequence[Content]:
     finding = verdict(results).findings[0]
     at = threat_text(results.threat) if results.attacks or results.certified else "no attack"
-    value: Content = finding.rate if finding.rate is not None else None
+    value: Content = finding.rate if finding.rate is not None else Cell(percent(finding.value), share=finding.value)
     what = f"{before}{results.command}, {at}: {finding.name[:1].lower()}{finding.name[1:]}"
     return [Cell(printable(name), link=link_to_run(folder, page)), what, value]

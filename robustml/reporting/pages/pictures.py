@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from robustml.reporting.figures.look import FONTS
+from robustml.reporting.figures.look import FONTS, in_lines
 from robustml.reporting.pages.template import render
 from robustml.results import Examples
 
@@ -75,7 +74,7 @@ def picture_grid(examples: Examples, most: int = 8) -> str:
 
 def _lines(*texts: str) -> str:
     """Texts below each other, each in as many lines as its column is wide."""
-    return "\n".join(line for text in texts for line in wrap(text, 13))
+    return "\n".join(in_lines(text, 13) for text in texts if text)
 
 
 def _float(images: NDArray[Any]) -> NDArray[np.float64]:

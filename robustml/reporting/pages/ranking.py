@@ -128,12 +128,13 @@ def ranking_frame(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _folded(runs: Sequence[Run], folder: Path) -> tuple[list[Run], dict[Path, list[Run]]]:
-    """The runs that stand for themselves, and those of each sweep below the folder, which stand together."""
+    """The runs that stand for themselves, and those of each sweep, which stand together."""
+    around = {folder.resolve(), *folder.resolve().parents}
     alone: list[Run] = []
     sweeps: dict[Path, list[Run]] = {}
     for run in runs:
-        above = [one for one in run.path.resolve().parents if one.is_relative_to(folder.resolve())]
-        home = next((one for one in above if one != folder.resolve() and (one / "sweep.html").is_file()), None)
+        above = (one for one in run.path.resolve().parents if one not in around)
+        home = next((one for one in above if (one / "sweep.html").is_file()), None)
         if home is None:
             alone.append(run)
         else:
@@ -148,7 +149,8 @@ def _tables(runs: Sequence[Run], folder: Path) -> dict[str, Table]:
     entries = dict(zip(map(id, alone), entries_of_runs(alone), strict=True))
     contests = _contests(alone)
     rows, ranks, within, links = [], [], [], []
-    for (data, norm, eps, n), ranked in contests.items():
+    # Where most compete comes first.
+    for (data, norm, eps, n), ranked in sorted(contests.items(), key=lambda one: -len(one[1])):
         for rank, run in ranked:
             results, entry = run.results, entries[id(run)]
             counts: dict[str, Content] = {
@@ -185,7 +187,7 @@ def _swept(home: Path, runs: Sequence[Run], folder: Path) -> list[Content]:
     budgets = [eps_text(eps) for eps in sorted({threat.eps for threat in threats})]
     norms = ", ".join(dict.fromkeys(norm_text(threat.norm) for threat in threats))
     values = sorted(value for run in runs if (value := _attacked(run)) >= 0)
-    name = printable(home.relative_to(folder.resolve()).as_posix())
+    name = printable("/".join(home.parts[-2:]))
     return [
         Cell(name, link=link_to(home / "sweep.html", folder / "leaderboard.html")),
         str(len(runs)),
@@ -198,7 +200,8 @@ def _swept(home: Path, runs: Sequence[Run], folder: Path) -> list[Content]:
 def _leader(runs: Sequence[Run], folder: Path) -> list[Tile]:
     """Who leads each of the first contests."""
     tiles = []
-    for (data, norm, eps, _), ranked in _contests(_folded(runs, folder)[0]).items():
+    contests = _contests(_folded(runs, folder)[0])
+    for (data, norm, eps, _), ranked in sorted(contests.items(), key=lambda one: -len(one[1])):
         rank, best = ranked[0]
         worst = worst_of(best)
         if rank is not None and worst is not None and len(ranked) > 1:
@@ -214,9 +217,11 @@ def _lead(runs: Sequence[Run], folder: Path) -> str:
     return f"{apart if count > 1 else ''}Runs whose 95% intervals overlap may change places."
 
 
-def ranking_text(runs: Sequence[Run], folder: Path, width: int | None = None) -> str:
-    """The ranking as plain text, and the sweeps below the folder in a row each."""
-    blocks = [f"{title}\n{table_text(table, width)}" for title, table in _tables(runs, folder).items()]
+def ranking_text(runs: Sequence[Run], folder: Path | None = None, width: int | None = None) -> str:
+    """The ranking as plain text, and a row a sweep."""
+    apart = {"model", "attacks"}
+    tables = {title: table.without(apart) for title, table in _tables(runs, folder or Path()).items()}
+    blocks = [f"{title}\n{table_text(table, width)}" for title, table in tables.items()]
     note = "accuracy in %, ± half of the 95% interval; worst case: over all attacks"
     return "\n\n".join(blocks) + "\n" + wrapped([note], width)
 

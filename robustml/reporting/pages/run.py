@@ -220,7 +220,7 @@ class RunView:
         identity = {"experiment": results.experiment, "command": results.command, "seed": results.seed}
         return [
             Facts("Cost", spent),
-            Facts("Data", _grouped(results.data.model_dump())),
+            Facts("Data", _grouped(results.data.model_dump(exclude_none=True))),
             Facts("Model", model),
             Facts("Run and environment", identity | results.environment.model_dump()),
         ]
@@ -228,10 +228,13 @@ class RunView:
 
 def leading_tiles(runs: Sequence[Run], names: Sequence[str]) -> list[Tile]:
     """Of several runs the highest and the lowest of the figure that was asked for of all of them."""
-    found = [(name, one.results, verdict(one.results).findings[0]) for name, one in zip(names, runs, strict=True)]
-    kinds = {(finding.kind, finding.name) for *_, finding in found}
+    findings = [{finding.name: finding for finding in verdict(one.results).findings} for one in runs]
+    shared = next((name for name in findings[0] if all(name in one for one in findings)), None)
+    if shared is None:
+        return []
+    found = [(name, one.results, each[shared]) for name, one, each in zip(names, runs, findings, strict=True)]
     known = sorted((one for one in found if one[2].value is not None), key=lambda one: one[2].value or 0.0)
-    if len(known) < 2 or len(kinds) > 1:
+    if len(known) < 2:
         return []
     tiles = []
     for which, (name, results, finding) in (("highest", known[-1]), ("lowest", known[0])):

@@ -8,7 +8,7 @@ from pathlib import Path
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.figures.shortcuts import Suspect, suspects_grid
 from robustml.reporting.formats import percent
-from robustml.reporting.pages.links import stamp
+from robustml.reporting.pages.links import link_to_run, stamp
 from robustml.reporting.pages.template import Section, Tile, write_page
 from robustml.reporting.tables.cells import Cell, Row, Table
 from robustml.reporting.tables.text import table_text, wrapped
@@ -95,6 +95,7 @@ def write_shortcut_page(report: ShortcutSearch, searches: Mapping[str, Sequence[
         kicker=f"Search for shortcuts · {report.data.name}",
         heading=heading,
         stamp=stamp([report.data], [report.environment]),
+        back=link_to_run(path.parent.parent.parent, path),
         tiles=[_tile(name, suspects) for name, suspects in searches.items()],
         searches=found,
         threshold=report.threshold,

@@ -212,8 +212,12 @@ def _page(
     keys = [*swept, *(["seed"] if "seed" not in swept and frame["seed"].nunique() > 1 else [])]
     firsts = frame.drop_duplicates("run").set_index("run")
     more = {key: [str(firsts.at[name, key]) for name in runs] for key in keys}
-    entries = [replace(entry, name=name) for name, entry in zip(runs, entries_of_runs([*runs.values()]), strict=True)]
     norms = {run.results.threat.norm for run in runs.values()}
+    said = {"threat"} if "threat.eps" in keys and len(norms) == 1 else set()
+    entries = [
+        replace(entry, name=name, facts={fact: value for fact, value in entry.facts.items() if fact not in said})
+        for name, entry in zip(runs, entries_of_runs([*runs.values()]), strict=True)
+    ]
     links = [link_to_run(run.path, path) for run in runs.values()]
     table = comparison_table(entries, more=more, links=links, note="± half of the 95% interval.")
     sections = [

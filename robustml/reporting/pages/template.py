@@ -72,20 +72,23 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def write_page(path: Path, template: str, /, *, stamp: str = "", tiles: Iterable[Tile] = (), **values: Any) -> Path:
+def write_page(
+    path: Path, template: str, /, *, stamp: str = "", back: str = "", tiles: Iterable[Tile] = (), **values: Any
+) -> Path:
     """Fill a template of this folder, every value escaped, and write the page.
 
     Args:
         path: the file.
         template: name of the template.
         stamp: data, date and commit, below the heading.
+        back: the way to the page of the run that this is of.
         tiles: the key figures, the most important one first.
         values: what it shows; a name that it uses and that is missing here is an error.
 
     Returns:
         `path`.
     """
-    return write_text(path, render(template, stamp=stamp, tiles=list(tiles), **values))
+    return write_text(path, render(template, stamp=stamp, back=back, tiles=list(tiles), **values))
 
 
 def render(template: str, /, **values: Any) -> str:

@@ -33,12 +33,17 @@ def figure_table(card: Card) -> Table:
     figure("worst class, clean", card.worst_class, clean=True)
     for figures in card.threats:
         at = threat_text(figures.threat)
-        figure(f"worst case, {at}", figures.worst_case)
+        worst = None if figures.worst_case is None else figures.worst_case.accuracy
+        rounded = figures.rounded_accuracy
+        also = ", also rounded to 8 bits" if rounded is not None and rounded.accuracy == worst else ""
+        figure(f"worst case, {at}{also}", figures.worst_case)
         for other in figures.others:
-            figure(f"{at}, another evaluation", other)
+            if other.accuracy != worst:
+                figure(f"{at}, another evaluation", other)
         for bound in figures.upper_bounds:
             figure(f"at most, {at}: not complete", bound)
-        figure(f"rounded to 8 bits, {at}", figures.rounded_accuracy)
+        if figures.rounded_accuracy is not None and figures.rounded_accuracy.accuracy != worst:
+            figure(f"rounded to 8 bits, {at}", figures.rounded_accuracy)
         figure(f"worst class, {at}", figures.worst_class)
     for proof in card.certified:
         at = threat_text(Threat(norm=proof.certified.norm, eps=proof.certified.eps))
@@ -53,18 +58,23 @@ def figure_table(card: Card) -> Table:
 def threat_table(card: Card, figures: ThreatFigures) -> Table:
     """Every attack of every evaluation within a budget: those on most images first, the strongest among them."""
     numbers = {evidence.name: str(place) for place, evidence in enumerate(card.evidence, start=1)}
-    rows: list[Row] = [
-        [
+    rows: list[list[Cell]] = []
+    for row in figures.attacks:
+        cells = [
             Cell(row.attack, marks=() if row.complete else ("upper bound: not complete",)),
-            row.robust_accuracy,
-            f"{row.robust_accuracy.n:,}",
-            row.rounded_accuracy,
+            cell_of(row.robust_accuracy),
+            Cell(f"{row.robust_accuracy.n:,}"),
+            cell_of(row.rounded_accuracy),
             Cell(f"{row.max_norm:.4g}", marks=beyond(row.max_norm, figures.threat.eps)),
-            seconds_text(row.seconds),
-            numbers[row.source],
+            Cell(seconds_text(row.seconds)),
+            Cell(numbers[row.source]),
         ]
-        for row in figures.attacks
-    ]
+        # The same attack with the same outcome, from two files, is said once.
+        same = next((place for place, known in enumerate(rows) if known[:5] == cells[:5]), None)
+        if same is None:
+            rows.append(cells)
+        else:
+            rows[same][6] = Cell(f"{rows[same][6].text}, {numbers[row.source]}")
     change = f"largest change ({norm_text(figures.threat.norm)})"
     headings = ["attack", "robust accuracy, 95% interval", "n", "rounded to 8 bits", change, "time", "file"]
     note = f"Largest change that any attack made: {figures.max_norm:.4g}, allowed {figures.threat.eps:.4g}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,6 +111,12 @@ class Table:
         columns = [*zip(self.heads, *self.cells, strict=True)][1:]
         headings: list[str | Cell] = ["", *(row[0] for row in self.cells)]
         return replace(self, headings=headings, rows=columns, words=frozenset(), leads=frozenset(), total=False)
+
+    def without(self, headings: Collection[str]) -> Table:
+        """The other columns: for where room is short."""
+        kept = [place for place, head in enumerate(self.heads) if head.text not in headings]
+        rows = [[row[place] for place in kept] for row in self.rows]
+        return replace(self, headings=[self.headings[place] for place in kept], rows=rows)
 
     @property
     def across(self) -> Table:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import TypeVar
 
 from robustml.reporting.formats import percent, plain, seconds_text, threat_text
-from robustml.reporting.runs import Run, comparable, labels, one_model
-from robustml.reporting.tables.cells import Cell, Content, Table, bests, cell_of
+from robustml.reporting.runs import Run, comparable, labels, one_model, read_run
+from robustml.reporting.tables.cells import Cell, Content, Row, Table, bests, cell_of
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.reporting.verdict import verdict
 from robustml.results import Card, ClassFigure, Figure, Flag, Rate, Threat
@@ -163,6 +165,60 @@ def summary_table(runs: Sequence[Run], width: int | None = None) -> str:
     if len(runs) == 1:
         notes.insert(0, f"verdict: {verdict(runs[0].results).text}")
     return f"{table_text(comparison_table(shown), width)}\n{wrapped(notes, width)}"
+
+
+def figures_line(run: Path) -> str:
+    """What a run directory measured, in a few words: "clean 97.2%, worst case 64.7%"; what was asked for leads."""
+    read = read_run(run)
+    figures = entries_of_runs([read])[0].figures
+    asked = {name: figure for name, figure in figures.items() if name not in read.results.attacks}
+    return ", ".join(f"{name} {cell_of(figure).text}" for name, figure in asked.items() if figure is not None)
+
+
+def sweep_tables(values: Sequence[Mapping[str, object]], runs: Sequence[Run], width: int | None = None) -> str:
+    """What each run of a sweep measured, beside its swept values; and over seeds, mean and standard deviation.
+
+    Args:
+        values: of the swept keys of each run, beside `runs`.
+        runs: the runs.
+        width: columns of the terminal; by default what it has.
+    """
+    entries = entries_of_runs(runs)
+    names = _headings(entry.figures for entry in entries)
+    keys = _headings(values) or ["run"]
+    flags = ["flags"] if any(run.results.flags for run in runs) else []
+    rows: list[Row] = [
+        [
+            *(_text(found.get(key, entry.name)) for key in keys),
+            *(cell_of(entry.figures.get(name), clean=name == "clean") for name in names),
+            *(entry.counts[name] for name in flags),
+        ]
+        for found, entry in zip(values, entries, strict=True)
+    ]
+    tables = [Table([*keys, *names, *flags], rows, words=frozenset(keys), narrow=True)]
+    notes = _notes(runs)[:1]
+    if flags:
+        notes.append("flags: how many of the evaluator's checks doubt a row; its report says which")
+    others = [key for key in keys if key != "seed"]
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for found, entry in zip(values, entries, strict=True):
+        groups.setdefault(tuple(_text(found.get(key)) for key in others), []).append(entry)
+    if "seed" in keys and any(len(group) > 1 for group in groups.values()):
+        heads = [*others, "seeds", *names]
+        means = [[*group, str(len(each)), *(_mean(each, name) for name in names)] for group, each in groups.items()]
+        tables.append(Table(heads, means, words=frozenset(heads[:1])))
+        notes.append("last table: mean ± standard deviation (n - 1) over seeds")
+    return "\n\n".join(table_text(table, width) for table in tables) + "\n" + wrapped(notes, width)
+
+
+def _text(value: object) -> str:
+    return plain(value) if isinstance(value, float) else str(value)
+
+
+def _mean(entries: Sequence[Entry], name: str) -> str | None:
+    values = [_value(cell_of(entry.figures.get(name))) for entry in entries]
+    known = [100 * value for value in values if value is not None]
+    return f"{fmean(known):.1f} ±{stdev(known):.1f}" if len(known) > 1 else None
 
 
 def _notes(runs: Sequence[Run]) -> list[str]:

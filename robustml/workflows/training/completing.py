@@ -22,6 +22,7 @@ from robustml.workflows.measuring.backdoors import Planted, backdoor_figures
 from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.training_flags import collapse_flags
 from robustml.workflows.run import BEST, LAST, WEIGHTS
+from robustml.workflows.training.showing import show
 from robustml.workflows.weights import checkpoint_weights, describe_model, load_weights, save_weights
 
 _FIGURES = {CLEAN_ACCURACY: "clean_accuracy", ADVERSARIAL_ACCURACY: "adversarial_accuracy"}
@@ -72,6 +73,7 @@ def complete(
         figures["test/clean"] = results.clean_accuracy.value
         figures["test/worst_case"] = results.worst_case.robust_accuracy.value
         logger.log_metrics({key: value for key, value in figures.items() if value is not None})
+        show(logger, run)
         logger.finalize("success")
     close(trainer.loggers)
     for line in selection_lines(written):

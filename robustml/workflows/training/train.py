@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
         check_resume(run, recorded, read_settings(run), has_validation=data.val is not None)
     if last.is_file():
         load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
-    trainer = build_trainer(settings, run, has_validation=data.val is not None, say=say)
+    trainer = build_trainer(settings, run, has_validation=data.val is not None, say=partial(say, always=True))
     try_model(
         module.model,
         next(iter(data.loader("train", limit=2)))[0],
