@@ -36,7 +36,7 @@ lint: $(VENV)/installed
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: export OMP_WAIT_POLICY := PASSIVE
 docs: $(VENV)/installed
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/mkdocs build    # not --quiet: warnings that are not printed do not count as strict
 
 setup: $(VENV)/installed
 
