@@ -38,14 +38,14 @@ def in_the_second_attack(number: int) -> None:
     _as_in_a_terminal()
     from robustml.evaluation import evaluator
 
-    attack, calls = evaluator._attack_batch, iter(range(100))
+    attack, calls = evaluator.attack_batch, iter(range(100))
 
-    def attacked(*arguments: object) -> object:
+    def attacked(*arguments: object, **named: object) -> object:
         if next(calls) == 1:
             os.kill(os.getpid(), number)
-        return attack(*arguments)  # type: ignore[arg-type]
+        return attack(*arguments, **named)  # type: ignore[arg-type]
 
-    evaluator._attack_batch = attacked  # type: ignore[assignment]
+    evaluator.attack_batch = attacked  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
