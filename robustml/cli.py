@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 
 from robustml.errors import RequestError, nearest
+from robustml.say import fitted_lines
 
 VERBS = {
     "train": "train a model from a config, and measure clean against adversarial accuracy",
@@ -60,7 +61,8 @@ def main() -> None:
     verb = arguments[0] if arguments else "--help"
     if verb in ("--help", "-h", "help"):
         width = max(map(len, VERBS)) + 2
-        print(USAGE.format(verbs="\n".join(f"  {name:<{width}}{what}" for name, what in VERBS.items())), end="")
+        text = USAGE.format(verbs="\n".join(f"  {name:<{width}}{what}" for name, what in VERBS.items()))
+        print("\n".join(fitted_lines(text.rstrip().split("\n"), sys.stdout)))
     elif verb == "--version":
         from robustml import __version__
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TextIO
 
 from robustml.errors import printable
 
@@ -31,6 +33,8 @@ def is_first_process() -> bool:
     return os.environ.get("SLURM_PROCID", os.environ.get("JSM_NAMESPACE_RANK", "0")) == "0"
 
 
+# "  name    what it does", "  key: value     # what it is"
+_BESIDE = re.compile(r" *\S(?: ?\S)* {2,}(?:# )?| *\S+: [^#]*# ")
 _HUSHED = ContextVar("hushed", default=False)
 
 
@@ -43,14 +47,25 @@ def say(text: str, *, always: bool = False) -> None:
     """
     if not is_first_process() or (_HUSHED.get() and not always):
         return
-    lines = [printable(line) for line in text.split("\n")]
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        wrap = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        # A path that fills the line stays beside its name.
-        short = [max(map(len, line.split()), default=0) < 0.7 * width < width < len(line) for line in lines]
-        lines = [part for line, cut in zip(lines, short, strict=True) for part in (wrap.wrap(line) if cut else [line])]
-    print("\n".join(lines), flush=True)
+    print("\n".join(fitted_lines(map(printable, text.split("\n")), sys.stdout)), flush=True)
+
+
+def fitted_lines(lines: Iterable[str], stream: TextIO) -> Iterator[str]:
+    """The lines; broken between words where they go to a terminal that is narrower.
+
+    They go on below the text that stands beside a name. A path that fills a line stays beside its name.
+    """
+    width = shutil.get_terminal_size().columns
+    for line in lines:
+        longest = max(map(len, line.split()), default=0)
+        if not (stream.isatty() and longest < 0.7 * width < width < len(line)):
+            yield line
+            continue
+        column = _BESIDE.match(line)
+        room = column.end() if column and column.end() < width / 2 else len(line) - len(line.lstrip()) + 2
+        yield from textwrap.wrap(
+            line, width, subsequent_indent=" " * room, break_long_words=False, break_on_hyphens=False
+        )
 
 
 @contextmanager

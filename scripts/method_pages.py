@@ -63,7 +63,8 @@ def page(group: str, name: str, when: str) -> str:
             f"```\n{command}\n```",
             measured(group, name),
             f'```yaml title="configs/{group}/{name}.yaml"\n{text}```',
-            f"::: {module}.{path.rpartition('.')[2]}\n    options: {{skip_local_inventory: true}}",  # references lead to the reference
+            # Links to a class lead to the reference, not here.
+            f"::: {module}.{path.rpartition('.')[2]}\n    options: {{skip_local_inventory: true}}",
         )
     )
 

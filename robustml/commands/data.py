@@ -98,8 +98,10 @@ def main() -> None:
 
 
 def _refuse() -> None:
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
-    raise RequestError(f"robustml data has no {word!r}; {nearest(word, ['describe'])}: robustml data describe data=...")
+    if len(sys.argv) < 2:
+        raise RequestError("robustml data wants a word more: robustml data describe data=...")
+    hint = nearest(sys.argv[1], ["describe"])
+    raise RequestError(f"robustml data has no {sys.argv[1]!r}; {hint}: robustml data describe data=...")
 
 
 if __name__ == "__main__":

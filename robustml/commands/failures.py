@@ -12,7 +12,7 @@ from pathlib import Path
 from robustml.commands.signals import Stopped, stoppable, stopped_by
 from robustml.errors import RequestError, RunFailed, printable
 from robustml.progress import shown
-from robustml.say import is_first_process
+from robustml.say import fitted_lines, is_first_process
 
 
 def report_failures(main: Callable[[], object], config_name: str | None = None) -> None:
@@ -76,7 +76,8 @@ def _fail(message: str, status: int) -> None:
     # The other processes of a DDP run fail for the same reason: one line is enough.
     if is_first_process():
         with suppress(OSError):  # nowhere is left to say it; the status does
-            print("error: " + " ".join(printable(message).split()), file=sys.stderr)
+            line = "error: " + " ".join(printable(message).split())
+            print("\n".join(fitted_lines([line], sys.stderr)), file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from robustml.commands.failures import report_failures
 from robustml.commands.hydra.asked import OfARun
 from robustml.commands.hydra.entry import hydra_command
+from robustml.commands.hydra.words import COMPLETION, HELP, argument
+from robustml.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,7 +52,13 @@ def main() -> None:
     if any(word in ("-m", "--multirun") for word in sys.argv):
         print("error: serve answers for one run; leave out -m", file=sys.stderr)
         sys.exit(2)
+    if argument("run") is None and not (HELP | COMPLETION) & set(sys.argv):
+        report_failures(_refuse)
     hydra_command(serve_run, "serve", Serve)
+
+
+def _refuse() -> None:
+    raise RequestError("serve needs a run directory: robustml serve run=outputs/<name>/<time>")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from robustml.commands.failures import report_failures
 from robustml.commands.hydra.words import allow_arguments, argument
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
+from robustml.say import fitted_lines
 
 HELP = """\
 robustml sweep: one figure against another, as a Hydra multirun, into sweep.csv and sweep.html.
@@ -48,8 +49,8 @@ def _dispatch() -> None:
     known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     words = sys.argv[1:]
     if not words or words[0] in ("--help", "-h"):
-        lines = [f"  {name:<12}{path.read_text().splitlines()[0].lstrip('# ')}" for name, path in known.items()]
-        print(HELP.format(sweeps="\n".join(lines)), end="")
+        lines = [f"  {name:<13}{path.read_text().splitlines()[0].lstrip('# ')}" for name, path in known.items()]
+        print("\n".join(fitted_lines(HELP.format(sweeps="\n".join(lines)).rstrip().split("\n"), sys.stdout)))
         return
     if words[0] not in known:
         raise RequestError(f"there is no sweep {words[0]!r}; {nearest(words[0], known)}")

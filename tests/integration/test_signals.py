@@ -40,10 +40,10 @@ def in_the_second_attack(number: int) -> None:
 
     attack, calls = evaluator.attack_batch, iter(range(100))
 
-    def attacked(*arguments: object) -> object:
+    def attacked(*arguments: object, **named: object) -> object:
         if next(calls) == 1:
             os.kill(os.getpid(), number)
-        return attack(*arguments)  # type: ignore[arg-type]
+        return attack(*arguments, **named)  # type: ignore[arg-type]
 
     evaluator.attack_batch = attacked  # type: ignore[assignment]
 

@@ -16,6 +16,7 @@ from robustml.commands.failures import report_failures
 from robustml.commands.hydra.asked import Asked
 from robustml.commands.hydra.words import HELP, config_folder
 from robustml.config import config_dir, config_groups
+from robustml.say import fitted_lines
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,7 +31,7 @@ def hydra_command(task: Callable[[DictConfig], object], config_name: str, asked:
         asked: what the config must hold, whatever it composes.
     """
     if HELP & set(sys.argv[1:]):
-        report_failures(lambda: print(_help(config_name)))
+        report_failures(lambda: print("\n".join(fitted_lines(_help(config_name).split("\n"), sys.stdout))))
         return
     # Hydra takes a third of a second to import, and help does without.
     from robustml.commands.hydra.running import run
@@ -48,6 +49,7 @@ def _help(config_name: str) -> str:
     listed = [f"{group}: {', '.join(options)}" for group, options in groups.items() if group]
     lines = "\n".join(textwrap.fill(line, wide, subsequent_indent="  ", break_long_words=False) for line in listed)
     what, examples, rest = template.partition("examples:\n")
+    what = re.sub(r"(?:^\S.*\n)+", lambda lines: textwrap.fill(lines[0], wide) + "\n", what, flags=re.MULTILINE)
     shown, heading, after = rest.partition("config groups")
     keys = re.split(r"^hydra:$", text, maxsplit=1, flags=re.MULTILINE)[0].partition("\n\n")[2].strip("\n")
     own_keys = f"keys, with their values:\n{textwrap.indent(keys, '  ')}\n\n" if keys else ""

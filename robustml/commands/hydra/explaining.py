@@ -30,7 +30,8 @@ def explain(error: Exception, config_name: str | None) -> str:
         options = error.options or _options(group)
         return f"there is no config {name!r} in {group or 'the config folder'}; {nearest(name, options)}"
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {first}"
+        said = first if "=" in str(error.override) else "expected key=value"
+        return f"cannot read {error.override!r}: {said}"
     if _OWN_THREAT.search(str(error)):
         return NO_OWN_THREAT
     if config_name and (key := _quoted(first)) and first.startswith("Could not override"):
