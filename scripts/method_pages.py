@@ -30,6 +30,17 @@ GROUPS = {
 }
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages into the navigation, a section a kind: a page that is left out stops the build."""
+    kinds: list[dict[str, Any]] = [
+        {GROUPS[group][0]: [{name: f"methods/{group}/{name}.md"} for name in names]}
+        for group, names in yaml.safe_load(WHEN.read_text()).items()
+    ]
+    methods = {"Methods": ["methods/index.md", *kinds]}
+    config.nav = [methods if "Methods" in each else each for each in config.nav or ()]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the methods, and one that lists them."""
     index = ["# Methods", "", "A page a method: what it does, when to use it, how to run it, its paper.", ""]

@@ -65,7 +65,10 @@ def public(room: str) -> list[str]:
         values = {name: value for name, value in values.items() if id(value) not in elsewhere}
     values = {name: value for name, value in values.items() if not (inspect.ismodule(value) or name == "__version__")}
     for name, value in values.items():
-        if (inspect.isclass(value) or inspect.isroutine(value)) and not (value.__doc__ or "").strip():
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue
+        # a dataclass or named tuple without a docstring is given its signature as one
+        if not (value.__doc__ or "").strip() or str(value.__doc__).startswith(f"{value.__name__}("):
             raise ValueError(f"{room}.{name} has no docstring")
     return list(values)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -52,6 +53,19 @@ def test_a_name_without_an_example_stops_the_build() -> None:
     page = (ROOT / "docs" / "reference" / "threats.md").read_text()
     with pytest.raises(ValueError, match="no example uses Patch of"):
         REFERENCE.documented(page.replace("Patch(3)", "SparseBall(2)"), "robustml.threats")
+
+
+def test_a_name_without_a_docstring_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dataclasses.make_dataclass("LpBall", ["eps"])
+    monkeypatch.setattr("robustml.threats.LpBall", made)
+    with pytest.raises(ValueError, match=r"robustml\.threats\.LpBall has no docstring"):
+        REFERENCE.public("robustml.threats")
+
+
+def test_every_page_of_a_method_is_in_the_navigation() -> None:
+    config = SimpleNamespace(nav=[{"Methods": "methods/index.md"}])
+    hook("method_pages").on_config(config)
+    assert all(f"methods/{group}/{name}.md" in str(config.nav) for group in WHEN for name in WHEN[group])
 
 
 def test_an_example_that_fails_stops_the_build(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ MORE = {
     "poison/inject": "poison.surrogate.run_dir=<standard>",
     "poison/input_aware": "poison.surrogate.run_dir=<standard>",
     "poison/label_consistent": "poison.surrogate.run_dir=<pgd>",
-    "poison/single_pixel": "poison.pixel=[4,4] poison.channel=0",
+    "poison/single_pixel": "poison.pixel=[0,0] poison.channel=0 poison.value=1.0",
 }
 COMMANDS = {
     "attack": "evaluate run=<pgd> attack={name}",
