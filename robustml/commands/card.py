@@ -51,7 +51,7 @@ def _card(runs: list[Path], out: Path | None) -> None:
         if len(found) > 1:
             print(f"{printable(str(run))}:")
         print(card_text(card))
-    print(f"card: {folder / 'card.json'}, {folder / 'card.html'}")
+    print(f"card: {folder / 'card.json'}\npage: {folder / 'card.html'}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
     if left_out:

@@ -475,7 +475,7 @@ def test_the_command(run: Path, make_run: MakeRun, tmp_path: Path, card_verb: Ca
     assert ["clean", "accuracy", "90.0%", "82.6", "to", "94.5", "100", "1"] in [line.split() for line in out]
     assert "file 1: results.json" in out
     assert max(map(len, out[:-1])) <= 80
-    assert out[-1] == f"card: {run / 'card.json'}, {run / 'card.html'}"
+    assert out[-2:] == [f"card: {run / 'card.json'}", f"page: {run / 'card.html'}"]
     assert read_card(run).clean_accuracy.accuracy.value == 0.9
 
     other = finished(make_run, "other")

@@ -19,13 +19,15 @@ _MASKS = (
 
 
 def shape(lines: list[str]) -> list[str]:
-    """The lines, masked; of lines that follow each other and look alike, the first."""
+    """The lines, masked; of lines, or pairs of them, that follow each other and look alike, the first."""
     masked: list[str] = []
     for line in lines:
         for pattern, mask in _MASKS:
             line = re.sub(pattern, mask, line)
         if masked[-1:] != [line.strip()]:
             masked.append(line.strip())
+        if masked[-2:] == masked[-4:-2]:
+            del masked[-2:]
     return masked
 
 

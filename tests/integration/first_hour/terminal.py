@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COLUMNS = 80
-# What cannot be cut, as long as it may be.
-PATH = re.compile(r"[a-z ]+: +\S+")
+# A path cannot be broken: a line is measured without its first one.
+_PATH = re.compile(r"/\S+")
 # What a progress bar of rich is drawn with.
 BAR = "━"
 _CONTROL = re.compile(r"\x1b\[[?]?([0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)|\x1b")
@@ -78,7 +78,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def _draw(said: str) -> tuple[list[str], str]:
-    """The lines that a terminal shows in the end, and the widest that it ever showed, but for the path of a result."""
+    """The lines that a terminal shows in the end, and the widest that it ever showed."""
     lines, row, column, widest = [""], 0, 0, ""
     for sequence in _CONTROL.finditer(said):
         amount, code, newline, text = sequence.groups()
@@ -91,8 +91,7 @@ def _draw(said: str) -> tuple[list[str], str]:
             line = lines[row].ljust(column)
             lines[row] = line[:column] + text + line[column + len(text) :]
             column += len(text)
-            if not PATH.fullmatch(lines[row]):
-                widest = max(widest, lines[row].rstrip(), key=len)
+            widest = max(widest, _PATH.sub("", lines[row], count=1).rstrip(), key=len)
         elif code == "A":
             row = max(0, row - int(amount or 1))
         elif code == "K":
