@@ -1,6 +1,6 @@
 # docker build -t robustml .
-# docker run --rm -v "$PWD/outputs:/work/outputs" robustml             # the demo; its pages end up in ./outputs
-# docker run --rm -v "$PWD/outputs:/work/outputs" robustml train       # any other verb
+# docker run --rm -v "$PWD/outputs:/home/robustml/outputs" robustml             # the demo; its pages end up in ./outputs
+# docker run --rm -v "$PWD/outputs:/home/robustml/outputs" robustml train       # any other verb
 # On a GPU: add --gpus all. What pip reads (an index of your own, or of torch without CUDA) is a --build-arg.
 
 FROM python:3.12-slim AS wheel
@@ -18,8 +18,9 @@ FROM python:3.12-slim
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 COPY --from=wheel /source/constraints.txt /source/dist/ /wheel/
 RUN pip install --no-cache-dir -c /wheel/constraints.txt /wheel/*.whl
-WORKDIR /work
-RUN useradd --create-home --uid 1000 robustml && mkdir outputs && chown 1000 outputs
+RUN useradd --create-home --uid 1000 robustml
+WORKDIR /home/robustml
+RUN mkdir outputs && chown 1000 outputs
 USER 1000
 ENTRYPOINT ["robustml"]
 CMD ["train", "-m", "experiment=digits_standard,digits_pgd", "trainer.enable_progress_bar=false"]

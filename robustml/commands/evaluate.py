@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, FilePath
 
 from robustml.commands.failures import report_failures
 from robustml.commands.hydra.asked import Evaluation, OfARun
@@ -24,6 +26,12 @@ class Evaluate(OfARun):
     """What the config must hold."""
 
     evaluation: Evaluation = Evaluation()
+
+
+class EvaluateModel(Evaluate):
+    """What it must hold where the model is of no run: its file is looked for before any data is."""
+
+    checkpoint: Annotated[FilePath, Field(strict=False)] | None = None
 
 
 def evaluate(config: DictConfig) -> None:
@@ -58,7 +66,7 @@ def main() -> None:
         hydra_command(evaluate, "resume", Evaluate)
     elif argument("run") is None and any(word.startswith(("model=", "model.")) for word in sys.argv):
         sys.argv = own_model(sys.argv)
-        hydra_command(evaluate, "evaluate_model", Evaluate)
+        hydra_command(evaluate, "evaluate_model", EvaluateModel)
     else:
         command_on_a_run(evaluate, "evaluate", Evaluate)
 

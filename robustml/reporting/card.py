@@ -37,7 +37,6 @@ from robustml.results import (
     Card,
     Evidence,
     Figure,
-    Results,
     SourcedFlag,
     ThreatFigures,
     checked,
@@ -92,7 +91,7 @@ def gather(folder: Path) -> Gathered:
         "corruptions": corruptions_of(complete),
         "certified": certified_of(complete, results.threat),
         "backdoor": backdoor_of(sources),
-        "verdict": verdict_of([source.results for source in sources if not _beyond(source.results, results)]),
+        "verdict": verdict_of([source.results for source in sources]),
         "flags": [*flags_of(sources), *(flag for figures in threats for flag in _own_flags(figures))],
         "cost": results.cost,
         "environment": results.environment,
@@ -100,13 +99,6 @@ def gather(folder: Path) -> Gathered:
         "left_out": [*left_out, *broken],
     }
     return Gathered(checked(Card, content, f"the card of {folder}"), run, {source.name: source for source in sources})
-
-
-def _beyond(found: Results, own: Results) -> bool:
-    """Whether it is nothing but attacks within a larger budget than the one that the model was judged on."""
-    beside = (found.backdoor, found.certified, found.corruptions, found.extraction)
-    larger = found.threat.norm == own.threat.norm and found.threat.eps > own.threat.eps
-    return bool(own.attacks) and larger and not any(beside) and not found.flags
 
 
 def _verify(run: Run) -> None:

@@ -82,17 +82,20 @@ def verdict(*measured: Results) -> Verdict:
     """The verdict on a model.
 
     Args:
-        measured: results of one model: a run alone, or with its evaluations.
+        measured: results of one model: a run alone, or with its evaluations. One at another budget than the run's own,
+            as of a sweep, counts where it says something about that one: below it a figure that is lower still, above
+            it whatever is not a mere figure under attack.
     """
-    found: dict[str, Finding] = {}
-    for results in measured:
+    own, found = measured[0], dict[str, Finding]()
+    counted = [results for results in measured if not _beyond(results, own)]
+    for results in counted:
         for finding in _findings(results):
             known = found.get(finding.kind)
             if known is None or _gravity(finding) > _gravity(known):
                 found[finding.kind] = finding
     if "backdoor" in found:
         found.pop("poison", None)
-    doubts = list(dict.fromkeys(doubt for results in measured for doubt in _doubts(results)))
+    doubts = list(dict.fromkeys(doubt for results in counted for doubt in _doubts(results, own)))
     attacked = found.keys() & {"attack", "certified", "extraction"}
     if not attacked and measured[0].clean_accuracy.n:
         doubts.append(NOBODY)
@@ -134,7 +137,19 @@ def _findings(results: Results) -> Iterator[Finding]:
         yield _corruptions(results.corruptions, results.clean_accuracy)
 
 
-def _doubts(results: Results) -> Iterator[str]:
+def _beyond(results: Results, own: Results) -> bool:
+    """Whether it is nothing but attacks within a larger budget than the one that the model was judged on."""
+    beside = (results.backdoor, results.certified, results.corruptions, results.extraction)
+    return _eps_above(results, own) > 0 and not any(beside) and not results.flags
+
+
+def _eps_above(results: Results, own: Results) -> float:
+    """By how much the budget is larger than the run's own; 0 where the two cannot be compared."""
+    comparable = bool(own.attacks) and results.threat.norm == own.threat.norm
+    return results.threat.eps - own.threat.eps if comparable else 0.0
+
+
+def _doubts(results: Results, own: Results) -> Iterator[str]:
     """What speaks against the figures of one evaluation."""
     raised = [flag for flag in results.flags if results.complete or flag.name != "stopped_early"]
     if count := len(raised):
@@ -145,7 +160,7 @@ def _doubts(results: Results) -> Iterator[str]:
     n = results.clean_accuracy.n
     if 0 < n < FEW:
         yield f"measured on {n} example{'s' if n > 1 else ''} only"
-    if results.attacks:
+    if results.attacks and _eps_above(results, own) >= 0:
         if results.threat.eps == 0:
             yield "the attacker's budget was 0: nothing could be changed"
         largest = max(attack.max_norm for attack in results.attacks.values())

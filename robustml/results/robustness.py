@@ -42,6 +42,9 @@ class WorstCase(Block):
     robust_accuracy: Rate
     attacks: list[str]
 
+    def __str__(self) -> str:
+        return f"{self.robust_accuracy} under the worst of {', '.join(self.attacks) or 'no attack'}"
+
 
 class ClassResult(Block):
     """One class of the test set: clean accuracy, and robust accuracy against the worst case."""

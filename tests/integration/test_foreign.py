@@ -87,7 +87,7 @@ def test_a_function_of_the_users(mine: Path) -> None:
     [
         ("", "model=wide_resnet"),
         ("checkpoint=net.pth", "model=wide_resnet"),
-        ("model=digits_cnn checkpoint=none.pt", "there is no checkpoint none.pt"),
+        ("model=digits_cnn checkpoint=none.pt", "checkpoint must be a file that is there"),
         ("model=digits_cnn checkpoint=net.pth", "is missing (and"),
         ("model=my_nets.Missing", "my_nets.Missing"),
         ("model=my_nets.Net checkpoint=net.pth", "adapter.logits_key"),

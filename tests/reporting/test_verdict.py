@@ -119,6 +119,19 @@ KINDS: Mapping[str, tuple[dict[str, Any], str, str, str]] = {
 }  # fmt: skip
 
 
+def test_a_sweep_of_budgets_moves_the_verdict_at_the_runs_own_only_where_it_says_something_about_it() -> None:
+    def judged(*others: dict[str, Any]) -> str:
+        return verdict(*(Results.model_validate(each) for each in (outcome(60, eps=0.1), *others))).text
+
+    alone = judged()
+    sweep = [outcome(90, eps=0.0), outcome(70, eps=0.05, max_norm=0.01), outcome(3, eps=0.15)]
+    assert judged(*sweep) == alone
+    assert "not robust: 5.0% of 100 right" in judged(outcome(5, eps=0.05))
+    assert "1 flag" in judged(outcome(3, eps=0.15, flags=[FLAG]))
+    unattacked = verdict(*(Results.model_validate(each) for each in (outcome(None, eps=0.1), outcome(90, eps=0.0))))
+    assert "the attacker's budget was 0" in unattacked.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_verdict(kind: str) -> None:
     content, level, word, sentence = KINDS[kind]

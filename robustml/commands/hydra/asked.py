@@ -75,6 +75,7 @@ _KINDS = {
     "bool_type": "true or false",
     "string_type": "text",
     "list_type": "a list",
+    "path_not_file": "a file that is there",
     "greater_than_equal": "at least {ge:g}",
     "greater_than": "above {gt:g}",
     "less_than_equal": "at most {le:g}",

@@ -21,6 +21,7 @@ from robustml.evaluation.conformance.trial import (
     Trial,
     random_state_checked,
     require,
+    require_arguments_unchanged,
     require_budget,
     require_finite,
     require_range,
@@ -61,14 +62,6 @@ def _own_memory(trial: Trial) -> None:
 
 
 # What a call leaves behind.
-
-
-def _arguments(trial: Trial) -> None:
-    tiny = trial.basic()
-    before = tiny.x.clone(), tiny.y.clone()
-    trial.call(tiny)
-    require(torch.equal(tiny.x, before[0]), "changes the images that it was given")
-    require(torch.equal(tiny.y, before[1]), "changes the labels that it was given")
 
 
 def _well_used(tiny: TinyModel) -> TinyModel:
@@ -244,7 +237,7 @@ CONTRACT: dict[str, Property] = {
     "budget": _budget,
     "detached": _detached,
     "own memory": _own_memory,
-    "arguments unchanged": _arguments,
+    "arguments unchanged": lambda trial: require_arguments_unchanged(trial.basic(), trial.call),
     "weights and buffers unchanged": _leaves("the values of", "its submodules", "its hooks", "its forward"),
     "modes unchanged": _leaves("its mode", "the values of", of=_partly_frozen),
     "requires_grad unchanged": _leaves("requires_grad", of=_well_used),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustml.evaluation.conformance.tiny_models import TinyModel, trained_tiny_model
-from robustml.evaluation.conformance.trial import require, require_finite
+from robustml.evaluation.conformance.trial import require, require_arguments_unchanged, require_finite
 from robustml.evaluation.sanity.guard import Guard
 from robustml.types import LossOutput, Objective, Threat
 
@@ -49,14 +49,6 @@ def _images(trial: ObjectiveTrial) -> None:
     require(whole, f"perturb returns shape {tuple(x_adv.shape)} for images of shape {tuple(tiny.x.shape)}")
     require(x_adv.dtype == tiny.x.dtype, f"perturb returns {x_adv.dtype} for images of {tiny.x.dtype}")
     require(not x_adv.requires_grad, "what perturb returns is still part of a graph: detach it")
-
-
-def _arguments(trial: ObjectiveTrial) -> None:
-    tiny = trial.tiny()
-    before = tiny.x.clone(), tiny.y.clone()
-    trial.loss(tiny)
-    require(torch.equal(tiny.x, before[0]), "changes the images that it was given")
-    require(torch.equal(tiny.y, before[1]), "changes the labels that it was given")
 
 
 def _model_while_crafting(trial: ObjectiveTrial) -> None:
@@ -125,7 +117,7 @@ OBJECTIVE_PROPERTIES: dict[str, Callable[[ObjectiveTrial], None]] = {
     "runs": _runs,
     "images to train on": _images,
     "finite": lambda trial: require_finite(trial.perturb(trial.tiny())),
-    "arguments unchanged": _arguments,
+    "arguments unchanged": lambda trial: require_arguments_unchanged(trial.tiny(), trial.loss),
     "model unchanged by crafting": _model_while_crafting,
     "model unchanged by the loss": _model_after_the_loss,
     "one finite number": _scalar,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +90,14 @@ def require_shape(x_adv: Tensor, x: Tensor) -> None:
     require(x_adv.shape == x.shape, f"returns shape {tuple(x_adv.shape)} for images of shape {tuple(x.shape)}")
     require(x_adv.dtype == x.dtype, f"returns {x_adv.dtype} for images of {x.dtype}")
     require(x_adv.device == x.device, f"returns images on {x_adv.device}, got them on {x.device}")
+
+
+def require_arguments_unchanged(tiny: TinyModel, use: Callable[[TinyModel], object]) -> None:
+    """The images and labels that it was given are as they were."""
+    x, y = tiny.x.clone(), tiny.y.clone()
+    use(tiny)
+    require(torch.equal(tiny.x, x), "changes the images that it was given")
+    require(torch.equal(tiny.y, y), "changes the labels that it was given")
 
 
 def require_finite(x_adv: Tensor) -> None:

@@ -20,9 +20,9 @@ from robustml.reporting.pages.run import certified_section, class_chart, corrupt
 from robustml.reporting.pages.template import Facts, Section, Tile, write_page
 from robustml.reporting.runs import labels
 from robustml.reporting.sentences import CHECKED
-from robustml.reporting.tables.card import evidence_table, figure_table, settings_table, threat_table
+from robustml.reporting.tables.card import entries_of_cards, evidence_table, figure_table, settings_table, threat_table
 from robustml.reporting.tables.cells import Table
-from robustml.reporting.tables.comparison import comparison_table, distinct, entries_of_cards
+from robustml.reporting.tables.comparison import comparison_table, distinct
 from robustml.results import CARD_SCHEMA, Card, Curve, Rate, Threat
 
 

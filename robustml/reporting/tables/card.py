@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from robustml.reporting.formats import norm_text, percent, seconds_text, threat_text
-from robustml.reporting.tables.cells import Cell, Row, Table, cell_of
-from robustml.reporting.tables.comparison import notes_of_flags
+from robustml.reporting.formats import norm_text, percent, plain, seconds_text, threat_text
+from robustml.reporting.tables.cells import Cell, Content, Row, Table, cell_of
+from robustml.reporting.tables.comparison import Entry, distinct, notes_of_flags
 from robustml.reporting.tables.run import beyond, chosen
 from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import Card, ClassFigure, Figure, Rate, Threat, ThreatFigures
@@ -107,3 +107,55 @@ def card_text(card: Card, width: int | None = None) -> str:
     after = [*files, *notes_of_flags(card.flags), *(f"left out: {line}" for line in card.left_out)]
     parts = (wrapped(lines, width), table_text(figure_table(card), width), wrapped(after, width))
     return "\n".join(filter(None, parts))
+
+
+def entries_of_cards(cards: Sequence[Card], names: Sequence[str]) -> list[Entry]:
+    """Each card with its figures within every budget that any of them was attacked within."""
+    threats = distinct([figures.threat for card in cards for figures in card.threats])
+    proofs = distinct([(one.certified.method, Threat(norm=one.certified.norm, eps=one.certified.eps))
+                       for card in cards for one in card.certified])  # fmt: skip
+    return [_card_entry(card, name, threats, proofs) for card, name in zip(cards, names, strict=True)]
+
+
+def _card_entry(card: Card, name: str, threats: Sequence[Threat], proofs: Sequence[tuple[str, Threat]]) -> Entry:
+    figures: dict[str, Content] = {}
+    if card.backdoor is not None:
+        figures["backdoor"] = _counted(card.backdoor.backdoor.attack_success_rate)
+    figures["clean"] = _figure(card.clean_accuracy)
+    figures["worst class, clean"] = _figure(card.worst_class)
+    for threat in threats:
+        at, found = threat_text(threat), card.within(threat)
+        figures[f"worst case, {at}"] = None if found is None else _figure(found.worst_case)
+        figures[f"rounded to 8 bits, {at}"] = None if found is None else _figure(found.rounded_accuracy)
+        figures[f"worst class, {at}"] = None if found is None else _figure(found.worst_class)
+        figures[f"largest change, {at}"] = None if found is None else f"{found.max_norm:.4g}"
+    for method, threat in proofs:
+        blocks = (one.certified for one in card.certified)
+        wanted = (method, threat.norm, threat.eps)
+        rates = [one.certified_accuracy for one in blocks if (one.method, one.norm, one.eps) == wanted]
+        figures[f"certified by {method}, {threat_text(threat)}"] = _counted(rates[0]) if rates else None
+    if card.corruptions is not None:
+        block = card.corruptions.corruptions
+        kinds = f"{len(block.accuracy)} kinds"
+        figures["corruptions, mean"] = Cell(percent(block.mean_accuracy), share=block.mean_accuracy, more=kinds)
+    counts: dict[str, Content] = {
+        "flags": str(len(card.flags) or "none"),
+        "files of results": str(len(card.evidence)),
+        "model": card.model.name,
+        "parameters": plain(card.model.parameters),
+        "data": card.data.name,
+        "training time": seconds_text(card.cost.train_seconds),
+        "weights": (card.model.sha256 or "").removeprefix("sha256:")[:12],
+    }
+    found_word = Cell() if card.verdict is None else Cell(card.verdict.word, level=card.verdict.level)
+    return Entry(name, found_word, {}, figures, counts)
+
+
+def _figure(figure: Figure | None) -> Cell | None:
+    if figure is None:
+        return None
+    return _counted(figure.accuracy, f"class {figure.name}, " if isinstance(figure, ClassFigure) else "")
+
+
+def _counted(rate: Rate, before: str = "") -> Cell:
+    return cell_of(rate, more=f"{before}n {rate.n:,}")

@@ -194,5 +194,5 @@ def test_users_of_either_lightning(name: str, bin_folder: Path, home: Path) -> N
 
 
 def test_shapes_mask_what_changes_from_run_to_run() -> None:
-    lines = ["pgd 66.1 ±4.9  0.8 s", "pgd  7.0 ±10.9  11 s", "run: /tmp/h123/outputs/train/2026-11-28_03-16-41"]
+    lines = ["pgd 66.1 ±4.9  0.8 s", "pgd  7.0 ±10.9  11 s", "run: /somewhere/outputs/train/2026-11-28_03-16-41"]
     assert shape(lines) == ["pgd # # #", "run: <path>"]
