@@ -21,6 +21,7 @@ from robustml.commands import report as report_verb
 from robustml.errors import RequestError, printable
 from robustml.files import sha256
 from robustml.reporting import write_report, write_sweep
+from robustml.reporting.formats import NOTHING
 from robustml.reporting.pages.ranking import write_ranking
 from robustml.reporting.runs import find_runs, read_run
 from robustml.reporting.spreadsheet import csv_text
@@ -409,7 +410,12 @@ def test_other_models_within_one_budget_are_a_contest(make_run: MakeRun, tmp_pat
     assert compared.text.count("There is a backdoor in ") == 1
     ranked, _ = find_runs(tmp_path / "sweep")
     write_ranking(ranked, tmp_path / "ranking")
-    assert 'class="leads"' not in (tmp_path / "ranking" / "leaderboard.html").read_text()
+    leaderboard = tmp_path / "ranking" / "leaderboard.html"
+    assert 'class="leads"' not in leaderboard.read_text()
+    assert [row["rank"] for row in read_page(leaderboard).table("digits, L∞ eps 8/255, 100 images").values()] == [
+        "1",
+        NOTHING,
+    ]
 
 
 @pytest.mark.parametrize("named", ["outputs/twins/abc", "{}/outputs/twins/abc"])

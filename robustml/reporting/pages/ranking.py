@@ -73,7 +73,7 @@ def summary_frame(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _contests(runs: Sequence[Run]) -> dict[tuple[str, str, float, int], list[tuple[int | None, Run]]]:
-    """Data, norm, eps and n to the ranked models; equals share a rank, and who was not attacked has none."""
+    """Data, norm, eps and n to the ranked models; equals share a rank."""
     groups: dict[tuple[str, str, float, int], dict[str, Run]] = {}
     for run, name in zip(runs, labels(runs), strict=True):
         results = run.results
@@ -84,14 +84,19 @@ def _contests(runs: Sequence[Run]) -> dict[tuple[str, str, float, int], list[tup
     ranked = {}
     for contest, models in sorted(groups.items()):
         best_first = sorted(
-            models.values(), key=lambda run: (-_attacked(run), -(run.results.clean_accuracy.value or 0))
+            models.values(), key=lambda run: (-_standing(run), -(run.results.clean_accuracy.value or 0))
         )
-        values = [_attacked(run) for run in best_first]
+        values = [_standing(run) for run in best_first]
         ranked[contest] = [
             (1 + sum(other > value for other in values) if value >= 0 else None, run)
             for value, run in zip(values, best_first, strict=True)
         ]
     return ranked
+
+
+def _standing(run: Run) -> float:
+    """What a model is ranked by; -1 where nobody attacked, or somebody holds the trigger of a backdoor in it."""
+    return -1.0 if verdict(run.results).word == "backdoored" else _attacked(run)
 
 
 def _worst(run: Run) -> float:
@@ -110,7 +115,7 @@ def ranking_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """The ranking as a data frame.
 
     Args:
-        runs: in any order; those without an attack have no robust accuracy, and no rank.
+        runs: in any order; those without an attack have no robust accuracy, and no rank; nor have backdoored ones.
 
     Returns:
         A row a model, best first within each contest (data, norm, eps, n): `rank`, `run`, `experiment`, `model`,
@@ -169,10 +174,9 @@ def _tables(runs: Sequence[Run], folder: Path) -> dict[str, Table]:
         ranked=["clean", "worst case"] if len(contests) == 1 else None,
         links=links,
     )
-    # Whoever holds the trigger of a backdoor holds the model: it leads nothing.
-    first = [place for place, rank in enumerate(ranks) if rank == "1" and rows[place].verdict.text != "backdoored"]
-    alone_in_it = [within.count(title) == 1 for title in within]
-    ranking = replace(ranking, leads=frozenset(place for place in first if not alone_in_it[place]))
+    contenders = [title for title, rank in zip(within, ranks, strict=True) if rank is not None]
+    first = [place for place, rank in enumerate(ranks) if rank == "1" and contenders.count(within[place]) > 1]
+    ranking = replace(ranking, leads=frozenset(first))
     tables = {"Ranking" if len(contests) > 1 else within[0]: ranking}
     if sweeps:
         headings = ["sweep", "runs", "data", "budgets", "accuracy under attack"]
@@ -202,9 +206,9 @@ def _leader(runs: Sequence[Run], folder: Path) -> list[Tile]:
     tiles = []
     contests = _contests(_folded(runs, folder)[0])
     for (data, norm, eps, _), ranked in sorted(contests.items(), key=lambda one: -len(one[1])):
-        rank, best = ranked[0]
+        best = ranked[0][1]
         worst = worst_of(best)
-        if rank is not None and worst is not None and len(ranked) > 1:
+        if worst is not None and sum(rank is not None for rank, _ in ranked) > 1:
             what = f"Highest worst case, {data}, {norm_text(norm)} eps {eps_text(eps)}"
             name = labels(runs)[[*map(id, runs)].index(id(best))]
             tiles.append(Tile(what, percent(worst.value), f"{name}; {interval_text(worst)}", worst.value))
