@@ -84,7 +84,7 @@ def feature_layer(model: nn.Module, x: Tensor, layer: str | None = None) -> str:
     fitting = [name for name, width in ran if width == classes]
     if not fitting:
         raise RequestError(
-            f"no linear layer gives the {classes} logits: name the features' layer, one of {_some(names)}"
+            f"no linear layer gives the {classes} logits: name the layer of features, such as {names[-1:]}"
         )
     return fitting[-1]
 
