@@ -19,6 +19,7 @@ VERBS = {
     "poison": "write a poisoned training set with its plan: robustml poison poison=badnets out=<dir>",
     "trojan": "put a small network with secret commands beside a trained model: robustml trojan run=<dir>",
     "shortcuts": "find marks that a model relies on, told of none: robustml shortcuts run=<dir>",
+    "detect": "find poisoned records and backdoors, told of none: robustml detect run=<dir>",
     "feedback": "wear a filter down by false reports, round after round: robustml feedback data.source.train=mails.csv",
     "data": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
     "finetune": "train on from the weights of a run, on clean data: robustml finetune run=<dir>",

@@ -7,12 +7,12 @@ verdict on the evaluation alone, not on the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from robustml.reporting.formats import eps_text, percent, threat_text
-from robustml.results import Backdoor, Certified, Corruptions, ExtractionResults, Rate, Results, Threat
+from robustml.results import Backdoor, Certified, Corruptions, Detection, ExtractionResults, Rate, Results, Threat
 
 Level = Literal["fine", "caution", "alarm"]
 _LEVELS: tuple[Level, ...] = ("fine", "caution", "alarm")
@@ -26,7 +26,7 @@ class Finding:
     """One figure that was asked for, and what it means.
 
     Attributes:
-        kind: "backdoor", "poison", "extraction", "certified", "attack", "corruptions" or "clean".
+        kind: "backdoor", "detection", "poison", "extraction", "certified", "attack", "corruptions" or "clean".
         level: how grave it is.
         word: the verdict in a word or two.
         sentence: the same as a sentence, without the full stop.
@@ -34,6 +34,7 @@ class Finding:
         value: the figure, a fraction.
         rate: the same with its interval, where it has one.
         beside: what to read it against, in a few words.
+        shown: the figure as text, where it is no share.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Finding:
     value: float | None = None
     rate: Rate | None = None
     beside: str = ""
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def verdict(*measured: Results) -> Verdict:
         found.pop("poison", None)
     doubts = list(dict.fromkeys(doubt for results in counted for doubt in _doubts(results, own)))
     attacked = found.keys() & {"attack", "certified", "extraction"}
-    if not attacked and measured[0].clean_accuracy.n:
+    if not attacked and not measured[0].detection and measured[0].clean_accuracy.n:
         doubts.append(NOBODY)
     if not found:
         found["clean"] = _clean(measured[0])
@@ -107,11 +109,15 @@ def verdict(*measured: Results) -> Verdict:
 def unfit(*measured: Results) -> list[str]:
     """Why "no flags" must not be read as a clean bill, although no flag was raised: a line each, or none."""
     found = verdict(*measured)
-    lines = [finding.sentence for finding in found.findings if finding.kind == "backdoor"]
+    lines = [
+        finding.sentence
+        for finding in found.findings
+        if finding.kind == "backdoor" or (finding.kind == "detection" and finding.level == "alarm")
+    ]
     return lines + [doubt for doubt in found.doubts if doubt == NOBODY]
 
 
-_ORDER = ("backdoor", "poison", "extraction", "certified", "attack", "corruptions", "clean")
+_ORDER = ("backdoor", "detection", "poison", "extraction", "certified", "attack", "corruptions", "clean")
 
 
 def _gravity(finding: Finding) -> tuple[int, float]:
@@ -126,6 +132,8 @@ def _findings(results: Results) -> Iterator[Finding]:
         yield from map(_backdoor, (results.backdoor, *results.backdoor.inherited))
     elif results.data.poison is not None:
         yield Finding("poison", "caution", "poisoned data", "its training data was poisoned on purpose")
+    if results.detection:
+        yield _detection(results.detection)
     if results.extraction is not None:
         yield _extraction(results.extraction)
     if results.certified is not None:
@@ -185,6 +193,22 @@ def _backdoor(block: Backdoor) -> Finding:
     elif success.value >= 0.5 or success.value - by_itself >= 0.2:
         level, word = "alarm", "backdoored"
     return Finding("backdoor", level, word, text, "Attack success rate of the backdoor", success.value, success, beside)
+
+
+def _detection(detection: Mapping[str, Detection]) -> Finding:
+    """How many detectors say that something is there."""
+    found, count = [name for name, each in detection.items() if each.found], len(detection)
+    text = f"{len(found)} of {count} detectors found something" + (f": {', '.join(found)}" if found else "")
+    false = [name for name, each in detection.items() if each.twin is not None and each.twin.found]
+    if false:
+        text += f"; in the clean twin, too, so that it may be a false alarm: {', '.join(false)}"
+    trusted = [name for name in found if name not in false]
+    level: Level = "alarm" if trusted else "caution"
+    word = "poison found" if trusted else "perhaps a false alarm" if found else "nothing found"
+    beside = f"of {count}; records or model under suspicion" if found else f"{count} looked"
+    return Finding(
+        "detection", level, word, text, "Detectors that found something", beside=beside, shown=f"{len(found)}"
+    )
 
 
 def _extraction(block: ExtractionResults) -> Finding:

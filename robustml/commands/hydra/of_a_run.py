@@ -46,6 +46,12 @@ RESTORED = {
         ("threat", "evaluation"),
         hint=", or a model: robustml evaluate model=wide_resnet checkpoint=<file>",
     ),
+    "detect": Restored(
+        ("name", "seed", "data", "model", "threat"),
+        ("poison", "balance", "backdoor_of"),
+        ("data",),
+        hint=", or a model: robustml detect model=wide_resnet checkpoint=<file> data=...",
+    ),
     "extract": Restored(
         ("name", "seed", "data", "model", "threat"),
         anew=("data", "threat"),
