@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -122,25 +123,56 @@ class Labelled(Protocol):
 
 
 class Suspicion(NamedTuple):
-    """What a detector says: how suspect each record is, or the model alone.
+    """What a detector says: how suspect each record is, or the model, class by class or as a whole.
 
     Attributes:
-        scores: (N,), one a record, the higher the more suspect; (1,) where the model as a whole is judged.
-        threshold: what a score above it means is an alarm.
+        scores: the higher the more suspect: (N,), one a record; where the model is judged, (C,), one a class, or (1,).
+        threshold: a score above it is flagged.
         ids: (N,) int64, the records that the scores belong to; None where the model is judged.
+        found: whether the detector says that something is there; None says so where any score is flagged. A threshold
+            that flags one clean record in a hundred needs more than a flag to say so.
+        facts: what else must be known to read the scores, as plain values: the layer, a class, a p-value.
     """
 
     scores: Tensor
     threshold: float
     ids: Tensor | None = None
+    found: bool | None = None
+    facts: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def flagged(self) -> Tensor:
+        """Which scores lie above the threshold: bool, in the shape of `scores`."""
+        return self.scores > self.threshold
+
+    @property
+    def says_so(self) -> bool:
+        """Whether something was found."""
+        return bool(self.flagged.any()) if self.found is None else self.found
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Looks for what was done to a model or to its data. It leaves the model as it found it, like an attack."""
+    """Looks for what was done to a model or to its data. It leaves the model as it found it, like an attack.
 
-    def __call__(self, model: nn.Module, records: Labelled, *, generator: Generator | None = None) -> Suspicion:
-        """Scores of the records (N,), by id, or of the model."""
+    It sees what a defender has: a model, the records that it was trained on, and perhaps a few that are known to be
+    clean. It never reads a plan.
+    """
+
+    def __call__(
+        self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None
+    ) -> Suspicion:
+        """Scores of the records (N,), by id, or of the model.
+
+        Args:
+            model: images (N, ...) in [0, 1] to logits (N, C).
+            records: those under suspicion: what the model was, or is to be, trained on.
+            clean: others of the same kind, known to be clean.
+            generator: of all that is drawn; a record's score depends on the record, never on its row.
+
+        Raises:
+            RequestError: the method needs clean records, and there are none; or the data or the model do not fit it.
+        """
         ...
 
 
@@ -148,8 +180,13 @@ class Detector(Protocol):
 class Repair(Protocol):
     """Makes a model forget what should not be in it."""
 
-    def __call__(self, model: nn.Module, records: Labelled, *, generator: Generator | None = None) -> nn.Module:
-        """A new model; the old one is untouched. `records` are clean ones to work with."""
+    def __call__(
+        self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None
+    ) -> nn.Module:
+        """A new model of the same architecture, in eval mode; the old one is untouched.
+
+        The arguments are those of a `Detector`: `records` may be poisoned, `clean` are not.
+        """
         ...
 
 

@@ -19,12 +19,14 @@ from robustml.results.card_json import (
     read_card,
     read_cards,
 )
+from robustml.results.detection import Detection, DetectionFigures
 from robustml.results.examples import Examples
 from robustml.results.extraction import DefenseReport, ExtractionPoint, ExtractionResults, HonestUse
 from robustml.results.feedback import FeedbackFigures, FeedbackReport
 from robustml.results.poison import Budget, Dose, PoisonSummary
 from robustml.results.rates import Block, Count, Fraction, Rate, Settings, rate, share
 from robustml.results.reading import checked, problem_of, read_settings_file, write_checked
+from robustml.results.repair import Connection, ConnectionPoint, Repair, RepairFigures
 from robustml.results.results_json import SCHEMA, Results, read_results, write_results
 from robustml.results.robustness import (
     AttackResult,
@@ -66,6 +68,8 @@ __all__ = [
     "CertifiedPoint",
     "ClassFigure",
     "ClassResult",
+    "Connection",
+    "ConnectionPoint",
     "CorruptionPoint",
     "Corruptions",
     "Cost",
@@ -74,6 +78,8 @@ __all__ = [
     "CurvePoint",
     "DataFacts",
     "DefenseReport",
+    "Detection",
+    "DetectionFigures",
     "Dose",
     "Environment",
     "Evidence",
@@ -92,6 +98,8 @@ __all__ = [
     "PoisonSummary",
     "Rate",
     "Reliance",
+    "Repair",
+    "RepairFigures",
     "Results",
     "Robustness",
     "SelectedEpoch",

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from robustml.results.detection import Detection
 from robustml.results.extraction import ExtractionResults
 from robustml.results.rates import Block
 from robustml.results.reading import checked, read_object, write_checked
+from robustml.results.repair import Repair
 from robustml.results.robustness import Robustness
 from robustml.results.run import Cost, DataFacts, Environment, ModelFacts, Selection
 
@@ -34,6 +36,8 @@ class Results(Robustness, _Identity):
 
     selection: Selection | None = None
     extraction: ExtractionResults | None = None
+    detection: dict[str, Detection] | None = None
+    repair: Repair | None = None
     cost: Cost = Field(default_factory=Cost)
     environment: Environment = Field(default_factory=Environment)
 

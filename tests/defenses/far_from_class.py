@@ -33,7 +33,9 @@ class FarFromClass:
         if not self.threshold > 0:
             raise RequestError(f"threshold must be > 0, got {self.threshold}")
 
-    def __call__(self, model: nn.Module, records: Labelled, *, generator: Generator | None = None) -> Suspicion:
+    def __call__(
+        self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None
+    ) -> Suspicion:
         """A score for each record of `records` (N, ...); the model is not asked."""
         x = records.x.flatten(1).double()
         scores = torch.zeros(len(x), dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Detectors of poisoned records and of backdoored models, one paper a file."""

@@ -1,0 +1,125 @@
+"""What a defense reads of a model: logits, and the features of a layer that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robustml.attacks.engine.gradient import logits_of
+from robustml.errors import RequestError, nearest
+from robustml.evaluation.batches import device_of
+from robustml.modes import evaluating
+from robustml.poisoning.pixels import in_unit_range
+from robustml.types import Labelled
+
+
+@torch.no_grad()
+def read_logits(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
+    """The logits (N, C) of inputs (N, ...), uint8 images or in [0, 1]: float32, on the CPU, the model in eval mode."""
+    return _in_batches(model, x, batch_size, lambda part: logits_of(model, part))
+
+
+@torch.no_grad()
+def read_features(model: nn.Module, x: Tensor, layer: str | None = None, batch_size: int = 500) -> Tensor:
+    """The features (N, D) of inputs (N, ...): what the layer gives, flattened; float32, on the CPU.
+
+    Args:
+        model: run in eval mode, handed back as found.
+        x: uint8 images, or anything in [0, 1].
+        layer: the name of a submodule, as `model.named_modules()` has it; None is what the last linear layer gets,
+            which `feature_layer` names.
+        batch_size: of the passes.
+
+    Raises:
+        RequestError: no such layer, or it gives no tensor with a row an input.
+    """
+    before = layer is None
+    module = dict(model.named_modules())[feature_layer(model, x, layer)]
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...], made: object = None) -> None:
+        seen.append(given[0] if before else made)  # type: ignore[arg-type]
+
+    hook = module.register_forward_pre_hook(keep) if before else module.register_forward_hook(keep)
+
+    def features(part: Tensor) -> Tensor:
+        seen.clear()
+        model(part)
+        if len(seen) != 1 or not isinstance(seen[0], Tensor) or len(seen[0]) != len(part):
+            raise RequestError(f"layer={layer!r} does not give one row of features an input: name another")
+        return seen[0].flatten(1).float()
+
+    try:
+        return _in_batches(model, x, batch_size, features)
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def feature_layer(model: nn.Module, x: Tensor, layer: str | None = None) -> str:
+    """The name of the layer that `read_features` reads: `layer`, or the last linear one that makes the logits.
+
+    Raises:
+        RequestError: there is none of that name, or no linear layer that gives as many values as there are classes.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    if layer is not None:
+        if layer not in names:
+            raise RequestError(f"layer={layer!r} is none of the model's: {nearest(layer, names)}")
+        return layer
+    ran: list[tuple[str, int]] = []
+    linear = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.Linear)]
+    hooks = [
+        each.register_forward_hook(lambda _, __, made, name=name: ran.append((name, made.shape[-1])))
+        for name, each in linear
+    ]
+    try:
+        with evaluating(model):
+            classes = logits_of(model, in_unit_range(x[:1]).to(device_of(model))).shape[1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    fitting = [name for name, width in ran if width == classes]
+    if not fitting:
+        raise RequestError(
+            f"no linear layer gives the {classes} logits: name the layer of features, such as {names[-1:]}"
+        )
+    return fitting[-1]
+
+
+def require_clean(clean: Labelled | None, method: str, least: int = 1) -> Labelled:
+    """The clean records, where there are enough of them.
+
+    Raises:
+        RequestError: there are none, or fewer than `least`.
+    """
+    if clean is None or len(clean.y) < least:
+        found = "none were given" if clean is None else f"there are {len(clean.y)}"
+        raise RequestError(
+            f"{method} needs at least {least} clean records, and {found}: hold some out (data.val_size=0.1), or name "
+            "them (clean=test)"
+        )
+    return clean
+
+
+def require_classes(model: nn.Module, records: Labelled) -> int:
+    """How many classes the model tells apart.
+
+    Raises:
+        RequestError: a record has a label beyond them.
+    """
+    classes = read_logits(model, records.x[:1]).shape[1]
+    if len(records.y) and int(records.y.max()) >= classes:
+        raise RequestError(
+            f"the model tells {classes} classes apart, but the data have the label {int(records.y.max())}: it was "
+            "trained on other data"
+        )
+    return classes
+
+
+def _in_batches(model: nn.Module, x: Tensor, batch_size: int, read: Callable[[Tensor], Tensor]) -> Tensor:
+    device = device_of(model)
+    with evaluating(model):
+        return torch.cat([read(in_unit_range(part).to(device)).cpu() for part in torch.split(x, batch_size)])

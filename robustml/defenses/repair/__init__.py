@@ -1,0 +1,1 @@
+"""Repairs of backdoored models, one paper a file."""
