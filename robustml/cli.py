@@ -27,6 +27,7 @@ VERBS = {
     "extract": "copy a model by asking it: robustml extract victim=<dir or URL> method=copycat budget=1000",
     "serve": "put a trained model behind HTTP: robustml serve run=<dir>",
     "sweep": "one figure against another: robustml sweep eps run=<dir>",
+    "repair": "make a model forget its backdoor: robustml repair run=<dir> method=fine_pruning",
     "reproduce": "train what a paper did, and compare: robustml reproduce <paper>; robustml reproduce --list",
     "gate": "exit with 1 unless a run meets conditions: robustml gate run=<dir> 'robust_accuracy>=0.45'",
     "card": "all that was measured of a model, its weights verified: robustml card <dir> [<dir> ...]",

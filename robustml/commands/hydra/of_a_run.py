@@ -62,6 +62,7 @@ RESTORED = {
         ("seed", "data", "model", "threat", "attack", "evaluation", "validation"),
         anew=("data", "threat", "attack", "evaluation"),
     ),
+    "repair": Restored(("name", "seed", "data", "model", "threat"), ("poison", "balance", "backdoor_of"), ("data",)),
     "shortcuts": Restored(("name", "seed", "data"), ("poison", "balance")),
     "trojan": Restored(("name", "seed", "data", "model", "threat", "evaluation")),
 }
