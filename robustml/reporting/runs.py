@@ -222,7 +222,7 @@ def _read_metrics(path: Path) -> pd.DataFrame | None:
     for column in frame.columns:
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     if "epoch" not in frame.columns:
-        frame.insert(0, "epoch", range(len(frame)))
+        frame.insert(0, "epoch", range(1, len(frame) + 1))
     # A resumed run writes an epoch again: the later row is the one that counts.
     frame = frame.dropna(subset=["epoch"]).drop_duplicates("epoch", keep="last")
     return None if frame.empty else frame.sort_values("epoch").reset_index(drop=True)

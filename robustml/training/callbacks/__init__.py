@@ -1,6 +1,7 @@
 """Callbacks of the trainer."""
 
 from robustml.training.callbacks.attack_schedule import AttackSchedule
+from robustml.training.callbacks.bars import Bars
 from robustml.training.callbacks.catastrophic_overfitting import CatastrophicOverfitting
 from robustml.training.callbacks.evaluation import RobustEvaluation
 from robustml.training.callbacks.robust_overfitting import RobustOverfitting
@@ -11,6 +12,7 @@ __all__ = [
     "EMA",
     "SWA",
     "AttackSchedule",
+    "Bars",
     "CatastrophicOverfitting",
     "EpochTable",
     "RobustEvaluation",

@@ -127,7 +127,7 @@ class EpochTable(pl.Callback):
         ):
             if name in row:
                 parts.append(label.format(row[name]))
-        parts.append(f"{row['seconds']:.1f} s, {row['attack_share']:.0%} of it attacking")
+        parts.append(f"{row['seconds']:.1f} s")
         self.say("  ".join(parts))
 
 

@@ -25,7 +25,7 @@ from robustml.training import (
     best_and_last,
     try_model,
 )
-from robustml.training.callbacks import EpochTable
+from robustml.training.callbacks import Bars, EpochTable
 from robustml.untrusted import own_files
 from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
 from robustml.workflows.measuring.certification import build_certification
@@ -178,9 +178,14 @@ def build_trainer(
         EpochTable(run / "metrics.csv", say),
         best_and_last(run / "checkpoints", monitor),
     ]
+    # Lightning's bar counts epochs from 0, so that ours takes its place, unless the config brings one.
+    theirs = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    if not theirs and settings["trainer"].get("enable_progress_bar", True):
+        callbacks.append(Bars())
     trainer: pl.Trainer = build(
         settings["trainer"],
         callbacks=callbacks,
+        enable_progress_bar=theirs,
         logger=[build(logger) for logger in settings["logger"].values()],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=str(run),
