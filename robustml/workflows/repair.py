@@ -14,7 +14,7 @@ import torch
 from torch import Generator, nn
 
 from robustml.data import DataModule
-from robustml.defenses.repair import FineTuning, ModeConnectivity, Reactivation
+from robustml.defenses.repair import FineTuning, Reactivation
 from robustml.errors import RequestError
 from robustml.evaluation import evaluate
 from robustml.files import write_bytes
@@ -23,7 +23,7 @@ from robustml.results import Cost, RepairFigures, Results
 from robustml.results import Repair as RepairBlock
 from robustml.say import say
 from robustml.trojans import Trojaned
-from robustml.types import Repair
+from robustml.types import Connecting, ModelPath, Repair
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.repairing import (
     connection_of,
@@ -50,7 +50,7 @@ class Repaired(NamedTuple):
 
     model: nn.Module
     seconds: float
-    path: Any = None
+    path: ModelPath | None = None
 
 
 def repair(
@@ -157,7 +157,7 @@ def repaired(suspects: Suspects, method: Repair, device: torch.device, seed: int
     """
     model, generator = suspects.model.to(device), Generator().manual_seed(seed)
     began = time.perf_counter()
-    if isinstance(method, ModeConnectivity):
+    if isinstance(method, Connecting):
         path = method.path(model, suspects.records, suspects.clean, generator=generator)
         found = path.at(path.chosen)
         return Repaired(found, time.perf_counter() - began, path)

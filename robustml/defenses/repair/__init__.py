@@ -2,6 +2,7 @@
 
 from robustml.defenses.repair.fine_pruning import FinePruning
 from robustml.defenses.repair.fine_tuning import FineTuning
+from robustml.defenses.repair.reactivation import Reactivation, searched
 from robustml.defenses.repair.tuning import Tuning
 
-__all__ = ["FinePruning", "FineTuning", "Tuning"]
+__all__ = ["FinePruning", "FineTuning", "Reactivation", "Tuning", "searched"]

@@ -17,7 +17,7 @@ from robustml.poisoning import Triggered
 from robustml.poisoning.pixels import stamped
 from robustml.results import BackdoorRates, Connection, ConnectionPoint, Rate, RepairFigures, rate, share
 from robustml.trojans import Trojaned
-from robustml.types import Threat
+from robustml.types import ModelPath, Threat
 from robustml.workflows.measuring.backdoors import shown_on
 from robustml.workflows.suspects import Suspects
 
@@ -26,7 +26,7 @@ _ATTACKED = 200
 
 
 def presented_to(suspects: Suspects, data: DataModule) -> list[Triggered]:
-    """What the attacker shows: of a TrojanNet every command, else the model's own backdoor; empty where none is known."""
+    """What the attacker shows: of a TrojanNet every command, else the model's backdoor; nothing where none is known."""
     model, test = suspects.model, data.test
     if isinstance(model, Trojaned):
         found = []
@@ -38,9 +38,7 @@ def presented_to(suspects: Suspects, data: DataModule) -> list[Triggered]:
     return [each.backdoor.triggered(test) for each in shown_on(suspects.planted, data)[:1]]
 
 
-def figures_of(
-    model: nn.Module, test: Records, presented: Sequence[Triggered], device: torch.device
-) -> RepairFigures:
+def figures_of(model: nn.Module, test: Records, presented: Sequence[Triggered], device: torch.device) -> RepairFigures:
     """Clean accuracy, attack success rate and recovery accuracy of a model.
 
     Args:
@@ -84,7 +82,7 @@ def reactivated_success(
 ) -> Rate | None:
     """The attack success rate once the repaired model has seen a handful of poisoned records; None where none are known."""
     if suspects.truth is None or not suspects.truth.any() or suspects.clean is None or not presented:
-        return None
+    """The attack success rate once the repaired model has seen a few poisoned records; None where none are known."""
     poisoned = suspects.records.take(suspects.truth.nonzero().squeeze(1))
     again = reactivation(repaired, poisoned, suspects.clean, generator=Generator().manual_seed(seed))
     found = _success(again.to(device), presented, device)
@@ -103,7 +101,7 @@ def searched_success(
 
 
 def connection_of(
-    path: object, data: DataModule, presented: Sequence[Triggered], threat: Threat, device: torch.device
+    path: ModelPath, data: DataModule, presented: Sequence[Triggered], threat: Threat, device: torch.device
 ) -> Connection:
     """The curve between two models, and the straight line beside it, at eleven points.
 
