@@ -80,9 +80,9 @@ def reactivated_success(
     device: torch.device,
     seed: int,
 ) -> Rate | None:
-    """The attack success rate once the repaired model has seen a handful of poisoned records; None where none are known."""
-    if suspects.truth is None or not suspects.truth.any() or suspects.clean is None or not presented:
     """The attack success rate once the repaired model has seen a few poisoned records; None where none are known."""
+    if suspects.truth is None or not suspects.truth.any() or suspects.clean is None or not presented:
+        return None
     poisoned = suspects.records.take(suspects.truth.nonzero().squeeze(1))
     again = reactivation(repaired, poisoned, suspects.clean, generator=Generator().manual_seed(seed))
     found = _success(again.to(device), presented, device)
