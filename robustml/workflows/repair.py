@@ -19,6 +19,8 @@ from robustml.errors import RequestError
 from robustml.evaluation import evaluate
 from robustml.files import write_bytes
 from robustml.poisoning.checks import check_whole
+from robustml.reporting.tables.repair import repair_table
+from robustml.reporting.tables.text import table_text, wrapped
 from robustml.results import Cost, RepairFigures, Results
 from robustml.results import Repair as RepairBlock
 from robustml.say import say
@@ -106,7 +108,7 @@ def repair(
 
     def figures(model: nn.Module, what: str) -> RepairFigures:
         found = figures_of(model, parts.test, presented, where)
-        say(f"{what + ':':<34}{_line(found)}")
+        say(f"{what}: {_line(found)}")
         return found
 
     def of_twin(twin: Suspects, method: Repair) -> Repaired:
@@ -220,6 +222,7 @@ def _written(
         backdoor=backdoors_of_model(model, suspects.planted, data, run.threat, shown, device),
         repair=block,
     )
+    say(f"\n{table_text(repair_table(block))}\n{wrapped([repair_table(block).note])}")
     tell(out)
     return written
 
@@ -236,7 +239,7 @@ def _model_settings(model: nn.Module, settings: Mapping[str, Any]) -> Any:
 
 def _line(figures: RepairFigures) -> str:
     rates = {
-        "clean accuracy": figures.clean_accuracy,
+        "clean": figures.clean_accuracy,
         "attack success": figures.attack_success_rate,
         "recovery": figures.recovery_accuracy,
     }

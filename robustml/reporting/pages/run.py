@@ -15,6 +15,7 @@ from robustml.reporting.figures.charts import (
     queries_curve,
     training_curves,
 )
+from robustml.reporting.figures.connection import path_chart
 from robustml.reporting.figures.health import health_curves, health_sentence
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text, threat_text
@@ -28,6 +29,7 @@ from robustml.reporting.tables.cells import Table
 from robustml.reporting.tables.detection import detection_table, facts_table
 from robustml.reporting.tables.extraction import extraction_table
 from robustml.reporting.tables.measured import backdoor_table, certified_table, corruption_table
+from robustml.reporting.tables.repair import path_table, repair_table
 from robustml.reporting.tables.run import attack_table, class_table, prediction_table, selection_table
 from robustml.reporting.verdict import Verdict, verdict
 from robustml.results import Certified, Curve, CurvePoint, Results
@@ -162,6 +164,10 @@ class RunView:
         results = self.results
         if results.detection:
             yield Section("Detectors", [detection_table(results.detection), facts_table(results.detection)])
+        if results.repair is not None:
+            path, tables = results.repair.connection, [repair_table(results.repair), path_table(results.repair)]
+            chart = Chart("" if path is None else path_chart(path), "By t; bands are 95% intervals.")
+            yield Section("Repair", [table for table in tables if table], charts=[chart])
         if results.corruptions is not None and results.corruptions.accuracy:
             yield corruption_section(results)
         if results.backdoor is not None:
