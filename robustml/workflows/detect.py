@@ -18,7 +18,7 @@ from robustml.results import Cost, ModelFacts
 from robustml.say import say
 from robustml.types import Detector
 from robustml.untrusted import read_yaml
-from robustml.workflows.given import data_of
+from robustml.workflows.given import data_of, records_of
 from robustml.workflows.measuring.detection import Findings, examine, write_suspects
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.preparing import introduce, pick_device
@@ -50,7 +50,8 @@ def detect(
         model: images (N, ...) in [0, 1] to logits (N, C); or a run, whose data are the default.
         data: what the model was, or is to be, trained on: a DataModule, a data set, or tensors (x, y).
         detectors: one, a list, or by name; those of configs/detect.yaml by default.
-        clean: records that are known to be clean, or the part of a DataModule that is: see `robustml detect --help`.
+        clean: records that are known to be clean, as `data`; the test part of a DataModule, or the part of `data` that
+            is named. Of a run None is the validation part where its own poison spared it, else the test part.
         twin: examine the clean twin of a poisoned run beside it; trained first where there is none yet.
         out: a directory to write, with results.json, suspects.parquet and a report; none by default. Of a run only.
         class_names: of data that are no DataModule.
@@ -82,10 +83,14 @@ def detect(
         raise RequestError("out= and twin= are of runs: a model at hand has no directory that its results belong to")
     if data is None:
         raise RequestError("detect needs the records that the model was trained on, unless it is given a run")
-    parts = data_of(data, None, class_names=class_names)
-    check_model(model, parts)
-    known = _known(clean, parts)
-    return examine(Suspects(model, parts.train, known), by_name, seed=seed, device=device, chosen=chosen)
+    if isinstance(data, DataModule):
+        data.setup()
+        records = data.train
+    else:
+        records = records_of(data, class_names)
+    check_model(model, records, "the data")
+    known = _known(clean, data, records)
+    return examine(Suspects(model, records, known), by_name, seed=seed, device=device, chosen=chosen)
 
 
 def detect_run(
@@ -113,7 +118,7 @@ def detect_model(settings: Settings, data: DataModule, out: Path, *, chosen: boo
     from robustml.workflows.evaluate import foreign_model
 
     model = foreign_model(settings, data)
-    check_model(model, data)
+    check_model(model, data.train, data.name)
     clean = data.val if settings["clean"] == "val" else data.test
     weights = None if settings["checkpoint"] is None else Path(settings["checkpoint"])
     facts = describe_model(described(settings["model"]), model, weights)
@@ -172,7 +177,15 @@ def _named(detectors: Mapping[str, Detector] | Sequence[Detector] | Detector | N
     return {type(each).__name__.lower(): each for each in listed}
 
 
-def _known(clean: Loader | Part | None, parts: DataModule) -> Records | None:
-    if clean is None or isinstance(clean, str):
-        return parts.val if clean == "val" else parts.test if clean == "test" else None
-    return data_of(clean, class_names=parts.class_names, val_size=0).train
+def _known(clean: Loader | Part | None, data: DataModule | Loader, records: Records) -> Records | None:
+    """The clean records that somebody has beside a model of his own."""
+    if clean is None:
+        return None
+    if isinstance(clean, str):
+        if not isinstance(data, DataModule) or clean not in ("val", "test"):
+            raise RequestError(f"clean={clean!r} names no part of the data: expected val or test, of a DataModule")
+        return data.val if clean == "val" else data.test
+    if isinstance(clean, DataModule):
+        clean.setup()
+        return clean.test
+    return records_of(clean, records.class_names)

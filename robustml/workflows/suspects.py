@@ -83,7 +83,7 @@ def suspects_of_run(
         raise RequestError(
             f"clean=val: {data.name} has no validation part; hold some out with data.val_size, or clean=test"
         )
-    check_model(model, data)
+    check_model(model, data.train, data.name)
     truth = None
     if plan is not None:
         own = plan.after.ids[~torch.isin(plan.after.ids, plan.cover)]
@@ -102,17 +102,16 @@ def suspects_of_run(
     )
 
 
-def check_model(model: nn.Module, data: DataModule) -> None:
+def check_model(model: nn.Module, records: Records, name: str) -> None:
     """Refuse a model that tells another number of classes apart than the data have.
 
     Raises:
         RequestError: names both.
     """
-    classes = require_classes(model, data.train)
-    if classes != data.num_classes:
+    classes, expected = require_classes(model, records), len(records.class_names)
+    if classes != expected:
         raise RequestError(
-            f"the model tells {classes} classes apart, but {data.name} has {data.num_classes}: choose the data that it "
-            "was trained on"
+            f"the model tells {classes} classes apart, but {name} has {expected}: choose the data that it was trained on"
         )
 
 
