@@ -111,7 +111,7 @@ def check_model(model: nn.Module, records: Records, name: str) -> None:
     classes, expected = require_classes(model, records), len(records.class_names)
     if classes != expected:
         raise RequestError(
-            f"the model tells {classes} classes apart, but {name} has {expected}: choose the data that it was trained on"
+            f"the model tells {classes} classes apart, but {name} has {expected}: name the data that it is of"
         )
 
 

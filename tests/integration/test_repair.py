@@ -87,7 +87,7 @@ def test_a_trojaned_model_is_repaired_and_loaded(poisoned: Outcome, tmp_path: Pa
     outcome = command("repair", f"run={trojan.run}", "method.epochs=1", "twin=false", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     block = repair_of(outcome.run)
-    assert block["before"]["attack_success_rate"]["n"] > 3000, "every command on every image of another class"
+    assert block["before"]["attack_success_rate"]["n"] == 180 * 9, "every command, images of other classes"
     judged = command("evaluate", f"run={outcome.run}", "evaluation=clean", cwd=tmp_path)
     assert judged.status == 0, judged.err
     after = read_results(judged.run).backdoor
