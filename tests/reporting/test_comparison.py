@@ -196,13 +196,13 @@ def test_a_sweep_over_seeds_alone(make_run: MakeRun, tmp_path: Path) -> None:
 
 
 def test_long_names_are_listed_once_and_stand_in_the_table_by_number() -> None:
-    names = [f"a_run_with_a_long_name_{number}/evaluations/2026-11-28_07-24-38-033856" for number in (1, 2)]
+    names = [f"a_run_with_a_long_name_{number}/evaluations/2026-11-28_07-24-38-033856" for number in range(1, 10)]
     table = Table(["run", *"abcdefgh"], [[name, *[f"{place}0.00 of it" for place in range(8)]] for name in names])
     lines = table_text(table, 80).split("\n")
-    assert lines[:3] == [f"1  {names[0]}", f"2  {names[1]}", ""]
+    assert lines[:10] == [*(f"{number}  {name}" for number, name in enumerate(names, start=1)), ""]
     assert max(map(len, lines)) <= 80
     figures = [line.split(maxsplit=1) for line in lines if "0.00 of it" in line]
-    assert [first for first, _ in figures] == ["1", "2"] * (len(figures) // 2)
+    assert [first for first, _ in figures] == [*"123456789"] * (len(figures) // 9)
     assert (
         " ".join(rest for first, rest in figures if first == "2").split()
         == " ".join(map(str, table.rows[1][1:])).split()
