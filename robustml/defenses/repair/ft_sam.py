@@ -63,7 +63,11 @@ class SharpnessAware:
 
     def __init__(self, base: torch.optim.Optimizer, rho: float) -> None:
         self.base, self.rho = base, rho
-        self.param_groups, self.zero_grad = base.param_groups, base.zero_grad
+        self.param_groups = base.param_groups
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.base.zero_grad()
 
     def step(self, closure: Callable[[], float]) -> float:
         """Away from where the parameters are and back again, then one step of `base`."""
