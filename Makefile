@@ -34,7 +34,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 docs: export NO_MKDOCS_2_WARNING := 1
-docs: export OMP_WAIT_POLICY := PASSIVE
+docs: export OMP_NUM_THREADS := 1
 docs: $(VENV)/installed
 	$(BIN)/mkdocs build    # not --quiet: warnings that are not printed do not count as strict
 

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import logging
 import os
 import re
 import tempfile
@@ -30,6 +31,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = DOCS / "reference"
 PRELUDE = PAGES / "index.md"
 RUN = ("index.md", "how-to/", "reference/")
+RAN: dict[Path, int] = {}  # a page, and its examples
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -43,6 +45,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return documented(markdown, str(page.meta["room"])) if "room" in page.meta else None
     except Exception as error:
         raise PluginError(f"{page.file.src_uri}: {error}") from error
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Say what passed."""
+    logging.getLogger("mkdocs.hooks").info(f"{sum(RAN.values())} examples of {len(RAN)} pages ran")
 
 
 def rooms() -> dict[str, Path]:
@@ -128,6 +135,7 @@ def run(path: Path) -> None:
                         exec(compile(code, str(page), "exec"), names)
                 except Exception as error:
                     raise ValueError(f"an example fails: {type(error).__name__}: {error}\n\n{code}") from error
+    RAN[path] = len(examples(path.read_text()))
 
 
 @contextlib.contextmanager

@@ -75,6 +75,21 @@ def test_an_example_that_fails_stops_the_build(tmp_path: Path) -> None:
         REFERENCE.run(page)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what Jupyter's own processes say
+def test_a_tutorial_whose_cell_fails_stops_the_build(tmp_path: Path) -> None:
+    import nbformat
+    from mkdocs.exceptions import PluginError
+
+    tutorials, path = hook("tutorial_pages"), tmp_path / "tutorial.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
+    file = SimpleNamespace(src_uri="tutorials/tutorial.ipynb", content_bytes=path.read_bytes())
+    assert tutorials.on_files([file], None) == [file]
+    with pytest.raises(PluginError, match=r"tutorials/tutorial\.ipynb(.|\n)*ZeroDivisionError"):
+        tutorials.on_page_read_source(SimpleNamespace(file=file), None)
+    tutorials.on_build_error(ValueError())
+
+
 @pytest.mark.slow  # as `make docs` does
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_examples_run(page: Path) -> None:

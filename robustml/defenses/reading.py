@@ -105,6 +105,19 @@ def require_clean(clean: Labelled | None, method: str, least: int = 1) -> Labell
     return clean
 
 
+def require_pictures(records: Labelled, method: str) -> None:
+    """Refuse what a method that looks at pictures cannot look at.
+
+    Raises:
+        RequestError: the inputs are none, (N, C, H, W).
+    """
+    if records.x.ndim != 4:
+        raise RequestError(
+            f"{method} needs pictures (N, C, H, W), got inputs {tuple(records.x.shape)}: take another method, such as "
+            "activation_clustering"
+        )
+
+
 def require_classes(model: nn.Module, records: Labelled) -> int:
     """How many classes the model tells apart.
 
