@@ -37,8 +37,9 @@ from robustml.types import Labelled, Suspicion
 _GROUP = 10
 # Whether a mark works is read off so many steps.
 _RECENT = 10
-# The paper's: the weight of the norm rises by this, falls by it to the power of 1.5, and an index above 2 is an outlier.
+# The weight of the norm rises by this and falls by it to the power of 1.5.
 _FACTOR = 1.5
+# Above it a norm is an outlier, as in the paper.
 _INDEX = 2.0
 _CLASSES = 4
 
@@ -88,11 +89,11 @@ class NeuralCleanse:
         classes = require_classes(model, clean)
         if classes < _CLASSES:
             raise RequestError(f"neural_cleanse compares classes, at least {_CLASSES} of them; the model has {classes}")
-        if len(clean.y.unique()) < 2:
+        if int(clean.y.min()) == int(clean.y.max()):
             raise RequestError("neural_cleanse turns inputs of other classes into each, but the clean ones are of one")
         order = content_order(clean)
         x, y = in_unit_range(clean.x[order]).to(device_of(model)), clean.y[order].cpu()
-        groups = torch.arange(classes).split(_GROUP)
+        groups = torch.split(torch.arange(classes), _GROUP)
         with crafting(model, x) as (x,), evaluating(model):
             return self.judge(torch.cat([self._norms(model, x, y, labels, generator) for labels in groups]))
 
@@ -121,7 +122,8 @@ class NeuralCleanse:
         targets = labels.repeat_interleave(size).to(x.device)
         weight = torch.full((count,), self.weight, device=x.device)
         streak, best = torch.zeros(count, device=x.device), torch.full((count,), float(math.prod(cells)))
-        best, recent = best.to(x.device), []
+        best = best.to(x.device)
+        recent: list[Tensor] = []
         for _ in track(range(self.steps), "marks of classes"):
             rows = torch.stack([own[torch.randint(len(own), (size,), generator=generator)] for own in others])
             with torch.enable_grad():

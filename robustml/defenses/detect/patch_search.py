@@ -81,8 +81,8 @@ class PatchSearch:
         found = []
         for label in track(range(classes), "patches of classes"):
             hosts = x[y != label][: 4 * self.pictures]
-            tiles = self._tiled(kept[label], shape) if len(hosts) else []
-            tried = [self._placed(model, hosts, label, tiled) for tiled in tiles]
+            tiled = self._tiled(kept[label], shape)
+            tried = [self._placed(model, hosts, label, each) for each in tiled if len(hosts)]
             found.append(max(tried, key=lambda each: each.score, default=_Patch(0.0, 0.0, (0, 0), [])))
         worst = max(range(classes), key=lambda label: found[label].score)
         patch = found[worst]
@@ -100,7 +100,7 @@ class PatchSearch:
     def _loudest(self, model: nn.Module, shape: torch.Size) -> Tensor:
         """Numbers (C, candidates) of the tiled pictures of the largest margins of each class."""
         margins = []
-        for codes in track(torch.arange(2 ** (self.size**2)).split(_AT_ONCE), "tiled pictures"):
+        for codes in track(torch.split(torch.arange(2 ** (self.size**2)), _AT_ONCE), "tiled pictures"):
             logits = read_logits(model, self._tiled(codes, shape))
             first, second = logits.topk(2, dim=1).values.T
             others = torch.where(logits == first.unsqueeze(1), second.unsqueeze(1), first.unsqueeze(1))
@@ -130,7 +130,7 @@ class PatchSearch:
     ) -> int:
         """Which part of the tiled picture turns most of the hosts, laid over them."""
         pictures = hosts.repeat(len(places), 1, 1, 1)
-        for at, (rows, columns) in zip(pictures.split(len(hosts)), places, strict=True):
+        for at, (rows, columns) in zip(torch.split(pictures, len(hosts)), places, strict=True):
             at[:, :, rows, columns] = tiled[:, rows, columns]
         shares = self._turned(model, pictures, label, len(places))
         return shares.index(max(shares))
