@@ -190,38 +190,6 @@ class Repair(Protocol):
         ...
 
 
-class ModelPath(Protocol):
-    """The path between two models of one architecture: t in [0, 1], whose ends are the models themselves."""
-
-    @property
-    def chosen(self) -> float:
-        """The t that is kept, chosen on clean records alone."""
-        ...
-
-    def at(self, t: float) -> nn.Module:
-        """The model of the curve at t, in eval mode, its batch statistics those of that place."""
-        ...
-
-    def line(self, t: float) -> nn.Module:
-        """The model of the straight line at t, likewise."""
-        ...
-
-    def held_out(self, t: float) -> tuple[int, int]:
-        """How many of how many clean records, held out of all training, the curve's model at t reads rightly."""
-        ...
-
-
-@runtime_checkable
-class Connecting(Repair, Protocol):
-    """A repair that joins two models by a path."""
-
-    def path(
-        self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None
-    ) -> ModelPath:
-        """The path from `model`, at t = 0, to the other, at t = 1; the arguments are those of a repair."""
-        ...
-
-
 @runtime_checkable
 class Monitor(Protocol):
     """Watches what a model is shown after it went into service."""

@@ -14,7 +14,8 @@ import torch
 from torch import Generator, nn
 
 from robustml.data import DataModule
-from robustml.defenses.repair import FineTuning, Reactivation
+from robustml.defenses.repair import FineTuning, ModeConnectivity
+from robustml.defenses.repair import Path as ModelPath
 from robustml.errors import RequestError
 from robustml.evaluation import evaluate
 from robustml.files import write_bytes
@@ -25,7 +26,7 @@ from robustml.results import Cost, RepairFigures, Results
 from robustml.results import Repair as RepairBlock
 from robustml.say import say
 from robustml.trojans import Trojaned
-from robustml.types import Connecting, ModelPath, Repair
+from robustml.types import Repair
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.repairing import (
     connection_of,
@@ -121,7 +122,7 @@ def repair(
     if type(method) is not FineTuning and count:
         tuned = figures(repaired(suspects, FineTuning(), where, seed).model, "after mere fine-tuning")
     blocks: dict[str, Any] = {}
-    again, found_twin = Reactivation(records=reactivation), None
+    found_twin = None
     if suspects.twin is not None:
         blocks["twin"] = figures(suspects.twin.model, "clean twin")
         found_twin = of_twin(suspects.twin, method)
@@ -129,7 +130,7 @@ def repair(
     for prefix, model in (("", done.model), ("twin_", None if found_twin is None else found_twin.model)):
         if model is not None:
             blocks[f"{prefix}reactivated_attack_success_rate"] = reactivated_success(
-                model, suspects, presented, again, where, seed
+                model, suspects, presented, reactivation, where, seed
             )
             blocks[f"{prefix}searched_attack_success_rate"] = searched_success(model, presented, where, seed)
     block = RepairBlock(
@@ -159,7 +160,7 @@ def repaired(suspects: Suspects, method: Repair, device: torch.device, seed: int
     """
     model, generator = suspects.model.to(device), Generator().manual_seed(seed)
     began = time.perf_counter()
-    if isinstance(method, Connecting):
+    if isinstance(method, ModeConnectivity):
         path = method.path(model, suspects.records, suspects.clean, generator=generator)
         found = path.at(path.chosen)
         return Repaired(found, time.perf_counter() - began, path)

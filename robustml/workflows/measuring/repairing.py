@@ -11,13 +11,13 @@ from torch import Generator, nn
 from robustml.attacks import PGD
 from robustml.data import DataModule, Records
 from robustml.defenses.reading import read_logits
-from robustml.defenses.repair import Reactivation, searched
+from robustml.defenses.repair import Path, reactivated, searched
 from robustml.evaluation import backdoor_success, evaluate
 from robustml.poisoning import Triggered
 from robustml.poisoning.pixels import stamped
 from robustml.results import BackdoorRates, Connection, ConnectionPoint, Rate, RepairFigures, rate, share
 from robustml.trojans import Trojaned
-from robustml.types import ModelPath, Threat
+from robustml.types import Threat
 from robustml.workflows.measuring.backdoors import shown_on
 from robustml.workflows.suspects import Suspects
 
@@ -76,7 +76,7 @@ def reactivated_success(
     repaired: nn.Module,
     suspects: Suspects,
     presented: Sequence[Triggered],
-    reactivation: Reactivation,
+    count: int,
     device: torch.device,
     seed: int,
 ) -> Rate | None:
@@ -84,7 +84,8 @@ def reactivated_success(
     if suspects.truth is None or not suspects.truth.any() or suspects.clean is None or not presented:
         return None
     poisoned = suspects.records.take(suspects.truth.nonzero().squeeze(1))
-    again = reactivation(repaired, poisoned, suspects.clean, generator=Generator().manual_seed(seed))
+    handful = poisoned.sample(count, seed)
+    again = reactivated(repaired, handful, suspects.clean, generator=Generator().manual_seed(seed))
     found = _success(again.to(device), presented, device)
     return None if found is None else found.attack_success_rate
 
@@ -95,19 +96,24 @@ def searched_success(
     """The attack success rate of triggers that were searched for near the old ones, on inputs that no search saw."""
     if not presented:
         return None
-    near = [searched(repaired, shown, generator=Generator().manual_seed(seed)) for shown in presented]
+    near = []
+    for shown in presented:
+        order = torch.randperm(len(shown.y), generator=Generator().manual_seed(seed))
+        seen, others = (Triggered(*(each[rows] for each in shown)) for rows in order.tensor_split(2))
+        near.append(searched(repaired, seen, others))
     found = _success(repaired, near, device)
     return None if found is None else found.attack_success_rate
 
 
 def connection_of(
-    path: ModelPath, data: DataModule, presented: Sequence[Triggered], threat: Threat, device: torch.device
+    path: Path, data: DataModule, presented: Sequence[Triggered], threat: Threat, device: torch.device
 ) -> Connection:
-    """The curve between two models, and the straight line beside it, at eleven points.
+    """The curve between two models, and the straight line beside it, at eleven points and the one that is kept.
 
     Robust accuracy is that under PGD with 10 steps, on at most 200 test records.
     """
-    points = [place / (_POINTS - 1) for place in range(_POINTS)]
+    points = sorted({*(place / (_POINTS - 1) for place in range(_POINTS)), path.chosen})
+    held_out = path.held_out_accuracy or {}
 
     def point(t: float, model: nn.Module, *, attacked: bool) -> ConnectionPoint:
         figures = figures_of(model, data.test, presented, device)
@@ -120,11 +126,11 @@ def connection_of(
             clean_accuracy=figures.clean_accuracy,
             attack_success_rate=figures.attack_success_rate,
             robust_accuracy=robust,
-            held_out_accuracy=rate(*path.held_out(t)) if attacked else None,
+            held_out_accuracy=held_out.get(t) if attacked else None,
         )
 
     return Connection(
         chosen=path.chosen,
         curve=[point(t, path.at(t), attacked=True) for t in points],
-        line=[point(t, path.line(t), attacked=False) for t in points],
+        line=[point(t, path.straight(t), attacked=False) for t in points],
     )

@@ -47,7 +47,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("previous_round", "baseline"), ("robustml.poisoning.*",)),
     "certification": ("robustml.evaluation.*",),
     # "defence" in version 0.1
-    **dict.fromkeys(("pool", "defense", "defence", "training"), ("robustml.extraction.*",)),
+    **dict.fromkeys(("pool", "defense", "defence"), ("robustml.extraction.*",)),
+    "training": ("robustml.extraction.*", "robustml.defenses.repair.*"),
     "method": ("robustml.extraction.*", "robustml.defenses.repair.*"),
     "detector": ("robustml.defenses.detect.*",),
     "limits": ("robustml.extraction.Limits",),
