@@ -90,6 +90,7 @@ from robustml.workflows.extract import extract as extract
 from robustml.workflows.feedback import feedback as feedback
 from robustml.workflows.fit import fit as fit
 from robustml.workflows.poison import poison as poison
+from robustml.workflows.poison import restore as restore
 from robustml.workflows.run import Run as Run
 from robustml.workflows.run import load_model as load_model
 from robustml.workflows.run import load_run as load_run
