@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from robustml.errors import RequestError, RunFailed
 from robustml.progress import track
 from robustml.reporting.pages.defenses import defenses_text, write_defenses
-from robustml.results import Detection, Rate, Repair, read_results
+from robustml.results import Detection, Rate, Repair, Results, read_results
 from robustml.say import hushed, say
 from robustml.types import Detector
 from robustml.types import Repair as RepairMethod
@@ -71,7 +71,10 @@ def defenses(
     Raises:
         RequestError: nothing could be done.
     """
-    out, rows, failed = Path(out), [], {}
+    out = Path(out)
+    rows: list[dict[str, Any]] = []
+    measured: list[Results] = []
+    failed: dict[str, str] = {}
 
     def tried(name: str, job: Callable[[], object]) -> bool:
         try:
@@ -93,19 +96,17 @@ def defenses(
         say(f"{name}: {_planted(run)}")
         found = run / "detections" / "all"
         if not _done(found):
-            tried(f"{name}: detectors", lambda: detect(run, None, detectors, twin=True, out=found, seed=each.seed))
+            tried(f"{name}: detectors", partial(detect, run, None, detectors, twin=True, out=found, seed=each.seed))
         for method, how in repairs.items():
             place = run / "repairs" / method
             if not _done(place):
-                tried(
-                    f"{name}: {method}",
-                    lambda: repair(run, how, out=place, seed=each.seed, device=device),
-                )
+                tried(f"{name}: {method}", partial(repair, run, how, out=place, seed=each.seed, device=device))
         if each.hardened is not None:
             tried(f"{name}, adversarially trained", partial(rerun, each.hardened))
         rows += _rows(each, run, repairs)
+        measured.append(read_results(run))
         if rows:
-            frame = write_defenses(rows, failed, out)
+            frame = write_defenses(rows, failed, measured, out)
     if not rows:
         raise RequestError(f"no defense could be tried: {next(iter(failed.values()), 'there was nothing to do')}")
     say(f"\n{defenses_text(frame)}\n")
@@ -144,9 +145,13 @@ def _rows(planting: Planting, run: Path, repairs: Mapping[str, RepairMethod]) ->
     if _done(run / "detections" / "all"):
         for name, detection in (read_results(run / "detections" / "all").detection or {}).items():
             rows.append(identity | {"kind": "detector", "defense": name} | _of_detection(detection))
-    for name in repairs:
-        if _done(place := run / "repairs" / name) and (block := read_results(place).repair) is not None:
-            rows.append(identity | {"kind": "repair", "defense": name} | _of_repair(block))
+    places = {name: run / "repairs" / name for name in repairs}
+    blocks = {name: read_results(place).repair for name, place in places.items() if _done(place)}
+    rows += [
+        identity | {"kind": "repair", "defense": name} | _of_repair(block)
+        for name, block in blocks.items()
+        if block is not None
+    ]
     if planting.hardened is not None and _done(planting.hardened.run):
         hardened = read_results(planting.hardened.run)
         worst = None if hardened.worst_case is None else hardened.worst_case.robust_accuracy

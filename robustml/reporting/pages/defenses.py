@@ -10,21 +10,26 @@ from robustml.files import write_text
 from robustml.reporting.figures.charts import heat_map
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import percent, seconds_text
+from robustml.reporting.pages.links import stamp
 from robustml.reporting.pages.template import Section, write_page
 from robustml.reporting.spreadsheet import csv_text
 from robustml.reporting.tables.cells import Cell, Content, Row, Table
 from robustml.reporting.tables.text import table_text
+from robustml.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_defenses(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str], folder: Path) -> pd.DataFrame:
+def write_defenses(
+    rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str], measured: Sequence[Results], folder: Path
+) -> pd.DataFrame:
     """Write defenses.csv and defenses.html.
 
     Args:
         rows: a row for each poison, seed and defense.
         failed: what could not be done, and why.
+        measured: the results of the backdoored models.
         folder: gets the files.
     """
     import pandas as pd
@@ -36,8 +41,9 @@ def write_defenses(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str],
         folder / "defenses.html",
         "comparison.html.j2",
         kind="defenses",
-        kicker="Backdoors and defenses",
-        heading=folder.name,
+        kicker=", ".join(dict.fromkeys(each.data.name for each in measured)),
+        heading="Backdoors against defenses",
+        stamp=stamp([each.data for each in measured], [each.environment for each in measured]),
         lead=f"{poisons} poisons, seeds: {seeds}. Every figure is the median over the seeds.",
         left_out=dict(failed),
         sections=_sections(frame),
