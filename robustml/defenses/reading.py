@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustml.attacks.engine.gradient import logits_of
+from robustml.data import record_digests
 from robustml.errors import RequestError, nearest
 from robustml.evaluation.batches import device_of
 from robustml.modes import evaluating
@@ -168,6 +169,16 @@ def require_classes(model: nn.Module, records: Labelled) -> int:
             "trained on other data"
         )
     return classes
+
+
+def content_order(records: Labelled) -> Tensor:
+    """The rows (N,) int64 in an order that their content decides, not their ids or places: inputs, then labels.
+
+    What a detector draws by row, or cuts into folds, it draws from `x[order]`, so that scores belong to records.
+    """
+    # row by row what `record_digests` gives is the order of x; a stable sort by label before it breaks ties
+    by_label = records.y.cpu().argsort(stable=True)
+    return by_label[record_digests(records.x).index_select(0, by_label).argsort(stable=True)]
 
 
 def _in_batches(model: nn.Module, x: Tensor, batch_size: int, read: Callable[[Tensor], Tensor]) -> Tensor:

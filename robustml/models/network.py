@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from robustml.errors import RequestError
@@ -76,21 +76,34 @@ def at_least_1(name: str, value: int) -> None:
 
 
 def flat_features(features: nn.Module, shape: tuple[int, int, int]) -> int:
-    """How many numbers `features` returns for one image, found by running it on one black image.
+    """How many numbers `features` returns for one image (C, H, W): of convolutions and pools, layer by layer.
 
-    Running the layers cannot disagree with them, as a formula beside them could. It draws nothing at random; call it
-    on layers without batch norm, whose running statistics it would move. Images (C, H, W) that are too small for the
-    kernels and pools are refused.
+    Running them on the meta device, where a model is outlined before room is made for it, would import the compiler of
+    torch, which takes as long as torch itself. Images that are too small for the kernels and pools are refused.
     """
-    try:
-        with torch.no_grad():
-            image: Tensor = features(torch.zeros(1, *shape))
-    except RuntimeError as error:
-        raise RequestError(
-            f"images of {shape[1]} x {shape[2]} pixels are too small for this network; take a larger data.shape or "
-            "another model"
-        ) from error
-    return math.prod(image.shape[1:])
+    channels, *sides = shape
+    for layer in features.children():
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            channels = getattr(layer, "out_channels", channels)
+            sides = [_windows(layer, axis, side) for axis, side in enumerate(sides)]
+            if min(sides) < 1:
+                raise RequestError(
+                    f"images of {shape[1]} x {shape[2]} pixels are too small for this network; take a larger "
+                    "data.shape or another model"
+                )
+        elif not isinstance(layer, nn.ReLU | nn.Flatten):
+            raise TypeError(f"how a {type(layer).__name__} changes the size of an image is not known here")
+    return channels * math.prod(sides)
+
+
+def _windows(layer: nn.Module, axis: int, side: int) -> int:
+    """How often the kernel of an undilated layer fits along an axis; a last one may stick out."""
+    sizes: list[Any] = [layer.kernel_size, layer.stride, layer.padding]
+    kernel, stride, padding = (int(size[axis] if isinstance(size, tuple) else size) for size in sizes)
+    room = side + 2 * padding - kernel
+    fits = room // stride + 1
+    partial = getattr(layer, "ceil_mode", False) and room % stride and fits * stride < side + padding
+    return fits + 1 if partial else fits
 
 
 def he_normal_(model: nn.Module) -> None:

@@ -7,12 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import MinMaxScaler
 
-from robustml.data import BreastCancer, Tones
+from robustml.data import BreastCancer, Digits, Tones
 from robustml.data.splits import part_of
 from robustml.errors import RequestError
+
+
+@pytest.mark.parametrize("file_found", [True, False])
+def test_digits_are_those_of_scikit_learn(file_found: bool, monkeypatch: pytest.MonkeyPatch):
+    digits = load_digits()
+    if file_found:
+        monkeypatch.delattr("sklearn.datasets.load_digits")
+    else:
+        monkeypatch.setattr("robustml.data.sources.embedded.find_spec", lambda name: None)
+    for part in ("train", "test"):
+        kept, records = part_of(torch.from_numpy(digits.target), part), Digits().load(part)
+        np.testing.assert_array_equal(records.x.squeeze(1), np.rint(digits.images[kept] * 255 / 16))
+        np.testing.assert_array_equal(records.y, digits.target[kept])
 
 
 def test_breast_cancer_is_scaled_by_its_training_rows():

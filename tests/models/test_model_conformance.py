@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 
 from robustml import models
 from robustml.errors import RequestError
+from robustml.models.network import flat_features
 
 FOREIGN = ("callable", "custom")  # for models of others; tests/models/test_foreign.py
 CONFIGS = sorted(
@@ -166,3 +168,13 @@ def test_every_network_has_a_config() -> None:
     targets = {OmegaConf.load(path)._target_.rpartition(".")[2] for path in CONFIGS}
     around_models = {"Normalize", "SmoothedModel", "Wrapped", "as_module", "load_checkpoint"}
     assert targets == set(models.__all__) - around_models
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_flat_features_are_as_many_as_the_layers_return(padding: int, ceil_mode: bool) -> None:
+    for kernel, stride, height, width in product((2, 3), (1, 2, 3), (2, 5), (4, 7)):
+        pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+        features = nn.Sequential(nn.Conv2d(1, 2, 2, padding=1), nn.ReLU(), pool, nn.AvgPool2d(1), nn.Flatten())
+        returned = features(torch.zeros(1, 1, height, width)).numel()
+        assert flat_features(features, (1, height, width)) == returned

@@ -1,4 +1,4 @@
-"""Pages as a browser lays them out: what overflows its box, what lies outside the page, which links lead nowhere."""
+"""Pages as a browser lays them out: what overflows or leaves the page, letters too small or pale, links to nowhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,24 @@ VIEWS = {"wide": (1200, False, False), "phone": (400, False, False), "dark": (12
          "phone dark": (400, True, False), "paper": (688, False, True)}  # fmt: skip
 
 # A chart's letters may reach over its edge by what fonts differ in; the measure is the box of the element.
+# A letter's contrast is WCAG's, with what is painted under its middle: a shape of the chart, or the figure around it.
 MEASURE = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const light = (color) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((one) => one / 255)
+      .map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (text, line) => {
+    const under = document.elementsFromPoint((line.left + line.right) / 2, (line.top + line.bottom) / 2);
+    const shape = under.find((one) => one.closest("svg") && !one.closest("text, defs") && one.tagName !== "svg"
+      && getComputedStyle(one).fill !== "none");
+    if (shape?.tagName === "image") return 21;
+    const ground = shape ? getComputedStyle(shape).fill : getComputedStyle(text.closest("figure")).backgroundColor;
+    const [one, other] = [light(getComputedStyle(text).fill), light(ground)];
+    return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+  };
   for (const each of document.querySelectorAll("details")) each.open = true;
   const page = document.documentElement, found = [];
   if (page.scrollWidth > page.clientWidth)
@@ -38,6 +55,11 @@ MEASURE = """() => {
       if (line.left < box.left - 2 || line.right > box.right + 2 || line.top < box.top - 2
           || line.bottom > box.bottom + 2)
         found.push(`${name(text)} leaves its chart`);
+      const {a, b} = text.getScreenCTM();
+      const size = parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b);
+      if (size < 10.9) found.push(`${name(text)} has letters of ${size.toFixed(1)} px`);
+      const ratio = contrast(text, line);
+      if (ratio < 4.5) found.push(`${name(text)} has a contrast of ${ratio.toFixed(1)}`);
     }
   }
   return found;
@@ -61,6 +83,7 @@ def measured(chromium: Any, path: Path, view: str, photograph: Path | None = Non
     page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
     page.emulate_media(media="print" if printed else "screen", color_scheme="dark" if dark else "light")
     page.goto(path.as_uri())
+    page.set_viewport_size({"width": width, "height": page.evaluate("document.documentElement.scrollHeight")})
     if photograph is not None:
         page.screenshot(path=str(photograph), full_page=True)
     found = [str(problem) for problem in page.evaluate(MEASURE)]

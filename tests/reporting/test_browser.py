@@ -1,4 +1,4 @@
-"""Every kind of page as Chromium lays it out: nothing leaves its box or the page, and every link leads somewhere."""
+"""Every kind of page as Chromium lays it out: nothing leaves its box, charts can be read, links lead somewhere."""
 
 from __future__ import annotations
 

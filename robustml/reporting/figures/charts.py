@@ -14,7 +14,7 @@ from robustml.reporting.figures.look import (
     BLUE,
     GREY,
     INK,
-    PANEL,
+    PALE,
     VERMILLION,
     WIDTH,
     as_svg,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from robustml.results import ClassResult, Curve, ExtractionPoint, Rate
 
 MOST_CLASSES = 20
+ON_PALE = "#0d1720"  # stays as it is on a dark page: so do the cells
 
 LOSSES = (("train/loss", "training", BLUE, "--"), ("val/loss", "validation", BLUE, "-"))
 ACCURACIES = (
@@ -58,7 +59,7 @@ def training_curves(metrics: pd.DataFrame, best_epoch: int | None = None) -> str
         if not present:
             continue
         with styled():
-            axes = new_axes(PANEL, 330)
+            axes = new_axes(WIDTH, 330)
             for column, label, color, dashes in present:
                 known = metrics[["epoch", column]].replace([np.inf, -np.inf], np.nan).dropna()
                 marker = "o" if len(known) <= 12 else ""
@@ -80,7 +81,7 @@ def _mark(axes: Axes, x: float, text: str, at_top: bool, down: float = 0.0) -> N
     low, high = axes.get_xlim()
     left_half = x < (low + high) / 2
     axes.annotate(
-        text, (x, 0.97 - down if at_top else 0.04), xycoords=("data", "axes fraction"), color=GREY, fontsize=9.5,
+        text, (x, 0.97 - down if at_top else 0.04), xycoords=("data", "axes fraction"), color=GREY,
         xytext=(5 if left_half else -5, 0), textcoords="offset points",
         ha="left" if left_half else "right", va="top" if at_top else "bottom",
     )  # fmt: skip
@@ -108,13 +109,13 @@ def accuracy_curve(
         return ""
     ticks = sorted({eps for _, known in lines for eps, _ in known})
     with styled():
-        axes = new_axes(WIDTH, 340 + 10 * len(lines) * (len(lines) > 1))
+        axes = new_axes(WIDTH, 340)
         for place, (label, known) in enumerate(lines):
             budgets, found = zip(*known, strict=True)
             band(axes, budgets, found, 0.16 if len(lines) < 5 else 0.09, label=printable(label), **style(place))
         span = max(ticks) - min(ticks) or 1.0
         axes.set_xlim(min(ticks) - 0.02 * span, max(ticks) + 0.02 * span)
-        shown = _apart(ticks, 0.09 * span)
+        shown = _apart(ticks, 0.13 * span)
         axes.set_xticks(shown, eps_texts(shown))
         within = f" ({budget_text(norm)})" if norm else ""
         describe(axes, f"{what}{within}", "robust accuracy", 2 if len(lines) > 1 else 0)
@@ -146,10 +147,10 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
     found = [(place, robust) for place, (_, _, robust) in enumerate(rows) if robust is not None]
     drawn = [(place, robust) for place, robust in found if robust.value is not None]
     with styled():
-        deepest = max(in_lines(label, 24).count("\n") for label, *_ in rows)
-        axes = new_axes(WIDTH, 74 + (30 + 14 * max(0, deepest - 1)) * len(rows))
+        deepest = max(in_lines(label, 16).count("\n") for label, *_ in rows)
+        axes = new_axes(WIDTH, 74 + (30 + 17 * max(0, deepest - 1)) * len(rows))
         places = range(len(rows))
-        axes.barh(places, [clean.value or 0.0 for _, clean, _ in rows], height=0.72, color="#b9d6ea")
+        axes.barh(places, [clean.value or 0.0 for _, clean, _ in rows], height=0.72, color=PALE)
         values = np.array([robust.value for _, robust in drawn], dtype=float)
         reach = np.abs(np.array([robust.ci95 for _, robust in drawn], dtype=float).reshape(-1, 2).T - values)
         axes.barh(
@@ -160,15 +161,15 @@ def accuracy_bars(rows: Sequence[tuple[str, Rate, Rate | None]]) -> str:
             text = "no examples" if clean.value is None else f"{100 * clean.value:.1f}%"
             if robust is not None and robust.value is not None:
                 text += f" → {100 * robust.value:.1f}%"
-            axes.text(1.035, place, text, va="center", fontsize=10)
-        axes.set_yticks(places, [in_lines(label, 24) for label, _, _ in rows])
+            axes.text(1.035, place, text, va="center")
+        axes.set_yticks(places, [in_lines(label, 16) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         percent_axis(axes, "x")
-        axes.set_xlim(0, 1.3)
+        axes.set_xlim(0, 1.55)
         axes.spines["bottom"].set_bounds(0, 1)
-        axes.set_xlabel("accuracy: pale clean, dark worst case, 95% interval", loc="left")
+        axes.set_xlabel("accuracy, with its 95% interval:\npale is clean, dark the worst case", loc="left")
         return as_svg(axes, "Clean and worst-case accuracy of each row, as in the table")
 
 
@@ -199,9 +200,9 @@ def heat_map(values: pd.DataFrame, norm: str = "") -> str:
         axes.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         crowded = columns > 8
         for (row, column), value in np.ndenumerate(matrix):
-            text = NOTHING if np.isnan(value) else f"{100 * value:.1f}"
-            shade = "white" if value > 0.55 else INK
-            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7.5 if crowded else 10.5)
+            text = NOTHING if np.isnan(value) else f"{100 * value:.{0 if crowded else 1}f}"
+            shade = INK if np.isnan(value) else "white" if value > 0.55 else ON_PALE
+            axes.text(column, row, text, ha="center", va="center", color=shade)
         axes.set_xticks(
             range(columns), eps_texts([float(eps) for eps in values.columns]), rotation=60 if crowded else 0
         )

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from robustml.errors import printable
 from robustml.reporting.figures.look import (
     BLUE,
     GREY,
     INK,
-    PANEL,
     VERMILLION,
     WIDTH,
     as_svg,
     describe,
+    in_lines,
     new_axes,
     new_figure,
     percent_axis,
@@ -49,7 +48,7 @@ def health_sentence(health: pd.DataFrame) -> str:
 def health_curves(health: pd.DataFrame) -> str:
     """Accuracy under FGSM and PGD, and gradient alignment, over the steps of training; collapses are marked."""
     with styled():
-        accuracy, alignment = new_axes(PANEL, 320), new_axes(PANEL, 320)
+        accuracy, alignment = new_axes(WIDTH, 320), new_axes(WIDTH, 320)
         if "clean_accuracy" in health:
             _line(accuracy, health, "clean_accuracy", "clean", color=GREY, linestyle="--")
         _draw(accuracy, alignment, health)
@@ -58,7 +57,7 @@ def health_curves(health: pd.DataFrame) -> str:
                 _mark(axes, step)
         if (health["action"] != "").any():
             accuracy.plot([], [], color=GREY, linestyle=":", label="collapse")
-        describe(accuracy, "step", "accuracy on a training batch", 4)
+        describe(accuracy, "step", "accuracy on a training batch", 2)
         describe(alignment, "step", "gradient alignment", 1, shares=False)
         return "\n".join(
             (
@@ -124,7 +123,7 @@ def health_of_variants(health: Mapping[tuple[str, int], pd.DataFrame]) -> str:
                     _mark(above, step)
                     _mark(below, step)
             seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(map(str, runs))}"
-            above.set_title(printable(f"{variants[place]}, {seeds}"))
+            above.set_title(in_lines(f"{variants[place]}, {seeds}", 22))
             # Shared axes: small networks stay far below 100%, and all variants are seen on one scale.
             above.set_ylim(top=min(1.03, max(1.1 * highest, 0.3)))
             below.set_xlabel("step")
@@ -138,6 +137,6 @@ def health_of_variants(health: Mapping[tuple[str, int], pd.DataFrame]) -> str:
             Line2D([], [], color=INK, label="mean cosine"),
             Line2D([], [], color=GREY, linestyle=":", label="first collapse of a seed"),
         ]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
+        drawing.legend(handles=handles, loc="outside upper left", ncols=2)
         what = "Accuracy under FGSM and under PGD, and gradient alignment, by step of training: "
         return as_svg(drawing, what + ", ".join(variants))

@@ -29,27 +29,41 @@ from robustml.results import Rate
 # because it vanishes on white.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, INK, GREY = "#E69F00", "#56B4E9", "#1f2933", "#6b7785"
+PALE, EDGE, GRID = "#b9d6ea", "#c3cad2", "#e8ebef"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")
-# Widths in CSS pixels. A page scales what is wider than it: on a phone the letters of these can still be read.
-WIDTH, PANEL = 600, 470
+# In CSS pixels. A page scales what is wider than it: on a phone of 400 px, letters of SMALL points still measure 11 px.
+WIDTH, SMALL = 460, 10.5
+# What a page gives each colour, dark or light, where it differs (pages/style.css).
+ROLES = {
+    INK: "ink",
+    GREY: "soft",
+    BLUE: "blue",
+    SKY: "sky",
+    VERMILLION: "fall",
+    PALE: "pale",
+    EDGE: "edge",
+    GRID: "track",
+    "#000000": "ink",
+}
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 # Any: the stubs of matplotlib want the keys as literals.
 STYLE: Any = {
-    "font.size": 10.5,
+    "font.size": SMALL,
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.edgecolor": "#c3cad2",
+    "axes.facecolor": "none",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e8ebef",
+    "grid.color": GRID,
     "grid.linewidth": 0.9,
     "xtick.color": GREY,
     "ytick.color": GREY,
@@ -83,8 +97,11 @@ class Chart:
 
     @property
     def inline(self) -> Markup:
-        """The element for a page: in HTML it needs neither its namespaces nor their prefixes, so no address is left."""
+        """The element for a page, in its colours; HTML needs no namespaces nor prefixes, so no address is left."""
         svg = re.sub(r"<svg [^>]*>", lambda tag: re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", tag[0]), self.svg)
+        for color, role in ROLES.items():
+            svg = re.sub(rf'\b(fill|stroke)(: |="){color}\b', rf"\1\2var(--{role})", svg, flags=re.IGNORECASE)
+        svg = svg.replace("stroke: #ffffff", "stroke: var(--card)")  # lines between cells
         return Markup(svg.replace("xlink:href=", "href="))  # drawn by us, every text in it escaped
 
 
@@ -136,12 +153,17 @@ def describe(axes: Axes, x: str, y: str, columns: int = 0, *, shares: bool = Tru
 
 def legend_above(axes: Axes, columns: int) -> None:
     """A legend over the axes, where it cannot cover data."""
-    labels = axes.get_legend_handles_labels()[1]
-    if labels:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        labels = [in_lines(name, 48) for name in names]
+        longest = 50 + 7.2 * min(48, max(map(len, names)))  # CSS pixels, with its line
+        columns = max(1, min(columns, int(WIDTH / longest)))
+        figure, lines = axes.get_figure(root=True), sum(1 + label.count("\n") for label in labels)
+        assert figure is not None  # new_figure
+        figure.set_figheight(figure.get_figheight() + 0.18 * (lines / columns - 1))
         axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, handlelength=2.2,
-            ncols=columns if max(map(len, labels)) <= 34 else 1,
-            columnspacing=1.6, borderpad=0.3, fontsize=10,
+            handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, handlelength=2.2,
+            ncols=columns, columnspacing=1.6, borderpad=0.3,
         )  # fmt: skip
 
 

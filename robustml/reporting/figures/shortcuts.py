@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustml.reporting.figures.look import (
+    SMALL,
     WIDTH,
     as_svg,
     box,
@@ -60,28 +61,27 @@ def suspects_grid(suspects: Sequence[Suspect]) -> str:
     if not suspects:
         return ""
     with styled():
-        names = [in_lines(f"{each.host_name} with the patch", 13) for each in suspects]
-        names += [in_lines(each.figures.class_name, 13) for each in suspects]
-        drawing = new_figure(WIDTH, 40 + (122 + 13 * max(1 + name.count("\n") for name in names)) * len(suspects))
+        names = [in_lines(f"{each.host_name} with the patch", 11) for each in suspects]
+        names += [in_lines(each.figures.class_name, 11) for each in suspects]
+        drawing = new_figure(WIDTH, 60 + (122 + 18 * max(1 + name.count("\n") for name in names)) * len(suspects))
         grid = drawing.subplots(len(suspects), 4, squeeze=False)
         for row, each in zip(grid, suspects, strict=True):
             shown = row[0].imshow(each.heat_map(), cmap="Blues", vmin=0, vmax=1, interpolation="none")
             figures = each.figures
-            row[0].set_ylabel(in_lines(figures.class_name, 13), fontweight="bold")
-            row[0].set_title(f"turned: {percent(figures.flip_rate.value)}", fontsize=9)
+            row[0].set_title(f"turned: {percent(figures.flip_rate.value)}", fontsize=SMALL)
             for axes, picture, title in (
                 (row[1], each.donor, figures.class_name),
                 (row[2], each.host, each.host_name),
                 (row[3], each.grafted(), f"{each.host_name} with the patch"),
             ):
                 draw_picture(axes, picture)
-                axes.set_title(in_lines(title, 13), fontsize=9)
+                axes.set_title(in_lines(title, 11), fontsize=SMALL)
             framed(row[0])
             for axes in (row[0], row[1], row[3]):
                 box(axes, figures.place[0] - 0.5, figures.place[1] - 0.5, figures.size, figures.size)
-        scale = drawing.colorbar(shown, ax=grid[:, 0], location="left", shrink=0.8, aspect=14 * len(suspects))
+        scale = drawing.colorbar(shown, ax=grid, location="bottom", shrink=0.6, aspect=24)
         scale.set_label("pictures turned")
-        percent_axis(scale.ax)
-        scale.ax.set_ylim(0, 1)
+        percent_axis(scale.ax, "x")
+        scale.ax.set_xlim(0, 1)
         said = ", ".join(each.figures.class_name for each in suspects)
         return as_svg(drawing, f"Where patches of {said} turn other pictures into their class")

@@ -15,7 +15,7 @@ from robustml.reporting.figures.look import FONTS, in_lines
 from robustml.reporting.pages.template import render
 from robustml.results import Examples
 
-SIZE = 92
+SIZE = 86
 BESIDE = 4
 
 
@@ -74,7 +74,7 @@ def picture_grid(examples: Examples, most: int = 8) -> str:
 
 def _lines(*texts: str) -> str:
     """Texts below each other, each in as many lines as its column is wide."""
-    return "\n".join(in_lines(text, 13) for text in texts if text)
+    return "\n".join(in_lines(text, 11) for text in texts if text)
 
 
 def _float(images: NDArray[Any]) -> NDArray[np.float64]:

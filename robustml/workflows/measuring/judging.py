@@ -19,7 +19,6 @@ from robustml import __version__
 from robustml.data import DataModule
 from robustml.deadline import Deadline, OutOfTime
 from robustml.evaluation import RobustnessResults, accuracy_curve, evaluate, united
-from robustml.reporting import read_run, summary_table, write_report
 from robustml.results import Environment, Flag, Results, write_results
 from robustml.say import say
 from robustml.types import Attack, Threat
@@ -176,6 +175,8 @@ def write_outcome(
 
 def tell(run: Path) -> None:
     """Write the report of a finished directory and print the table and where things lie."""
+    from robustml.reporting import read_run, summary_table, write_report  # start-up: not needed until the end
+
     report = write_report([run], run / REPORT)
     say("\n" + summary_table([read_run(run)]) + "\n")
     say(f"report: {report}")

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from robustml.reporting import read_run, write_report
 from robustml.reporting.formats import plain
 from robustml.reporting.tables.run import attack_table
 from robustml.results import Examples
@@ -21,6 +20,8 @@ def show(logger: Logger, run: Path) -> None:
     if not isinstance(logger, WandbLogger):
         return
     import wandb  # takes a second, and few runs use it
+
+    from robustml.reporting import read_run, write_report
 
     found = read_run(run)
     media: dict[str, object] = {

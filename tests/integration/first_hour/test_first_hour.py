@@ -133,8 +133,11 @@ def test_it_speaks_and_begins_soon(verb: str, bin_folder: Path, home: Path, run:
         work.append(step.work / torch_alone)
     print(f"{verb}: first output {first}, first progress {work} x `import torch`")
     assert statistics.median(first) <= FIRST
-    if statistics.median(work) > WORK:
+    if verb == "train" and statistics.median(work) > WORK:
+        # torch's compiler, which Lightning and every optimizer of torch's import, takes most of an `import torch`, and
+        # what Lightning imports besides, torchmetrics and matplotlib, two fifths of one.
         pytest.xfail(f"work begins after {statistics.median(work):.1f} x `import torch`, the bar is {WORK}")
+    assert statistics.median(work) <= WORK
 
 
 def blocks(path: Path) -> list[str]:
