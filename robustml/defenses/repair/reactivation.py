@@ -55,8 +55,10 @@ def reactivated(
         return tuning.fit(copied(model), rows, what="reactivating")
 
 
-def searched(model: nn.Module, triggered: Triggered, *, eps: float = 8 / 255, steps: int = 40) -> Triggered:
-    """The triggered inputs under a trigger near the old one, as near as `eps` in every value.
+def searched(
+    model: nn.Module, triggered: Triggered, others: Triggered | None = None, *, eps: float = 8 / 255, steps: int = 40
+) -> Triggered:
+    """Triggered inputs under a trigger near the old one, as near as `eps` in every value.
 
     One perturbation for all of them, by signed gradient steps on their mean cross-entropy with the wanted label; the
     best of the steps counts. It is stored as the inputs are, bytes within eps.
@@ -64,6 +66,8 @@ def searched(model: nn.Module, triggered: Triggered, *, eps: float = 8 / 255, st
     Args:
         model: a repaired one; run in eval mode and left as found.
         triggered: inputs (K, ...) with the old trigger, and what the attacker wants.
+        others: the inputs that get the trigger that is found, such as some that the search has not seen; by default
+            those it was found on.
         eps: the largest change of a value, of a range of 1.
         steps: of the search, each 2.5 / steps of eps.
     """
@@ -81,4 +85,6 @@ def searched(model: nn.Module, triggered: Triggered, *, eps: float = 8 / 255, st
             if (count := int((logits.argmax(1) == target).sum())) > most:
                 most, best = count, delta
             delta = (delta - 2.5 * eps / steps * gradient.sum(0, keepdim=True).sign()).clamp(-eps, eps)
-        return triggered._replace(x=stored_within((x + best).clamp(0, 1).to(triggered.x.device), triggered.x))
+    shown = others or triggered
+    moved = (in_unit_range(shown.x) + best.to(shown.x.device)).clamp(0, 1)
+    return shown._replace(x=stored_within(moved, shown.x))
