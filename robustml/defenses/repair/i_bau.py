@@ -43,7 +43,7 @@ class IBAU(Tuning):
 
     learning_rate: float = 0.003
     radius: float = 0.2
-    inner_steps: int = 10
+    inner_steps: int = 5
     iterations: int = 5
     inner_step: float = 0.1
     penalty: float = 0.001
