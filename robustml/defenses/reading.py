@@ -89,7 +89,7 @@ def read_maps(model: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Te
     finally:
         for hook in hooks:
             hook.remove()
-    maps = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2:].numel() > 1]
+    maps = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
     chosen = layer if layer is not None or not maps else maps[-1]
     features = read_features(model, x, chosen)
     channels = shapes[chosen][1] if chosen in shapes and len(shapes[chosen]) > 2 else features.shape[1]

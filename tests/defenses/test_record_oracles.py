@@ -49,7 +49,7 @@ def test_strip_takes_the_entropy_over_classes_which_the_usual_toolbox_does_not()
     right, wrong = (roc_auc_score(case.is_poisoned[rows], -each) for each in (by_hand, as_in_art))
     print(f"STRIP on digits, AUROC over classes {right:.3f}, over overlays (ART) {wrong:.3f}")
     assert right > 0.95
-    assert wrong < 0.6
+    assert wrong < right - 0.1
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -2,12 +2,12 @@
 
 Chen, Carvalho, Baracaldo, Ludwig, Edwards, Lee, Molloy, Srivastava, "Detecting Backdoor Attacks on Deep Neural Networks
 by Activation Clustering", SafeAI 2019, arXiv:1811.03728. The features of each class are reduced to ten dimensions and
-parted by 2-means; a class whose two clusters are well apart (the silhouette) is poisoned, and the smaller is the poison.
+parted by 2-means; a class whose clusters are well apart (the silhouette) is poisoned, and the smaller is the poison.
 
 Deviations: PCA in place of ICA, which fails where a class has fewer dimensions than are asked for. The layer is by
-default the last one with feature maps and not the last hidden one, in which small networks have forgotten the mark. 2-means begins with
-the two ends of the first component, so that the order of the records is nothing to it. The paper looks at silhouettes
-by eye, and flags by size of the cluster, or by training once more without it. Natural classes have two clusters, too:
+default the last one with feature maps and not the last hidden one, in which small networks have forgotten the mark.
+2-means begins with the two ends of the first component, so that the order of the records is nothing to it. The paper
+looks at silhouettes by eye, and flags by size of the cluster, or by training once more without it. Natural classes have two clusters, too:
 with clean records, a class is poisoned where one of its clusters is far rarer among the clean records of the class
 (`concentration`), and that cluster is the poison, large or small. Without, where its silhouette stands out of all
 classes', by more than `outlying` times their median deviation.
@@ -61,7 +61,7 @@ class ActivationClustering:
         """
         require_classes(model, records)
         features, layer = read_maps(model, records.x, self.layer)
-        others = None if clean is None else read_maps(model, clean.x, layer)[0].flatten(1)
+        others = None if clean is None else read_maps(model, clean.x, self.layer)[0].flatten(1)
         labels = [label for label, count in enumerate(torch.bincount(records.y).tolist()) if count >= _LEAST]
         if not labels:
             raise RequestError(f"activation clustering needs {_LEAST} records of a class: give it more of them")
@@ -91,7 +91,7 @@ class ActivationClustering:
         return Suspicion(scores, 0.0, records.ids, bool(classes), facts)
 
     def _parted(self, features: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Which of the features (N, D) of a class are in its smaller cluster, their silhouettes, and which of others."""
+        """Which features (N, D) of a class are in its smaller cluster, their silhouettes, and which of others."""
         from sklearn.cluster import KMeans  # a second
         from sklearn.decomposition import PCA
         from sklearn.metrics import silhouette_samples

@@ -62,7 +62,7 @@ class Beatrix:
         classes = require_classes(model, records)
         clean = require_clean(clean, "Beatrix", _LEAST * classes)
         maps, layer = read_maps(model, records.x, self.layer)
-        known, _ = read_maps(model, clean.x, layer)
+        known, _ = read_maps(model, clean.x, self.layer)
         of_maps, of_known = (read_logits(model, part.x).argmax(1) for part in (records, clean))
         part = torch.arange(len(known)) % _PARTS
         scores = torch.zeros(len(maps), dtype=torch.float64)
@@ -75,7 +75,7 @@ class Beatrix:
             for order in range(1, self.orders + 1):
                 grams = _gram(known[fitting], order)
                 bounds = self._bounds(grams)
-                for few in own.split(max(1, _CHUNK // grams.shape[1])):
+                for few in torch.split(own, max(1, _CHUNK // grams.shape[1])):
                     scores[few] += _outside(_gram(maps[few], order), bounds)
                 for turn in range(_PARTS):
                     out, rest = rows[part[rows] == turn], part[fitting] != turn

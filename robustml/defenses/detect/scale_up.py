@@ -64,7 +64,7 @@ class ScaleUp:
             return Suspicion(kept, 0.5, records.ids, False)
         clean_kept, clean_labels = self._consistency(model, clean.x)
         scores, usual = kept.clone(), clean_kept.clone()
-        for label in labels.unique().tolist() + clean_labels.unique().tolist():
+        for label in torch.unique(torch.cat([labels, clean_labels])).tolist():
             own = clean_kept[clean_labels == label]
             own = own if len(own) > 1 else clean_kept
             spread = own.std(unbiased=False) + _SOFT

@@ -59,10 +59,10 @@ class SpectralSignatures:
             raise RequestError("spectral signatures need 2 records at least: give them more")
         maps, layer = read_maps(model, records.x, self.layer)
         features = maps.flatten(1).double()
-        theirs = None if clean is None else read_maps(model, clean.x, layer)[0].flatten(1).double()
+        theirs = None if clean is None else read_maps(model, clean.x, self.layer)[0].flatten(1).double()
         scores = torch.zeros(len(records.y), dtype=torch.float64)
         clean_scores = torch.zeros(0 if clean is None else len(clean.y), dtype=torch.float64)
-        for label in track(records.y.unique().tolist(), "classes"):
+        for label in track(torch.unique(records.y).tolist(), "classes"):
             own = records.y == label
             middle = features[own].mean(0)
             centred = features[own] - middle

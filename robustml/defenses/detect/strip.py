@@ -5,9 +5,9 @@ arXiv:1902.06531. The entropy over the *classes* of each superposition's predict
 (equations 3 to 5); the threshold is the 1% quantile of a normal distribution fitted to clean pictures (section 4.3).
 
 Deviations: every picture is laid under the same clean ones, drawn once, so that its score does not depend on its row.
-The paper says of one input whether it is triggered, and
-not whether a set is poisoned: something is `found` where the flagged records of a class are far more than the flagged
-clean ones (`concentration`). Pictures are added and clipped, as the authors' figures show them; their mean hides a mark.
+The paper says of one input whether it is triggered, and not whether a set is poisoned: something is `found` where the
+flagged records of a class are far more than the flagged clean ones (`concentration`). Pictures are added and clipped,
+as the authors' figures show them; their mean hides a mark.
 """
 
 from __future__ import annotations
