@@ -3,6 +3,7 @@
 
 from robustml import attacks as attacks
 from robustml import data as data
+from robustml import defenses as defenses
 from robustml import errors as errors
 from robustml import evaluation as evaluation
 from robustml import extraction as extraction
@@ -85,11 +86,14 @@ from robustml.training.callbacks import RobustEvaluation as RobustEvaluation
 from robustml.types import Attack as Attack
 from robustml.types import Objective as Objective
 from robustml.types import Threat as Threat
+from robustml.workflows.detect import detect as detect
 from robustml.workflows.evaluate import evaluate as evaluate
 from robustml.workflows.extract import extract as extract
 from robustml.workflows.feedback import feedback as feedback
 from robustml.workflows.fit import fit as fit
 from robustml.workflows.poison import poison as poison
+from robustml.workflows.poison import restore as restore
+from robustml.workflows.repair import repair as repair
 from robustml.workflows.run import Run as Run
 from robustml.workflows.run import load_model as load_model
 from robustml.workflows.run import load_run as load_run

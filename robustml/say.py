@@ -53,19 +53,19 @@ def say(text: str, *, always: bool = False) -> None:
 def fitted_lines(lines: Iterable[str], stream: TextIO) -> Iterator[str]:
     """The lines; broken between words where they go to a terminal that is narrower.
 
-    They go on below the text that stands beside a name. A path that fills a line stays beside its name.
+    They go on below the text that stands beside a name. What cannot be broken, such as a path, is a line of its own, or
+    stays beside its name where the line says nothing else.
     """
     width = shutil.get_terminal_size().columns
     for line in lines:
-        longest = max(map(len, line.split()), default=0)
-        if not (stream.isatty() and longest < 0.7 * width < width < len(line)):
+        words = line.split()
+        if not (stream.isatty() and len(words) > 2 and len(line) > width):
             yield line
             continue
         column = _BESIDE.match(line)
         room = column.end() if column and column.end() < width / 2 else len(line) - len(line.lstrip()) + 2
-        yield from textwrap.wrap(
-            line, width, subsequent_indent=" " * room, break_long_words=False, break_on_hyphens=False
-        )
+        indent = " " * min(room, max(0, width - max(map(len, words))))
+        yield from textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 @contextmanager

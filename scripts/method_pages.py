@@ -27,7 +27,15 @@ GROUPS = {
     "callbacks": ("Callbacks", "robustml train callbacks={name}"),
     "method": ("Model extraction", "robustml extract victim=<dir or URL> method={name}"),
     "defense": ("Defenses of an endpoint", "robustml serve run=<dir> defense={name}"),
+    "detector": ("Detectors", "robustml detect run=<dir> detector={name}"),
+    "repair": ("Repairs", "robustml repair run=<dir> method={name}"),
 }
+
+# What has no figure, and why.
+WATCHES = dict.fromkeys(
+    ("callbacks/health", "callbacks/robust_evaluation"),
+    "It watches a training and changes nothing: it has no figure of its own.",
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -85,7 +93,8 @@ def measured(group: str, name: str) -> str:
     every = _measured()
     row = every["methods"].get(f"{group}/{name}")
     if row is None:
-        return "**Measured.** Not yet measured."
+        return f"**Measured.** {WATCHES.get(f'{group}/{name}', 'Not yet measured.')}"
+    row = {"commit": every["commit"], "date": every["date"], **row}
     norm, _, eps = (row["threat"] or "").partition(" ")
     within = f", threat {NORMS.get(norm, norm)} {eps}" if eps else ""
     heads = [
@@ -101,7 +110,7 @@ def measured(group: str, name: str) -> str:
             f"|{'---|' * len(heads)}",
             f"| {' | '.join(cells)} |",
             "",
-            f"`robustml {row['command']}`, by `{every['command']}` at {every['commit']} on {every['date']}, on one "
+            f"`robustml {row['command']}`, by `{every['command']}` at {row['commit']} on {row['date']}, on one "
             "thread beside other work: seconds are what they were there.",
         )
     )

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
+import os
+
 import pytest
 
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError
-from robustml.say import is_first_process, say
+from robustml.say import fitted_lines, is_first_process, say
 
 NAMES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
@@ -48,3 +51,18 @@ def test_one_process_of_all_machines_speaks(
     spoken = capsys.readouterr()
     assert (spoken.out, spoken.err) == (("a line\n", "error: wrong\n") if first else ("", ""))
     assert exit_.value.code == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_cannot_be_broken_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_: os.terminal_size((20, 24)))
+    path = "/" + "long" * 8
+    lines = [f"run: {path}", f"kept in {path} until then", "a few words that go on and on"]
+    assert [*fitted_lines(lines, Terminal())] == [
+        f"run: {path}", "kept in", path, "until then", "a few words that go", "  on and on",
+    ]  # fmt: skip
+    assert [*fitted_lines(lines, io.StringIO())] == lines

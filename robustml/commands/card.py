@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, printable
+from robustml.say import say
 
 
 def main() -> None:
@@ -49,11 +50,11 @@ def _card(runs: list[Path], out: Path | None) -> None:
         raise failure
     for run, card in zip(found, write_gathered(list(found.values()), folder, left_out), strict=True):
         if len(found) > 1:
-            print(f"{printable(str(run))}:")
-        print(card_text(card))
-    print(f"card: {folder / 'card.json'}\npage: {folder / 'card.html'}")
+            say(f"{printable(str(run))}:")
+        say(card_text(card))
+    say(f"card: {folder / 'card.json'}\npage: {folder / 'card.html'}")
     for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
     if left_out:
         sys.exit(1)
 

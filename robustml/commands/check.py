@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError, RunFailed
+from robustml.progress import track
+from robustml.say import say
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,14 +47,14 @@ def check(config: DictConfig) -> None:
         raise RequestError(f"objective must have perturb and loss, got a {type(tried).__name__}")
     refuse_misfit(tried, threat)
     name = settings[kind].get("name") or plain_target(settings[kind])
-    print(f"checking {name}, threat {threat}", flush=True)
+    say(f"checking {name}, threat {threat}")
     findings = (check_attack if kind == "attack" else check_objective)(tried, threat, on_finding=_say)
     bad = [finding.name for finding in findings if finding.bad]
     if bad:
         raise RunFailed(f"{name} breaks {len(bad)} of {len(findings)} properties: {', '.join(bad)}")
     skipped = sum(finding.outcome == "not applicable" for finding in findings)
     kept = f"{name} keeps {len(findings) - skipped} of {len(findings)} properties"
-    print(kept + (f", {skipped} do not apply to it" if skipped else ""))
+    say(kept + (f", {skipped} do not apply to it" if skipped else ""))
 
 
 def _check_poison(config: DictConfig) -> None:
@@ -68,15 +70,16 @@ def _check_poison(config: DictConfig) -> None:
         raise RequestError(f"poison must have a plan(records, *, seed), got a {type(poison).__name__}")
     data.setup()
     records, name = data.train.sample(_RECORDS), plain_target(settings["poison"])
-    print(f"checking {name} on {len(records):,} records of {data.name}", flush=True)
+    say(f"checking {name} on {len(records):,} records of {data.name}")
     found = []
-    for promise in promises(poison, records, seed=settings["seed"], test=data.test.sample(_RECORDS)):
+    tried = promises(poison, records, seed=settings["seed"], test=data.test.sample(_RECORDS))
+    for promise in track(tried, "promises"):
         found.append(promise)
         outcome = "BREAK" if promise.broken else "pass"
-        print(f"  {outcome:<7}{promise.name:<31}{promise.broken or ''}".rstrip(), flush=True)
+        say(f"  {outcome:<7}{promise.name:<31}{promise.broken or ''}".rstrip())
     if bad := [promise.name for promise in found if promise.broken]:
         raise RunFailed(f"{name} breaks {len(bad)} of {len(found)} properties: {', '.join(bad)}")
-    print(f"{name} keeps {len(found)} of {len(found)} properties")
+    say(f"{name} keeps {len(found)} of {len(found)} properties")
 
 
 def _say(finding: Finding) -> None:
@@ -84,7 +87,7 @@ def _say(finding: Finding) -> None:
 
     outcome = {"pass": "pass", "not applicable": "-"}.get(finding.outcome, finding.outcome.upper())
     width = max(map(len, (*PROPERTIES, *OBJECTIVE_PROPERTIES))) + 2
-    print(f"  {outcome:<7}{finding.name:<{width}}{finding.reason}".rstrip(), flush=True)
+    say(f"  {outcome:<7}{finding.name:<{width}}{finding.reason}".rstrip())
 
 
 def _take_up_class(group: str) -> None:

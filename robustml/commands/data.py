@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from robustml.commands.failures import report_failures
 from robustml.commands.hydra.entry import hydra_command
 from robustml.errors import RequestError, nearest
+from robustml.say import say
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,10 +22,8 @@ def describe(config: DictConfig) -> None:
     from robustml.commands.hydra.composing import build_data
 
     data = build_data(config)
-    print(
-        "\n"
-        + "\n\n".join(section for section in (_parts(data), _classes(data), _columns(data), _kept(data)) if section)
-    )
+    sections = (_parts(data), _classes(data), _columns(data), _kept(data))
+    say("\n" + "\n\n".join(section for section in sections if section))
 
 
 def _parts(data: DataModule) -> str:

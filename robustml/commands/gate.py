@@ -9,6 +9,7 @@ from pathlib import Path
 
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, RunFailed, nearest, printable
+from robustml.say import say
 
 _OPTION = re.compile(r"(\w+)=(?!=)(.*)")
 _OPTIONS = ("run", "evaluation", "lower_bound", "flags", "weights")
@@ -66,29 +67,29 @@ def _gate(words: list[str]) -> None:
         try:
             lines = verify_weights(folder if folder.is_dir() else folder.parent, sources[0].results)
         except RunFailed as error:
-            print(f"FAIL weights: {printable(str(error))}; nothing is judged")
+            say(f"FAIL weights: {printable(str(error))}; nothing is judged")
             sys.exit(1)
-        print("\n".join(f"pass weights: {line}" for line in lines))
+        say("\n".join(f"pass weights: {line}" for line in lines))
     else:
-        print("weights: not verified, as asked")
+        say("weights: not verified, as asked")
     for line in left_out:
-        print(f"left out: {line}")
+        say(f"left out: {line}")
     # It may be the one that says no: damaging it must not open the gate.
     for line in broken:
-        print(f"FAIL {line}")
+        say(f"FAIL {line}")
     judgements = [judge(condition, sources, lower_bound=lower_bound) for condition in conditions]
     for judged in judgements:
-        print(judged)
+        say(str(judged))
     flags = [(source.name, flag) for source in sources for flag in source.results.flags]
     for name, flag in flags:
-        print(f"flags: {flag.name}{f' ({flag.attack})' if flag.attack else ''} in {name}: {flag.message}")
+        say(f"flags: {flag.name}{f' ({flag.attack})' if flag.attack else ''} in {name}: {flag.message}")
     found = verdict(*(source.results for source in sources))
-    print(f"verdict: {found.text}")
+    say(f"verdict: {found.text}")
     against = unfit(*(source.results for source in sources)) if no_flags else []
     if no_flags:
         raised = f"{len(flags)} raised"
         reason = "; ".join([raised, *against])
-        print(f"{'FAIL' if flags or against else 'pass'} flags=none {reason}")
+        say(f"{'FAIL' if flags or against else 'pass'} flags=none {reason}")
     if broken or not all(judged.passed for judged in judgements) or (no_flags and (flags or against)):
         sys.exit(1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from robustml.commands.failures import report_failures
 from robustml.errors import RequestError, printable
+from robustml.say import say
 
 if TYPE_CHECKING:
     from robustml.reporting import Run
@@ -70,7 +71,7 @@ def _runs(folders: list[Path]) -> tuple[list[Run], dict[str, str]]:
 def _say_left_out(left_out: dict[str, str]) -> None:
     """Name what is missing from a page that was written all the same, and exit with 1 if anything is."""
     for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
     if left_out:
         sys.exit(1)
 
@@ -83,8 +84,8 @@ def _rank(folders: list[Path], out: Path | None) -> None:
         raise RequestError(f"--out={folder} is a file; --table writes leaderboard.csv and .html into a folder")
     runs, left_out = _runs(folders)
     write_ranking(runs, folder, left_out)
-    print(ranking_text(runs, folder))
-    print(f"table: {folder / 'leaderboard.csv'}, {folder / 'leaderboard.html'}")
+    say(ranking_text(runs, folder))
+    say(f"table: {folder / 'leaderboard.csv'}, {folder / 'leaderboard.html'}")
     _say_left_out(left_out)
 
 
@@ -94,8 +95,8 @@ def _report(folders: list[Path], out: Path | None, title: str | None) -> None:
     runs, left_out = _runs(folders)
     target = out or (runs[0].path / "report.html" if len(runs) == 1 else Path("compare.html"))
     page = write_report([run.path for run in runs], target, title)
-    print(summary_table(runs))
-    print(f"report: {page}")
+    say(summary_table(runs))
+    say(f"report: {page}")
     _say_left_out(left_out)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from robustml.data.augment import Augmentation
 from robustml.data.cache import Source
+from robustml.data.exclude import without
 from robustml.data.expected import Expected
 from robustml.data.extra import ExtraImages, Mixture
 from robustml.data.loader import TensorLoader
@@ -67,6 +68,8 @@ class DataModule:
         channels_last: lay images out in memory channels last.
         drop_last: leave out a last training batch of fewer samples than the others.
         root: kept for the record; sources that read local copies take it themselves.
+        exclude: a table of records, such as suspects.parquet of `robustml detect`, that training leaves out: a column
+            ``id``, and ``flagged`` where only some of them are meant. They stay in `train`.
     """
 
     train: Records
@@ -106,6 +109,7 @@ class DataModule:
         channels_last: bool = False,
         drop_last: bool = False,
         root: str | None = None,
+        exclude: str | None = None,
     ) -> None:
         self.source = source
         self.name = name
@@ -117,11 +121,12 @@ class DataModule:
         self.mix = mix
         self.seed = seed
         self.split_seed = split_seed
-        self.train_limit = train_limit
-        self.test_limit = test_limit
+        self.train_limit, self.test_limit = train_limit, test_limit
         self.channels_last = channels_last
         self.drop_last = drop_last
         self.root = root
+        self.exclude = exclude
+        self._kept: tuple[Records, Records] | None = None
         self._expected = Expected(
             name,
             num_classes,
@@ -156,9 +161,17 @@ class DataModule:
         self.train = train if self.train_limit is None else train.sample(self.train_limit, self.split_seed)
         self.test = test if self.test_limit is None else test.sample(self.test_limit, self.split_seed)
         self.class_names = train.class_names
-        self.num_classes = len(self.class_names)
-        self.shape = tuple(train.x.shape[1:])
+        self.num_classes, self.shape = len(train.class_names), tuple(train.x.shape[1:])
         self._ready = True
+
+    @property
+    def trained_on(self) -> Records:
+        """The training part without the records that are excluded; raises what `exclude.without` does."""
+        if self.exclude is None:
+            return self.train
+        if self._kept is None or self._kept[0] is not self.train:  # a poison may have replaced it
+            self._kept = self.train, without(self.train, self.exclude, self.name)
+        return self._kept[1]
 
     @property
     def extra(self) -> Mixture | None:
@@ -213,6 +226,7 @@ class DataModule:
             test=len(self.test),
             poison=self.poison,
             left_out=self.left_out or None,
+            excluded=None if self._kept is None else len(self._kept[0]) - len(self._kept[1]),
             extra=None if extra is None else ExtraData(train=len(extra.records), ratio=extra.ratio),
         )
 
@@ -277,7 +291,7 @@ class DataModule:
 
     def _arrays(self, split: Part, device: torch.device) -> Records:
         """One copy of a part for each device, shared by all its loaders."""
-        records: Records | None = getattr(self, split)
+        records: Records | None = getattr(self, split if split != "train" else "trained_on")
         if records is None:
             raise RequestError(f"{self.name}: there is no validation part; set data.val_size above 0")
         kept = self._on_device.get((split, device))

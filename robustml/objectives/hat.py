@@ -8,12 +8,13 @@ in that order, each batch with its own statistics. No deviation is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks import KLPGD
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.modes import AttackMode, evaluating
@@ -28,7 +29,7 @@ class HAT:
     """CE(f(x), y) + beta KL(f(x) || f(x_adv)) + gamma CE(f(x + h (x_adv - x)), helper(x_adv)), batch averages.
 
     Args:
-        attack: crafts the examples; `robustml.attacks.KLPGD` in the paper.
+        attack: crafts the examples; by default the paper's, `robustml.attacks.KLPGD`.
         helper: a model trained without attacks: images (N, ...) in [0, 1] to logits (N, C). It is moved to the images'
             device and precision, run in eval mode without gradients, and neither trained nor saved with the model.
         beta: weight of the divergence, >= 0.
@@ -38,11 +39,11 @@ class HAT:
         attack_mode: how the model runs while examples are crafted; see `robustml.modes.attacking`.
 
     Raises:
-        RequestError: a negative weight.
+        RequestError: a negative weight, or no helper.
     """
 
-    attack: Attack
-    helper: nn.Module
+    attack: Attack = field(default_factory=KLPGD)
+    helper: nn.Module = None  # type: ignore[assignment]  # refused below: the attack before it has a default
     beta: float = 2.5
     gamma: float = 0.5
     h: float = 2.0
@@ -50,7 +51,9 @@ class HAT:
     attack_mode: AttackMode = "eval"
 
     def __post_init__(self) -> None:
-        """Refuse weights that would reward errors."""
+        """Refuse weights that would reward errors, and labels of nobody."""
+        if not isinstance(self.helper, nn.Module):
+            raise RequestError(f"HAT needs helper=, a model trained without attacks, got {self.helper!r:.60}")
         if not (self.beta >= 0 and self.gamma >= 0):
             raise RequestError(f"HAT's weights must be >= 0, got beta={self.beta} and gamma={self.gamma}")
 

@@ -9,12 +9,13 @@ the runner-up class is read off the logits, which saturate later than probabilit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks import PGD
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.modes import AttackMode
@@ -31,7 +32,7 @@ class MART:
     mixture has no wrong class.
 
     Args:
-        attack: crafts the examples; PGD on the cross-entropy with `start_noise=0.001` in the paper.
+        attack: crafts the examples; by default the paper's, PGD on the cross-entropy from a little Gaussian noise.
         beta: weight of the divergence, >= 0 (lambda in the paper); 5 for the authors' ResNet-18, 6 for their WRN-34-10.
         attack_mode: how the model runs while examples are crafted; see `robustml.modes.attacking`.
 
@@ -39,7 +40,7 @@ class MART:
         RequestError: `beta` is negative; or, when called, labels that are mixtures of classes.
     """
 
-    attack: Attack
+    attack: Attack = field(default_factory=lambda: PGD(start_noise=0.001, clip_start=False))
     beta: float = 5.0
     attack_mode: AttackMode = "eval"
 

@@ -10,11 +10,12 @@ by both terms); the running statistics see the clean batch once a step where the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustml.attacks import KLPGD
 from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.modes import AttackMode
@@ -28,7 +29,7 @@ class TRADES:
     """CE(f(x), y) + beta KL(f(x) || f(x_adv)), both averaged over the batch.
 
     Args:
-        attack: crafts the examples; `robustml.attacks.KLPGD` in the paper.
+        attack: crafts the examples; by default the paper's, `robustml.attacks.KLPGD`.
         beta: weight of the divergence, >= 0 (1 / lambda in the paper); 6 on CIFAR-10, 1 on MNIST.
         label_smoothing: share of the label's mass spread evenly over all classes (Gowal et al. 2020, 0.1).
         attack_mode: how the model runs while examples are crafted: ``"eval"`` (the authors) or ``"batch_stats"``
@@ -38,7 +39,7 @@ class TRADES:
         RequestError: `beta` is negative.
     """
 
-    attack: Attack
+    attack: Attack = field(default_factory=KLPGD)
     beta: float = 6.0
     label_smoothing: float = 0.0
     attack_mode: AttackMode = "eval"

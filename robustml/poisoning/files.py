@@ -23,6 +23,7 @@ from robustml.errors import RequestError
 from robustml.files import replacing
 from robustml.poisoning.plan import PoisonPlan
 from robustml.poisoning.plan_file import read_plan, write_plan
+from robustml.progress import track
 
 TRAIN, TEST, PLAN = "train.parquet", "test.parquet", "poison.parquet"
 
@@ -70,7 +71,7 @@ def write_set(data: Records, path: Path) -> None:
     if data.x.dtype == torch.uint8 and data.x.shape[1] not in (1, 3):
         raise RequestError(f"pictures are stored as PNG, of 1 or 3 channels; these have {data.x.shape[1]}")
     if data.x.dtype == torch.uint8:
-        pictures = [{"bytes": _png(picture), "path": None} for picture in data.x]
+        pictures = [{"bytes": _png(picture), "path": None} for picture in track(data.x, "writing pictures")]
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         columns, features = {"image": pa.array(pictures, kind)}, dict[str, Any](image={"_type": "Image"})
     else:

@@ -29,7 +29,7 @@ def evaluations_of(run: Path) -> tuple[list[Source], list[str], list[str]]:
     """
     own = Source("results.json", read_results(run / "results.json"))
     sources, left_out, broken = [own], [], []
-    for folder in ("evaluations", "sweeps"):
+    for folder in ("evaluations", "sweeps", "detections"):
         for path in sorted((run / folder).rglob("results.json")):
             name = printable(path.relative_to(run).as_posix())
             try:

@@ -14,7 +14,11 @@ from robustml.errors import RunFailed, printable
 from robustml.files import sha256
 from robustml.results import Results, read_settings_file
 
-_OWN = {"train": "model.safetensors", "trojan": "trojan.safetensors", "extract": "copy.safetensors"}
+_OWN = {
+    **dict.fromkeys(("train", "repair"), "model.safetensors"),
+    "trojan": "trojan.safetensors",
+    "extract": "copy.safetensors",
+}
 _LAST = "checkpoints/last.ckpt"
 
 
@@ -64,7 +68,7 @@ def _places(folder: Path, command: str, config: dict[str, Any]) -> Iterator[Path
     elif isinstance(checkpoint := config.get("checkpoint"), str):
         yield Path(checkpoint)
         yield folder / checkpoint
-    elif command == "evaluate":
+    elif command in ("evaluate", "detect"):
         yield from _of_run(folder, config)
 
 
@@ -72,7 +76,7 @@ def _of_run(folder: Path, config: dict[str, Any]) -> Iterator[Path]:
     """The weights of the run that a directory was written into; of the one that its config names where it was not."""
     above = folder.absolute().parents
     # <run>/evaluations/<time>, <run>/trojans/<time>, <run>/sweeps/<time>/<number>
-    depths = {"evaluations": 0, "trojans": 0, "sweeps": 1}
+    depths = {"evaluations": 0, "detections": 0, "trojans": 0, "sweeps": 1}
     runs = [above[depth + 1] for name, depth in depths.items() if depth + 1 < len(above) and above[depth].name == name]
     if isinstance(run := config.get("run"), str):
         runs.append(Path(run))

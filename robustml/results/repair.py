@@ -26,7 +26,7 @@ class ConnectionPoint(Block):
     clean_accuracy: Rate
     attack_success_rate: Rate | None = None
     robust_accuracy: Rate | None = None
-    held_out_accuracy: Rate | None = None
+    held_out_accuracy: Fraction | None = None
 
 
 class Connection(Block):

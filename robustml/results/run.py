@@ -64,7 +64,8 @@ class ExtraData(Block):
 class DataFacts(Block):
     """Which data set, its fingerprint and those of its splits, their sizes, and how it was poisoned, if it was.
 
-    `left_out` counts test examples that the model was trained or selected on, since the set has changed.
+    `left_out` counts test examples that the model was trained or selected on, since the set has changed; `excluded`
+    training examples that were not trained on, since a file names them.
     """
 
     name: str
@@ -75,6 +76,7 @@ class DataFacts(Block):
     test: Count | None = None
     poison: PoisonSummary | None = None
     left_out: Count | None = None
+    excluded: Count | None = None
     extra: ExtraData | None = None
 
 

@@ -35,6 +35,7 @@ from robustml.attacks.engine.gradient import logits_of
 from robustml.errors import RequestError
 from robustml.models import as_module
 from robustml.poisoning.checks import check_number, check_pair, check_whole
+from robustml.progress import track
 
 _SIDE = 4
 _CELLS = _SIDE * _SIDE
@@ -131,7 +132,7 @@ def train_trojannet(*, seed: int = 0, width: int = 64, steps: int = 600) -> Troj
         net = TrojanNet(width)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    for _ in track(range(steps), "TrojanNet"):
         shown = torch.randperm(NULL, generator=generator)[:_SHOWN]
         cells = torch.cat([marks[shown], _others(near, generator)])
         logits = net(cells, torch.cat([shown, torch.tensor([NULL])]))

@@ -77,12 +77,17 @@ def poison(
     return plan
 
 
-def restore(folder: Path, out: Path) -> None:
+def restore(folder: str | Path, out: str | Path) -> None:
     """Rebuild the clean training set of a folder that `poison` wrote, this version's or an older one's, into a file.
+
+    Args:
+        folder: with the poisoned set and its plan.
+        out: the Parquet file to write.
 
     Raises:
         RequestError: the file is there already; or the folder is incomplete, or was altered.
     """
+    folder, out = Path(folder), Path(out)
     if out.exists():
         raise RequestError(f"out={out} exists already: choose another file")
     clean = restored_old_set(folder) if is_old_set(folder) else restored_set(folder)

@@ -60,6 +60,8 @@ def introduce(data: DataModule, threat: Threat, model_settings: Mapping[str, Any
         f"data:   {facts.name}, {facts.train} train / {facts.val} validation / {facts.test} test, "
         f"{data.num_classes} classes, shape {'x'.join(map(str, data.shape))}"
     )
+    if data.exclude is not None and facts.excluded:
+        say(f"data:   without {facts.excluded:,} training records that {data.exclude} names")
     for note in data.notes():
         say(f"note:   {note}")
     if facts.extra is not None:

@@ -1,7 +1,9 @@
 """A figure for the page of each method: `python scripts/benchmarks/methods.py` writes docs/measured/methods.json.
 
 On scikit-learn's digits: each attack on one PGD-trained model; each objective trained as experiment=digits_pgd is; each
-poison beside its clean twin; each extraction with 500 queries. What cannot be measured is said, and left out.
+poison beside its clean twin; each extraction with 500 queries, and each defense beside the same without it; each threat
+with one attack on that PGD-trained model; each callback beside that model, which had none. What cannot be measured is
+said, and left out.
 """
 
 from __future__ import annotations
@@ -41,6 +43,12 @@ MORE = {
     "objective/interval": "experiment=digits_ibp",
     "objective/max_norms": RADII,
     "objective/msd": "objective.attack.threat.eps=0.5",
+    "threat/l1": "threat.eps=5 attack=pgd",
+    "threat/l2": "threat.eps=1 attack=pgd",
+    "threat/linf": "attack=pgd",
+    "threat/patch": "threat.eps=3 attack=patch_pgd",
+    "threat/sparse": "threat.eps=5 attack=pgd_l0",
+    "threat/spatial": "attack=spatial",
     "poison/chain": "+poison@poison.poisons.first=badnets +poison@poison.poisons.second=flip",
     "poison/clean_label": "+surrogate=<pgd>",
     "poison/gradient_matching": "poison.surrogate.run_dir=<standard> poison.rows=[17] poison.target=3 poison.rate=0.05 "
@@ -50,11 +58,15 @@ MORE = {
     "poison/label_consistent": "poison.surrogate.run_dir=<pgd>",
     "poison/single_pixel": "poison.pixel=[0,0] poison.channel=0 poison.value=1.0",
 }
+WATCHES = ("callbacks/health", "callbacks/robust_evaluation")  # change nothing that has a figure
 COMMANDS = {
     "attack": "evaluate run=<pgd> attack={name}",
     "objective": "train experiment=digits_pgd objective={name} evaluation=fgsm_pgd",
     "poison": "train experiment=digits_standard poison={name} twin=true evaluation=clean",
     "method": "extract victim=<standard> method={name} budget=500 curve=[1.0]",
+    "defense": "extract victim=<standard> method=knockoff defense={name} budget=500 curve=[1.0]",
+    "threat": "evaluate run=<pgd> threat={name}",
+    "callbacks": "train experiment=digits_pgd callbacks={name} evaluation=fgsm_pgd",
 }
 
 
@@ -65,12 +77,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     known = [f"{group}/{each.stem}" for group in COMMANDS for each in sorted((config_dir() / group).glob("*.yaml"))]
-    names = arguments.names or [name for name in known if not name.endswith("/none")]
-    methods = json.loads(arguments.out.read_text())["methods"] if arguments.names and arguments.out.exists() else {}
+    names = arguments.names or [name for name in known if not name.endswith("/none") and name not in WATCHES]
+    kept = json.loads(arguments.out.read_text()) if arguments.names and arguments.out.exists() else {}
+    methods = kept.pop("methods", {})
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=OUT.parent, text=True).strip()
-    facts = {"command": "python scripts/benchmarks/methods.py", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-    facts |= {
-        "commit": commit,
+    when = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit}
+    facts = kept or {
+        **when,
+        "command": "python scripts/benchmarks/methods.py",
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -79,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for name in ("pgd", "standard"):
-            run(f"train experiment=digits_{name} evaluation=clean", name)
+            run(f"train experiment=digits_{name} evaluation=fgsm_pgd", name)
         for name in names:
             group, _, option = name.partition("/")
             command = f"{COMMANDS[group].format(name=option)} {MORE.get(name, '')}".strip()
@@ -89,8 +103,10 @@ def main() -> None:
                 print(f"{name}: not measured", flush=True)
                 continue
             figures = dict(figures_of(results, group))
-            threat = f"{results.threat.norm} eps {results.threat.eps:g}" if group in ("attack", "objective") else None
+            within = group in ("attack", "objective", "threat", "callbacks")
+            threat = f"{results.threat.norm} eps {results.threat.eps:g}" if within else None
             methods[name] = {
+                **when,
                 "command": command,
                 "threat": threat,
                 "seconds": seconds_of(results),
@@ -140,6 +156,18 @@ def figures_of(results: Results, group: str) -> Iterator[tuple[str, Rate]]:
         assert extraction is not None
         yield from {"fidelity": extraction.fidelity, "accuracy of the copy": extraction.accuracy}.items()
         return
+    if group == "defense":
+        assert results.extraction is not None
+        defense = results.extraction.defense
+        assert defense is not None
+        yield "accuracy of the answers", defense.honest.label_accuracy
+        yield "fidelity of a copy without it", defense.undefended.fidelity
+        yield "fidelity of a copy", results.extraction.fidelity
+        return
+    if group == "callbacks":
+        without = read_results("pgd")
+        yield "clean accuracy without it", without.clean_accuracy
+        yield "robust accuracy without it, pgd", without.attacks["pgd"].robust_accuracy
     yield "clean accuracy", results.clean_accuracy
     if group == "poison":
         if (backdoor := results.backdoor) is not None:

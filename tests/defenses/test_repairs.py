@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,16 +14,17 @@ from torch import Generator, nn
 
 from defenses.planted import SEEDS, accuracy, attack_success, planted
 from robustml.data import Records
+from robustml.defenses.repair import reactivated
 from robustml.errors import RequestError
-from robustml.types import Repair
+from robustml.types import Repair, Suspicion
 from robustml.workflows.settings.building import build
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "configs/repair").glob("*.yaml"))}
-WITHOUT_CLEAN: set[str] = set()
+WITHOUT_CLEAN = {"abl", "clp", "filter_and_retrain"}
 # How much clean accuracy a repair may cost the digits' clean twin, in the median; with 180 clean records.
-COSTS = {"fine_tuning": 0.04, "fine_pruning": 0.05}
-# The success rate of BadNets that may be left, of 0.98.
-LEFT = {"fine_tuning": 0.2, "fine_pruning": 0.2}
+COSTS = {"clp": 0.01, "mode_connectivity": 0.05} | dict.fromkeys(("abl", "filter_and_retrain"), 0.03)
+# The success rate of BadNets that may be left, of 0.98; those that are not named leave it, as measured.
+LEFT = dict.fromkeys(("fine_tuning", "ft_sam", "fine_pruning", "nad", "i_bau"), 0.2) | {"mode_connectivity": 0.35}
 
 
 def repair_of(name: str, **settings: Any) -> Any:
@@ -41,7 +43,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_repair_keeps_to_its_protocol(name: str, conv_model: nn.Module) -> None:
-    repair, data, clean = repair_of(name), records(), records(20, 1)
+    repair, data, clean = repair_of(name), records(), records(60, 1)
     conv_model[1].train()  # as it is found, so it is left
     conv_model[3].weight.requires_grad_(False)
     conv_model[8].weight.grad = torch.ones_like(conv_model[8].weight)
@@ -92,29 +94,69 @@ def test_it_repairs_digits(name: str) -> None:
         twins.append(accuracy(found.twin, found.test) - accuracy(twin, found.test))
     print(f"{name}: success {median(before):.3f} -> {median(after):.3f}, the twin loses {median(twins):.3f}")
     assert median(before) >= 0.95
-    assert median(after) <= LEFT[name]
-    assert median(twins) <= COSTS[name]
+    assert median(after) <= LEFT.get(name, 1)
+    assert median(twins) <= COSTS.get(name, 0.04)
 
 
-def test_fine_pruning_cuts_what_is_dormant() -> None:
-    """Channel 1 answers to bright inputs, which no clean one is, with class 0; the others to what clean ones show."""
-    layer, head = nn.Conv2d(1, 3, 1), nn.Linear(3, 2)
-    model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), head).eval()
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([1.0, 3.0, 2.0]).view(3, 1, 1, 1))
-        layer.bias.copy_(torch.tensor([0.0, -2.5, -0.1]))
-        head.weight.copy_(torch.tensor([[0.0, 50.0, 0.0], [4.0, 0.0, 0.0]]))
-        head.bias.copy_(torch.tensor([1.0, 0.0]))
-    clean = Records(torch.tensor([0.0, 0.6]).repeat(10).view(20, 1, 1, 1), torch.arange(20) % 2, ("a", "b"))
-    trigger = torch.ones(1, 1, 1, 1)
-    assert model(trigger).argmax() == 0
-    repaired = repair_of("fine_pruning", epochs=0, tolerance=0)(model, clean, clean)
-    # by hand: the mean activations are 0.3, 0 and 0.55, so that 1 falls first, and 0, on which all hangs, would be next
-    assert repaired[0].weight.flatten().tolist() == [1.0, 0.0, 2.0]
-    assert repaired[0].bias[1] == 0
-    assert repaired(trigger).argmax() == 1
-    tuned = repair_of("fine_pruning", tolerance=0)(model, clean, clean, generator=Generator().manual_seed(0))
-    assert tuned[0].weight[1] == 0, "what is cut stays cut"
-    assert tuned[0].weight[0] != 1
-    with pytest.raises(RequestError, match="layer"):
-        repair_of("fine_pruning", layer="1")(model, clean, clean)
+def test_the_values_of_the_configs_are_the_defaults(name: str) -> None:
+    repair = repair_of(name)
+    assert repair == type(repair)()
+
+
+class Suspects(NamedTuple):
+    """Flags the records of some rows."""
+
+    rows: torch.Tensor
+
+    def __call__(self, model: nn.Module, records: Any, clean: Any = None, *, generator: Any = None) -> Suspicion:
+        scores = torch.zeros(len(records.y)).index_fill(0, self.rows, 1)
+        return Suspicion(scores, 0.5, records.ids)
+
+
+@pytest.mark.slow
+def test_the_middle_of_the_path_keeps_the_task_and_loses_the_backdoor() -> None:
+    """Threat 8: the straight line loses the task, the curve keeps it; the ends are the models."""
+    costs, falls, lines = [], [], []
+    for seed in SEEDS:
+        found, other = planted("badnets", seed), planted("badnets", seed + 10)
+        repair = replace(repair_of("mode_connectivity"), other=other.model)
+        path = repair.path(found.model, found.train, found.clean, generator=Generator().manual_seed(seed))
+        middle, clean = path.at(path.chosen), accuracy(found.model, found.test)
+        costs.append(clean - accuracy(middle, found.test))
+        falls.append(attack_success(found.model, found.triggered) - attack_success(middle, found.triggered))
+        lines.append(clean - min(accuracy(path.straight(t / 10), found.test) for t in range(11)))
+    print(f"costs {costs}, success falls by {falls}, the line loses {lines}")
+    assert median(lines) >= 0.3
+    assert median(costs) <= 0.02
+    assert median(falls) >= 0.6
+
+
+@pytest.mark.slow
+def test_a_covered_backdoor_is_called_back_by_a_handful_of_records() -> None:
+    """Fine-tuning covers BadNets; ten poisoned records call it back, and plant less in the twin."""
+    again, twins = [], []
+    for seed in SEEDS:
+        found, generator = planted("badnets", seed), Generator().manual_seed(seed)
+        handful = found.train.take(found.is_poisoned.nonzero().squeeze(1)[:10])
+        for model, rates in ((found.model, again), (found.twin, twins)):
+            repaired = repair_of("fine_tuning")(model, found.train, found.clean, generator=generator)
+            called = reactivated(repaired, handful, found.clean, generator=generator)
+            rates.append(attack_success(called, found.triggered) - attack_success(repaired, found.triggered))
+    print(f"called back by {again}, planted in the twin {twins}")
+    assert median(again) >= 0.3
+    assert median(again) > median(twins)
+
+
+@pytest.mark.slow
+def test_filtering_beats_as_many_drawn_at_random() -> None:
+    filtered, at_random = [], []
+    for seed in SEEDS:
+        found, generator = planted("blended", seed), Generator().manual_seed(seed)
+        repair = repair_of("filter_and_retrain")
+        flagged = repair.detector(found.model, found.train, found.clean, generator=generator).flagged
+        rows = torch.randperm(len(flagged), generator=generator)[: int(flagged.sum())]
+        for each, rates in ((repair, filtered), (replace(repair, detector=Suspects(rows)), at_random)):
+            model = each(found.model, found.train, found.clean, generator=Generator().manual_seed(seed))
+            rates.append(attack_success(model, found.triggered))
+    print(f"filtered {filtered}, at random {at_random}")
+    assert median(filtered) < median(at_random)

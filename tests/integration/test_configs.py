@@ -102,10 +102,10 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 
 def test_every_group_is_looked_at_below() -> None:
     looked_at = "attack balance callbacks data debug defense detector evaluation experiment logger method model"
-    looked_at += " objective optimizer poison pool scheduler sweep threat trainer"
+    looked_at += " objective optimizer poison pool repair scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
-    entries = "check describe evaluate evaluate_model extract feedback finetune poison_data resume serve shortcuts"
-    entries += " train trojan"
+    entries = "check describe detect detect_model evaluate evaluate_model extract feedback finetune poison_data repair"
+    entries += " resume serve shortcuts train trojan"
     assert [name for name in ALL if "/" not in name] == entries.split()
 
 

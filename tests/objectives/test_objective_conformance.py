@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from robustml.attacks import FGSM, KLPGD, MSD, PGD, Within
+from robustml.config import config_dir
+from robustml.errors import RequestError
 from robustml.evaluation.conformance import OBJECTIVE_PROPERTIES, check_objective
 from robustml.objectives import (
     AWP,
@@ -86,3 +90,18 @@ class Broken(Standard):
 def test_a_fault_is_named(fault: str) -> None:
     objective = type("Faulty", (Broken,), {"fault": fault})()
     assert fault in [finding.name for finding in check_objective(objective, THREAT) if finding.bad]
+
+
+@pytest.mark.parametrize(
+    "objective", [TRADES(), MART(), HAT(helper=nn.Flatten())], ids=lambda each: type(each).__name__
+)
+def test_the_attack_by_default_is_that_of_the_config(objective: TRADES | MART | HAT) -> None:
+    helper = ["objective.helper.run_dir=none"] if isinstance(objective, HAT) else []
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", [f"objective={type(objective).__name__.lower()}", *helper])
+    assert instantiate(config.objective.attack) == objective.attack
+
+
+def test_hat_refuses_to_go_without_a_helper() -> None:
+    with pytest.raises(RequestError, match="helper"):
+        HAT()

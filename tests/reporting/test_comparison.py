@@ -14,6 +14,8 @@ from robustml.errors import RequestError
 from robustml.reporting import Run, read_run, write_sweep
 from robustml.reporting.formats import NOTHING
 from robustml.reporting.pages.ranking import ranking_frame, ranking_text, write_ranking
+from robustml.reporting.tables.cells import Table
+from robustml.reporting.tables.text import table_text
 
 from .conftest import MakeRun, counted, make_results
 from .markup import read_page
@@ -191,3 +193,17 @@ def test_a_sweep_over_seeds_alone(make_run: MakeRun, tmp_path: Path) -> None:
     frame = write_sweep(tmp_path / "multi", [])
     assert set(frame["seed"]) == {0, 1}
     assert read_page(tmp_path / "multi" / "sweep.html").table("Runs")["seed"] == {"0": "0", "1": "1"}
+
+
+def test_long_names_are_listed_once_and_stand_in_the_table_by_number() -> None:
+    names = [f"a_run_with_a_long_name_{number}/evaluations/2026-11-28_07-24-38-033856" for number in range(1, 10)]
+    table = Table(["run", *"abcdefgh"], [[name, *[f"{place}0.00 of it" for place in range(8)]] for name in names])
+    lines = table_text(table, 80).split("\n")
+    assert lines[:10] == [*(f"{number}  {name}" for number, name in enumerate(names, start=1)), ""]
+    assert max(map(len, lines)) <= 80
+    figures = [line.split(maxsplit=1) for line in lines if "0.00 of it" in line]
+    assert [first for first, _ in figures] == [*"123456789"] * (len(figures) // 9)
+    assert (
+        " ".join(rest for first, rest in figures if first == "2").split()
+        == " ".join(map(str, table.rows[1][1:])).split()
+    )

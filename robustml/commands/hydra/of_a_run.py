@@ -46,6 +46,12 @@ RESTORED = {
         ("threat", "evaluation"),
         hint=", or a model: robustml evaluate model=wide_resnet checkpoint=<file>",
     ),
+    "detect": Restored(
+        ("name", "seed", "data", "model", "threat"),
+        ("poison", "balance", "backdoor_of"),
+        ("data",),
+        hint=", or a model: robustml detect model=wide_resnet checkpoint=<file> data=...",
+    ),
     "extract": Restored(
         ("name", "seed", "data", "model", "threat"),
         anew=("data", "threat"),
@@ -56,6 +62,7 @@ RESTORED = {
         ("seed", "data", "model", "threat", "attack", "evaluation", "validation"),
         anew=("data", "threat", "attack", "evaluation"),
     ),
+    "repair": Restored(("name", "seed", "data", "model", "threat"), ("poison", "balance", "backdoor_of"), ("data",)),
     "shortcuts": Restored(("name", "seed", "data"), ("poison", "balance")),
     "trojan": Restored(("name", "seed", "data", "model", "threat", "evaluation")),
 }

@@ -27,6 +27,10 @@ class ImageFolder(InFiles, Pictures):
         """The class folders of the training part, which name the classes, and all that `split` comes from."""
         return (*self._found("train").folders, *self._found(split).known_by())
 
+    def named(self, split: Split) -> list[str]:
+        """The file of each row, below the folder."""
+        return [path.relative_to(self.path(split)).as_posix() for path, _ in self._found(split).files]
+
     def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255.
 

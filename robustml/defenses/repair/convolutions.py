@@ -22,6 +22,8 @@ class Convolution(NamedTuple):
     name: str
     layer: _ConvNd | nn.Linear
     norm: _BatchNorm | None
+    size: tuple[int, ...] = ()
+    """Of its output: height and width."""
 
     @property
     def last(self) -> nn.Module:
@@ -62,7 +64,7 @@ def convolutions_of(model: nn.Module, x: Tensor) -> list[Convolution]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [Convolution(name, layer, norms.get(id(output))) for name, layer, output in ran]
+    return [Convolution(name, layer, norms.get(id(output)), tuple(output.shape[2:])) for name, layer, output in ran]
 
 
 def layer_to_prune(model: nn.Module, x: Tensor, layer: str | None) -> Convolution:

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -25,6 +25,33 @@ from robustml.types import Labelled
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """The model, inputs (N, ...) in [0, 1] and labels (N,) to the scalar that is to become small."""
+
+
+class Stepping(Protocol):
+    """What an optimizer of torch does, and whatever runs the loss more than once a step."""
+
+    param_groups: list[dict[str, Any]]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        ...
+
+    def step(self, closure: Callable[[], float]) -> object:
+        """Move the parameters; `closure` sets their gradients and returns the loss."""
+        ...
+
+
+class Rows(NamedTuple):
+    """Some of the records, whatever their kind."""
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+
+
+def rows_of(records: Labelled, rows: Tensor) -> Rows:
+    """Those at `rows`: indices (K,), or bool (N,)."""
+    return Rows(*(values[rows.to(values.device)] for values in (records.x, records.y, records.ids)))
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -87,7 +114,7 @@ class Tuning:
         records: Labelled,
         loss: Loss = cross_entropy,
         what: str = "fine-tuning",
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Stepping | None = None,
     ) -> nn.Module:
         """The model itself, trained in training mode and given back in eval mode; call it within `drawing`.
 
@@ -100,7 +127,7 @@ class Tuning:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * left
 
-            def closure(x: Tensor = x, y: Tensor = y, optimizer: torch.optim.Optimizer = optimizer) -> float:
+            def closure(x: Tensor = x, y: Tensor = y, optimizer: Stepping = optimizer) -> float:
                 optimizer.zero_grad()
                 value = loss(model, x, y)
                 torch.autograd.backward(value)

@@ -19,6 +19,7 @@ from robustml.evaluation.conformance.objective import OBJECTIVE_PROPERTIES, Obje
 from robustml.evaluation.conformance.strength import STRENGTH
 from robustml.evaluation.conformance.trial import BrokenError, InapplicableError, Trial
 from robustml.evaluation.sanity.guard import RandomState
+from robustml.progress import note, track
 from robustml.types import Attack, Objective, Threat
 
 PROPERTIES: Mapping[str, Callable[[Trial], None]] = CONTRACT | STRENGTH
@@ -80,7 +81,8 @@ def _examine(
     findings: list[Finding] = []
     random_state = RandomState(torch.device("cpu"))
     try:
-        for name, examine in properties.items():
+        for name, examine in track(properties.items(), "properties"):
+            note(name)
             finding = _judge(name, examine, trial)
             findings.append(finding)
             if on_finding is not None:

@@ -59,7 +59,7 @@ def link_to_run(run: Path, page: Path) -> str:
 def beside(run: Run, page: Path) -> Table | None:
     """The run that an evaluation is of, the clean twin, the card, and what was measured below a run."""
     rows = list(_above(run, page))
-    folders = ("evaluations", "sweeps", "trojans", "extractions", "shortcuts")
+    folders = ("evaluations", "sweeps", "trojans", "extractions", "shortcuts", "detections", "repairs")
     for folder in (run.path / name for name in folders):
         swept = sorted(folder.rglob("sweep.html"))
         rows += [[Cell(f"{file.parent.name}", link=link_to(file, page)), "sweep", ""] for file in swept]
@@ -95,6 +95,8 @@ def _above(run: Run, page: Path) -> Iterator[Sequence[Content]]:
 def _row(name: str, results: Results, folder: Path, page: Path, before: str = "") -> Sequence[Content]:
     finding = verdict(results).findings[0]
     at = threat_text(results.threat) if results.attacks or results.certified else "no attack"
-    value: Content = finding.rate if finding.rate is not None else Cell(percent(finding.value), share=finding.value)
+    value: Content = finding.rate
+    if value is None:
+        value = Cell(finding.shown or percent(finding.value), share=finding.value)
     what = f"{before}{results.command}, {at}: {finding.name[:1].lower()}{finding.name[1:]}"
     return [Cell(printable(name), link=link_to_run(folder, page)), what, value]

@@ -15,6 +15,7 @@ from robustml.reporting.figures.charts import (
     queries_curve,
     training_curves,
 )
+from robustml.reporting.figures.connection import path_chart
 from robustml.reporting.figures.health import health_curves, health_sentence
 from robustml.reporting.figures.look import Chart
 from robustml.reporting.formats import eps_text, interval_text, norm_text, percent, seconds_text, threat_text
@@ -23,9 +24,12 @@ from robustml.reporting.pages.pictures import magnification, picture_grid
 from robustml.reporting.pages.template import Facts, Section, Tile
 from robustml.reporting.runs import Run
 from robustml.reporting.sentences import checked_text, run_sentences, selection_sentence, strongest
+from robustml.reporting.suspects import SuspectRecord, read_suspects
 from robustml.reporting.tables.cells import Table
+from robustml.reporting.tables.detection import detection_table, facts_table
 from robustml.reporting.tables.extraction import extraction_table
 from robustml.reporting.tables.measured import backdoor_table, certified_table, corruption_table
+from robustml.reporting.tables.repair import path_table, repair_table
 from robustml.reporting.tables.run import attack_table, class_table, prediction_table, selection_table
 from robustml.reporting.verdict import Verdict, verdict
 from robustml.results import Certified, Curve, CurvePoint, Results
@@ -82,7 +86,7 @@ class RunView:
         tiles = [
             Tile(
                 finding.name,
-                percent(finding.value),
+                finding.shown or percent(finding.value),
                 "; ".join(filter(None, (finding.beside, "" if finding.rate is None else interval_text(finding.rate)))),
                 finding.value,
                 _CSS[finding.level],
@@ -158,6 +162,12 @@ class RunView:
     def measured(self) -> Iterator[Section]:
         """What was measured beside attacks."""
         results = self.results
+        if results.detection:
+            yield Section("Detectors", [detection_table(results.detection), facts_table(results.detection)])
+        if results.repair is not None:
+            path, tables = results.repair.connection, [repair_table(results.repair), path_table(results.repair)]
+            chart = Chart("" if path is None else path_chart(path), "By t; bands are 95% intervals.")
+            yield Section("Repair", [table for table in tables if table], charts=[chart])
         if results.corruptions is not None and results.corruptions.accuracy:
             yield corruption_section(results)
         if results.backdoor is not None:
@@ -168,6 +178,11 @@ class RunView:
             yield Section("Model extraction", [extraction_table(results.extraction)], charts=[chart])
         if results.certified is not None:
             yield certified_section(results, results.certified)
+
+    @cached_property
+    def suspects(self) -> list[SuspectRecord]:
+        """The records under suspicion, with their pictures."""
+        return read_suspects(self.run.path / "suspects.parquet") if self.results.detection else []
 
     @cached_property
     def training_chart(self) -> Chart:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -31,12 +32,32 @@ def table_text(table: Table, width: int | None = None) -> str:
 
     In a table that does not fit, words are broken; where that is not enough it is turned, so that columns become rows;
     and where that does not fit either, what is left over follows in blocks below, each beginning with the first column.
+    Long names in the first column, which would take three lines or the room of the others, stand in a list above, by
+    number.
     """
     width = width or terminal_width()
-    for one, words in ((table, False), (table, True), (table.turned(), False)):
+    gaps, first = _GAP * (len(table.headings) - 1), _widths(table)[0]
+    long = first > 2 * max(_SHORTEST, width - gaps - sum(_widths(table, broken=True)[1:]))
+    for one, words in ((table, False), *([] if long else [(table, True)]), (table.turned(), False)):
         if sum(_widths(one, words)) + _GAP * (len(one.headings) - 1) <= width:
             return _drawn(one, width, range(len(one.headings)))
+    if long:
+        return _numbered(table, width)
     return "\n\n".join(_drawn(table, width, (0, *block)) for block in _blocks(table, width))
+
+
+def _numbered(table: Table, width: int) -> str:
+    names = [" ".join(name.split()) for name in _texts(table)[0][1:]]
+    wide = len(str(len(names)))
+    listed = (
+        textwrap.fill(
+            f"{number:>{wide}}  {name}", width, subsequent_indent=" " * (wide + 2), break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for number, name in enumerate(names, start=1)
+    )  # fmt: skip
+    rows = [(str(number), *row[1:]) for number, row in enumerate(table.rows, start=1)]
+    return "\n".join(listed) + "\n\n" + table_text(replace(table, rows=rows), width)
 
 
 def wrapped(lines: Iterable[str], width: int | None = None) -> str:

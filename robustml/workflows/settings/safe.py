@@ -26,7 +26,8 @@ _CALLBACKS = """DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler L
 ModelSummary RichProgressBar StochasticWeightAveraging TQDMProgressBar Timer"""
 # What stands under a key: public classes of a room ("room.*"), and single names.
 _KEYS: dict[str, tuple[str, ...]] = {
-    "model": ("robustml.models.*", "robustml.models.timm_model", "torchvision.models.*"),
+    "model": ("robustml.models.*", "robustml.models.timm_model", "torchvision.models.*", "robustml.trojans.Trojaned"),
+    "net": ("robustml.trojans.TrojanNet",),
     "student": ("robustml.models.*", "robustml.models.timm_model", "torchvision.models.*"),
     "threat": ("robustml.threats.*",),
     "threats": ("robustml.threats.*",),
@@ -46,7 +47,10 @@ _KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("previous_round", "baseline"), ("robustml.poisoning.*",)),
     "certification": ("robustml.evaluation.*",),
     # "defence" in version 0.1
-    **dict.fromkeys(("method", "pool", "defense", "defence", "training"), ("robustml.extraction.*",)),
+    **dict.fromkeys(("pool", "defense", "defence"), ("robustml.extraction.*",)),
+    "training": ("robustml.extraction.*", "robustml.defenses.repair.*"),
+    "method": ("robustml.extraction.*", "robustml.defenses.repair.*"),
+    "detector": ("robustml.defenses.detect.*",),
     "limits": ("robustml.extraction.Limits",),
     "trainer": ("pytorch_lightning.Trainer",),
     "logger": tuple(f"pytorch_lightning.loggers.{name}Logger" for name in ("TensorBoard", "Wandb", "CSV")),
@@ -56,7 +60,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
 }
 # Below these, the keys are names of the user's choice.
-_COLLECTIONS = frozenset({"attacks", "callbacks", "logger", "poisons"})
+_COLLECTIONS = frozenset({"attacks", "callbacks", "detector", "logger", "poisons"})
 # Public, and yet: the first writes wherever it is told to, the second asks whatever address it is told.
 _NEVER = frozenset(
     {"robustml.training.callbacks.table.EpochTable", "robustml.extraction.endpoint.http_victim.HttpVictim"}

@@ -136,8 +136,9 @@ def _smallest_batch(data: DataModule, world_size: int) -> int:
     """How many images the smallest batch of an epoch has in a process."""
     if data.batch_size < world_size:
         return 2  # no batch at all, which the loader refuses
-    left = len(data.train) % data.batch_size
-    whole = left < world_size or (data.drop_last and len(data.train) > data.batch_size)
+    count = len(data.trained_on)
+    left = count % data.batch_size
+    whole = left < world_size or (data.drop_last and count > data.batch_size)
     return (data.batch_size if whole else left) // world_size
 
 

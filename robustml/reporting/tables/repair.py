@@ -1,0 +1,63 @@
+"""What a repair did to a model and to its clean twin, as a table: a row a model."""
+
+from __future__ import annotations
+
+from robustml.reporting.formats import percent, plain, seconds_text
+from robustml.reporting.tables.cells import Cell, Content, Row, Table, cell_of
+from robustml.results import Rate, Repair, RepairFigures
+
+
+def repair_table(block: Repair) -> Table:
+    """The model before and after, mere fine-tuning, the twin likewise, and whether the backdoor can be called back."""
+    rows: list[Row] = [
+        _row("before", block.before),
+        _row(f"after {block.method.replace('_', ' ')}", block.after),
+    ]
+    if block.fine_tuning is not None and block.fine_tuning != block.after:
+        rows.append(_row("after mere fine-tuning", block.fine_tuning))
+    if block.twin is not None:
+        rows.append(_row("clean twin", block.twin))
+    if block.twin_after is not None:
+        rows.append(_row("clean twin, repaired", block.twin_after))
+    shown = f"called back by {block.reactivation_records} records"
+    rows += _called_back(shown, block.reactivated_attack_success_rate, block.twin_reactivated_attack_success_rate)
+    near = "a trigger near the old one"
+    rows += _called_back(near, block.searched_attack_success_rate, block.twin_searched_attack_success_rate)
+    rate = "" if block.poison_rate is None else f", {percent(block.poison_rate)} of the training set was poisoned"
+    note = (
+        f"{block.clean_images:,} clean records, {seconds_text(block.seconds)}{rate}. Recovery: triggered inputs that "
+        "are read as their true class. The last rows are of repaired models: what success the backdoor has when it is "
+        "called back, beside that on the twin, which never had it."
+    )
+    return Table(["model", "clean accuracy", "attack success", "recovery"], rows, narrow=True, note=note)
+
+
+def path_table(block: Repair) -> Table | None:
+    """The path of mode connectivity, a row a point; None for other repairs."""
+    if block.connection is None:
+        return None
+    lines = {point.t: point for point in block.connection.line}
+    rows: list[Row] = []
+    for point in block.connection.curve:
+        beside = lines.get(point.t)
+        straight = None if beside is None else percent(beside.clean_accuracy.value)
+        chosen = ("kept",) if point.t == block.connection.chosen else ()
+        rates = (point.clean_accuracy, point.attack_success_rate, point.robust_accuracy)
+        rows.append([Cell(plain(point.t), marks=chosen), *(_or_dash(rate) for rate in rates), straight])
+    headings = ["t", "clean accuracy", "attack success", "robust accuracy", "clean, straight line"]
+    note = "t = 0 is the model, t = 1 the other one. t is chosen on clean records that nothing was trained on."
+    return Table(headings, rows, narrow=True, note=note)
+
+
+def _row(name: str, figures: RepairFigures) -> Row:
+    clean = cell_of(figures.clean_accuracy, clean=True)
+    return [name, clean, _or_dash(figures.attack_success_rate), _or_dash(figures.recovery_accuracy)]
+
+
+def _called_back(how: str, found: Rate | None, of_twin: Rate | None) -> list[Row]:
+    rows: list[Row] = [] if found is None else [[how, "", found, ""]]
+    return rows if of_twin is None else [*rows, ["  the same of the twin", "", of_twin, ""]]
+
+
+def _or_dash(rate: Rate | None) -> Content:
+    return rate if rate is not None and rate.n else None
