@@ -2,8 +2,12 @@
 
 from robustml.defenses.detect.activation_clustering import ActivationClustering
 from robustml.defenses.detect.beatrix import Beatrix
+from robustml.defenses.detect.label_quality import LabelQuality
 from robustml.defenses.detect.mm_bd import MMBD
+from robustml.defenses.detect.near_duplicates import NearDuplicates
 from robustml.defenses.detect.neural_cleanse import NeuralCleanse
+from robustml.defenses.detect.order import RecordOrder
+from robustml.defenses.detect.outliers import Outliers
 from robustml.defenses.detect.patch_search import PatchSearch
 from robustml.defenses.detect.scale_up import ScaleUp
 from robustml.defenses.detect.shortcut_search import ShortcutSearch
@@ -15,8 +19,12 @@ __all__ = [
     "STRIP",
     "ActivationClustering",
     "Beatrix",
+    "LabelQuality",
+    "NearDuplicates",
     "NeuralCleanse",
+    "Outliers",
     "PatchSearch",
+    "RecordOrder",
     "ScaleUp",
     "ShortcutSearch",
     "SpectralSignatures",

@@ -1,9 +1,9 @@
 """Whether what a detector flags is a poison, or what it flags of clean records too.
 
 A threshold that passes 99 clean records in a hundred flags some of every set. Poison is laid into one class or a few,
-so that far more records of a class are flagged than of the clean records of that class. Fisher's exact test says whether
-that may be chance; that the difference must also be large keeps out what a model's memory of its training records does,
-which are the easier ones for it.
+so that far more records of a class are flagged than of the clean records of that class. Fisher's exact test says
+whether that may be chance; that the difference must also be large keeps out what a model's memory of its training
+records does, which are the easier ones for it.
 """
 
 from __future__ import annotations

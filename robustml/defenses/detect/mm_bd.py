@@ -11,14 +11,18 @@ Deviations:
   another length for each network.
 - The score of a class is -log10 of its p-value with the distribution fitted to all the others; the paper asks for the
   largest only. Found is a p-value below 1e-3, not .05: of small clean networks one in many is below .05.
-- The Gamma distribution begins at 0: with its place free, three parameters would be fitted to nine numbers.
+- Two Gamma distributions are fitted, one that begins at 0 and one whose place is free as well, which is what the paper
+  has; the larger p-value counts. Three parameters of nine numbers may say anything; two called a clean CIFAR-10 network
+  backdoored (p = 9e-5, where the other fit has .05).
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -105,7 +109,10 @@ def _evidence(margins: Tensor, label: int) -> float:
     from scipy.stats import gamma  # takes a second, and only this needs it
 
     others = torch.cat([margins[:label], margins[label + 1 :]]).clamp(min=1e-6).numpy()
-    shape, _, scale = gamma.fit(others, floc=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the search for the place tries out impossible ones
+        fits = (gamma.fit(others, floc=0), gamma.fit(others))
+    tails = [float(gamma.sf(float(margins[label]), *fit)) for fit in fits]
     # 1 - (1 - tail) ** classes, where the tail may be too small to be seen beside 1
-    tail = min(float(gamma.sf(float(margins[label]), shape, scale=scale)), 1 - 1e-12)
+    tail = min(np.nanmax(tails), 1 - 1e-12)
     return -math.log10(max(-math.expm1(len(margins) * math.log1p(-tail)), 1e-300))
