@@ -7,10 +7,10 @@ parted by 2-means; a class whose clusters are well apart (the silhouette) is poi
 Deviations: PCA in place of ICA, which fails where a class has fewer dimensions than are asked for. The layer is by
 default the last one with feature maps and not the last hidden one, in which small networks have forgotten the mark.
 2-means begins with the two ends of the first component, so that the order of the records is nothing to it. The paper
-looks at silhouettes by eye, and flags by size of the cluster, or by training once more without it. Natural classes have
-two clusters, too: with clean records, a class is poisoned where one of its clusters is far rarer among the clean records
-of the class (`concentration`), and that cluster is the poison, large or small. Without, where its silhouette stands out
-of all classes', by more than `outlying` times their median deviation.
+looks at silhouettes by eye, and flags by size of the cluster, or by training once more without it. Natural classes
+have two clusters, too: with clean records, a class is poisoned where one of its clusters is far rarer among the clean
+records of the class (`concentration`), and that cluster is the poison, large or small. Without, where its silhouette
+stands out of all classes', by more than `outlying` times their median deviation.
 """
 
 from __future__ import annotations
