@@ -14,6 +14,8 @@ from robustml.config import config_dir
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_yaml
 
+# Whatever attacks an experiment judges by: here only the clean accuracy and the backdoor count.
+_CLEAN = ("~evaluation.attacks", "+evaluation.attacks={}", "evaluation.curve=null")
 _OPTIONS = ("poisons", "detectors", "repairs", "seeds", "out", "hardened", "experiment", "device")
 _OWN = re.compile(rf"({'|'.join(_OPTIONS)})=(.*)", re.DOTALL)
 
@@ -46,7 +48,7 @@ def _dispatch() -> None:
 
     plantings, first = [], []
     for seed in seeds:
-        surrogate = training("surrogate", seed, [*sweep["surrogate"], "evaluation=clean"])
+        surrogate = training("surrogate", seed, [*sweep["surrogate"], *_CLEAN])
         if "label_consistent" in poisons:
             first.append(surrogate)
         for poison in poisons:
@@ -54,7 +56,7 @@ def _dispatch() -> None:
             planted = poison != TROJANNET
             twin = ["twin=true"] if planted else []
             harder = training(f"{poison}-hardened", seed, [*own, *sweep["hardened"]]) if planted and hardened else None
-            plantings.append(Planting(poison, seed, training(poison, seed, [*own, *twin, "evaluation=clean"]), harder))
+            plantings.append(Planting(poison, seed, training(poison, seed, [*own, *twin, *_CLEAN]), harder))
     for each in plantings[: len(poisons)]:  # what does not compose is refused before anything is trained
         each.training.settings()
     detectors = _built("detector", _chosen("detectors", options, sweep["detectors"]), build)
