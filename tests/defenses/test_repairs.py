@@ -117,7 +117,7 @@ class Suspects(NamedTuple):
 def test_the_middle_of_the_path_keeps_the_task_and_loses_the_backdoor() -> None:
     """Threat 8: the straight line loses the task, the curve keeps it; the ends are the models."""
     costs, falls, lines = [], [], []
-    for seed in SEEDS:
+    for seed in (30, 31, 32):  # that no setting was chosen on
         found, other = planted("badnets", seed), planted("badnets", seed + 10)
         repair = replace(repair_of("mode_connectivity"), other=other.model)
         path = repair.path(found.model, found.train, found.clean, generator=Generator().manual_seed(seed))

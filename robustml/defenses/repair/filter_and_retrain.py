@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Generator, nn
 
-from robustml.defenses.detect import STRIP
+from robustml.defenses.detect import ActivationClustering
 from robustml.defenses.reading import require_classes
 from robustml.defenses.repair.tuning import Tuning, anew, drawing, rows_of
 from robustml.errors import RequestError
@@ -29,7 +29,7 @@ class FilterAndRetrain(Tuning):
     """
 
     learning_rate: float = 0.003
-    detector: Detector = field(default_factory=STRIP)
+    detector: Detector = field(default_factory=ActivationClustering)
 
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None

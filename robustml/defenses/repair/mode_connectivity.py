@@ -125,7 +125,7 @@ class ModeConnectivity(Tuning):
     other: nn.Module | None = None
     epochs: int = 40
     held_out: float = 0.2
-    tolerance: float = 0.06
+    tolerance: float = 0.03
     training: Tuning = _TRAINING
 
     def __post_init__(self) -> None:
