@@ -35,6 +35,7 @@ examples:
   robustml sweep train_eps experiment=digits_pgd
   robustml sweep train_eps experiment=digits_pgd threat.eps=0,0.1,0.2 seed=0,1,2
   robustml sweep poison_rate experiment=digits_standard poison=badnets seed=0,1,2
+  robustml sweep defenses poisons=[badnets,blended] seeds=[0]
   robustml sweep interaction data=digits +surrogate=<run directory of a model trained without attacks>
 """
 
@@ -56,6 +57,9 @@ def _dispatch() -> None:
         raise RequestError(f"there is no sweep {words[0]!r}; {nearest(words[0], known)}")
     sweep = yaml.safe_load(known[words[0]].read_text())
     sys.argv = [sys.argv[0], *words[1:]]
+    if "over" not in sweep:  # its command has a table of its own
+        import_module(f"robustml.commands.{sweep['command']}").main()
+        return
     own = argument(sweep["over"])
     values = own.split(",") if own else _values(sweep)
     extra = [f"{sweep['over']}={','.join(values)}"] if own is None else []

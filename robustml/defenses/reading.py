@@ -59,6 +59,44 @@ def read_features(model: nn.Module, x: Tensor, layer: str | None = None, batch_s
 
 
 @torch.no_grad()
+def read_maps(model: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Tensor, str]:
+    """The feature maps (N, C, P) of inputs (N, ...), P positions each, and the name of the layer that they are of.
+
+    Args:
+        model: run in eval mode, handed back as found.
+        x: uint8 images, or anything in [0, 1].
+        layer: the name of a submodule; None is the last one that gives maps of more than one position, where a mark in
+            a picture is still a place. Where none does (tables), it is what the last linear layer gets, and P is 1.
+
+    Raises:
+        RequestError: no such layer, or it gives no tensor with a row an input.
+    """
+    shapes: dict[str, torch.Size] = {}
+
+    def keep(name: str, made: object) -> None:
+        if isinstance(made, Tensor):
+            shapes.pop(name, None)  # in the order of the last use
+            shapes[name] = made.shape
+
+    hooks = [
+        each.register_forward_hook(lambda _, __, made, name=name: keep(name, made))
+        for name, each in model.named_modules()
+        if name
+    ]
+    try:
+        with evaluating(model):
+            model(in_unit_range(x[:1]).to(device_of(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    maps = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
+    chosen = layer if layer is not None or not maps else maps[-1]
+    features = read_features(model, x, chosen)
+    channels = shapes[chosen][1] if chosen in shapes and len(shapes[chosen]) > 2 else features.shape[1]
+    return features.reshape(len(x), channels, -1), chosen or feature_layer(model, x)
+
+
+@torch.no_grad()
 def feature_layer(model: nn.Module, x: Tensor, layer: str | None = None) -> str:
     """The name of the layer that `read_features` reads: `layer`, or the last linear one that makes the logits.
 

@@ -350,7 +350,7 @@ def test_several_callbacks_at_once(compose: Callable[..., dict[str, Any]]) -> No
     assert settings["ema"]["decay"] == 0.5
 
 
-@pytest.mark.parametrize("name", options("sweep"))
+@pytest.mark.parametrize("name", [name for name in options("sweep") if name != "defenses"])
 def test_sweep(name: str) -> None:
     path = CONFIGS / "sweep" / f"{name}.yaml"
     sweep = yaml.safe_load(path.read_text())
@@ -358,6 +358,14 @@ def test_sweep(name: str) -> None:
     assert ("multiples" in sweep) != ("values" in sweep)
     assert sweep["command"] in ("train", "evaluate")
     assert path.read_text().startswith("# ")
+
+
+def test_the_table_of_defenses_names_what_there_is(compose: Callable[..., dict[str, Any]]) -> None:
+    sweep = yaml.safe_load((CONFIGS / "sweep" / "defenses.yaml").read_text())
+    assert set(sweep["detectors"]) <= set(options("detector"))
+    assert set(sweep["repairs"]) <= set(options("repair"))
+    for words in [*sweep["poisons"].values(), sweep["hardened"], sweep["surrogate"]]:
+        assert compose(f"experiment={sweep['experiment']}", *(word.format(surrogate="run") for word in words))
 
 
 @pytest.mark.parametrize("name", options("experiment"))

@@ -98,3 +98,23 @@ def test_a_job_that_is_refused_does_not_take_the_others_along(run_copy: Path, tm
     assert "8/255" in outcome.err.splitlines()[-1]
     (folder,) = (run_copy / "sweeps").iterdir()
     assert {"0/results.json", "sweep.csv"} <= left(folder)
+
+
+def test_every_defense_on_every_backdoor(tmp_path: Path) -> None:
+    words = ("poisons=[badnets]", "detectors=[spectral,order]", "repairs=[fine_tuning]", "seeds=[0]", "hardened=false")
+    outcome = command("sweep", "defenses", *words, "out=table", cwd=tmp_path, drawn=True)
+    assert outcome.status == 0, outcome.err
+    table = pd.read_csv(tmp_path / "table" / "defenses.csv")
+    assert table["defense"].tolist() == ["spectral", "order", "fine_tuning"]
+    assert table["attack_success_rate"].min() > 0.9
+    spectral, repaired = table.iloc[0], table.iloc[2]
+    assert spectral["auroc"] > 0.8
+    assert repaired["attack_success_rate_after"] < 0.3
+    assert 0 <= repaired["twin_reactivated"] <= 1
+    page = (tmp_path / "table" / "defenses.html").read_text()
+    assert "What finds what" in page
+    assert "data: digits" in page or "digits" in page
+    again = command("sweep", "defenses", *words, "out=table", cwd=tmp_path, drawn=True)
+    assert "done before" in again.out or "models:" in again.out
+    wrong = command("sweep", "defenses", "poisons=[bad]", cwd=tmp_path)
+    assert (wrong.status, "there is no 'bad'" in wrong.error) == (2, True)

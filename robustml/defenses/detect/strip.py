@@ -4,9 +4,10 @@ Gao, Xu, Wang, Chen, Ranasinghe, Nepal, "STRIP: A Defence Against Trojan Attacks
 arXiv:1902.06531. The entropy over the *classes* of each superposition's prediction, averaged over the superpositions
 (equations 3 to 5); the threshold is the 1% quantile of a normal distribution fitted to clean pictures (section 4.3).
 
-Deviations: every picture is laid under the same clean ones, drawn once, so that its score does not depend on its row;
-the threshold is fitted to clean pictures that were not drawn. The paper says of one input whether it is triggered, and
-not whether a set is poisoned.
+Deviations: every picture is laid under the same clean ones, drawn once, so that its score does not depend on its row.
+The paper says of one input whether it is triggered, and not whether a set is poisoned: something is `found` where the
+flagged records of a class are far more than the flagged clean ones (`concentration`). Pictures are added and clipped,
+as the authors' figures show them; their mean hides a mark.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from robustml.defenses.detect.concentration import concentrations, told
 from robustml.defenses.reading import read_logits, require_classes, require_clean, require_pictures
 from robustml.poisoning.checks import check_number, check_whole
 from robustml.poisoning.pixels import in_unit_range
@@ -41,7 +43,7 @@ class STRIP:
     rate: float = 0.01
 
     def __post_init__(self) -> None:
-        check_whole(self.overlays, "strip.overlays", "is how many pictures are laid over each, at least 1", 1)
+        check_whole(self.overlays, "strip.overlays", "is how many pictures are laid over each, at least 2", 2)
         check_number(self.rate, "strip.rate", "is the share of clean pictures that is rejected, in (0, 1)", 0, 1)
 
     def __call__(
@@ -56,17 +58,20 @@ class STRIP:
         require_classes(model, records)
         clean = require_clean(clean, "STRIP", self.overlays + _LEAST)
         drawn = torch.randperm(len(clean.y), generator=generator)
-        over, other = clean.x[drawn[: self.overlays]], clean.x[drawn[self.overlays :]]
-        fitted = -_entropies(model, other, over)
-        threshold = fitted.mean() + fitted.std() * torch.special.ndtri(torch.tensor(1 - self.rate))
-        scores = -_entropies(model, records.x, over)
-        return Suspicion(scores, float(threshold), records.ids)
+        over = drawn[: self.overlays]
+        known = -_entropies(model, clean.x, clean.x[over])
+        known[over, torch.arange(len(over))] = 0  # not of a picture that is laid over itself
+        fitted = known.sum(1) / (len(over) - torch.isin(torch.arange(len(known)), over).double())
+        threshold = float(fitted.mean() + fitted.std() * torch.special.ndtri(torch.tensor(1 - self.rate)))
+        scores = -_entropies(model, records.x, clean.x[over]).mean(1)
+        classes = concentrations(scores > threshold, records.y, fitted > threshold, clean.y)
+        return Suspicion(scores, threshold, records.ids, bool(classes), told(classes))
 
 
 def _entropies(model: nn.Module, x: Tensor, over: Tensor) -> Tensor:
-    """The mean entropy (N,) of predictions for pictures (N, C, H, W), each laid under all of `over` (K, C, H, W)."""
-    total = torch.zeros(len(x), dtype=torch.float64)
-    for one in track(in_unit_range(over), "superpositions"):
+    """Entropies (N, K) of the predictions for pictures (N, C, H, W), each laid under each of `over` (K, C, H, W)."""
+    entropies = torch.empty(len(x), len(over), dtype=torch.float64)
+    for column, one in enumerate(track(in_unit_range(over), "superpositions")):
         logs = read_logits(model, in_unit_range(x).add_(one).clamp_(0, 1)).double().log_softmax(1)
-        total -= (logs.exp() * logs).sum(1)
-    return total / len(over)
+        entropies[:, column] = -(logs.exp() * logs).sum(1)
+    return entropies

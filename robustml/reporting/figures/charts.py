@@ -182,12 +182,13 @@ def class_bars(per_class: Sequence[ClassResult]) -> str:
     return accuracy_bars([(row.name, row.clean_accuracy, row.robust_accuracy) for row in rows])
 
 
-def heat_map(values: pd.DataFrame, norm: str = "") -> str:
-    """Robust accuracy by budget of training (rows) and budget of the test (columns).
+def heat_map(values: pd.DataFrame, norm: str = "", *, title: str = "") -> str:
+    """Robust accuracy by budget of training (rows) and budget of the test (columns); or fractions by two names.
 
     Args:
         values: fractions; the index holds the training eps, the columns the test eps; NaN where unknown.
         norm: of both.
+        title: what the fractions are, where index and columns are names.
     """
     if values.empty:
         return ""
@@ -203,10 +204,12 @@ def heat_map(values: pd.DataFrame, norm: str = "") -> str:
             text = NOTHING if np.isnan(value) else f"{100 * value:.{0 if crowded else 1}f}"
             shade = INK if np.isnan(value) else "white" if value > 0.55 else ON_PALE
             axes.text(column, row, text, ha="center", va="center", color=shade)
-        axes.set_xticks(
-            range(columns), eps_texts([float(eps) for eps in values.columns]), rotation=60 if crowded else 0
+        across, down = (
+            [in_lines(str(name).replace("_", " "), 12) for name in names] if title else eps_texts([*map(float, names)])
+            for names in (values.columns, values.index)
         )
-        axes.set_yticks(range(rows), eps_texts([float(eps) for eps in values.index]))
+        axes.set_xticks(range(columns), across, rotation=60 if crowded else 0)
+        axes.set_yticks(range(rows), down)
         axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
         axes.grid(visible=False)
@@ -214,6 +217,8 @@ def heat_map(values: pd.DataFrame, norm: str = "") -> str:
         axes.tick_params(which="minor", length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
+        if title:
+            return as_svg(axes, title)
         describe(axes, f"eps in the test{f' ({budget_text(norm)})' if norm else ''}", "eps in training", shares=False)
         return as_svg(axes, "Robust accuracy in percent by eps in training and eps in the test")
 
