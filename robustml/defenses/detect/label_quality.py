@@ -8,8 +8,10 @@ Here the model is logistic regression over the 64 principal components of what t
 records (or of the inputs); five folds. Found is not decided by the count of records that are off, which grows with what
 the simple model cannot tell apart, but by the half of the records that it is surer of. There is little error left in it
 where records are hard, and as much as elsewhere where labels are false. Labels are false where it contradicts more than
-2 in 100 there, and that rate is at least 3 tenths of the rate in all. Where it errs on a quarter of all, nothing is said:
-so hard a set, and one with a quarter of its labels false, look alike. The scores rank records there all the same.
+2 in 100 there, and that rate is at least 3 tenths of the rate in all. Where it errs on a quarter of all, nothing is
+said: so hard a set, and one with a quarter of its labels false, look alike; the scores rank records all the same. These
+numbers were set on few sets: seeds 0 to 2 of digits, one of MNIST and of CIFAR-10, clean and with 10% flips. On seeds
+3 to 5 of digits 10 and 20% of flips were found, 5% were not, and clean ones had no contradiction there.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class LabelQuality:
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None
     ) -> Suspicion:
-        """Scores (N,); facts hold the share of records that are off, and the rates of contradictions in all and in the surer half."""
+        """Scores (N,); facts: the share of records that are off, and of contradictions in all and in the surer half."""
         present, counts = np.unique(records.y.cpu().numpy(), return_counts=True)
         if len(present) < 2 or counts.min() < self.folds:
             raise RequestError(
