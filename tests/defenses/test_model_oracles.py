@@ -51,10 +51,10 @@ def test_neural_cleanse_finds_the_least_mask_of_a_linear_model() -> None:
 
 
 def test_neural_cleanse_asks_for_the_index_and_for_the_ratio() -> None:
-    """Of the norms 6, 9, 10, 10.5, 11 the median is 10 and the median deviation 1: an index of 4 / 1.4826."""
+    """The median of 6, 9, 10, 10.5, 11 is 10, and log 1.1 the median of how far their logarithms are from its."""
     found = NeuralCleanse().judge(torch.tensor([9.0, 6.0, 10.0, 10.5, 11.0]))
     assert (found.facts["class"], found.facts["ratio"]) == (1, 0.6)
-    assert found.facts["index"] == pytest.approx(4 / 1.4826)
+    assert found.facts["index"] == pytest.approx(math.log(10 / 6) / (1.4826 * math.log(1.1)))
     assert not found.says_so, "an index above 2 is common, half a median is not"
     assert NeuralCleanse(threshold=1.6).judge(torch.tensor([9.0, 6.0, 10.0, 10.5, 11.0])).says_so
 

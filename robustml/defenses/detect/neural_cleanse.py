@@ -7,8 +7,10 @@ while the mark works and falls while it does not.
 
 Deviations:
 
-- Found is a backdoor where the paper's anomaly index is above 2 **and** the mask is at most half as large as the median
-  one. The index alone flags clean models: of ten norms the least is often two deviations from the median.
+- Found is a backdoor where the anomaly index is above 2, as in the paper, **and** the mask is at most half as large as
+  the median one. The index alone flags clean models: of ten norms the least is often two deviations from the median.
+- The index is that of the norms' logarithms. Norms are positive and skewed: of norms as they are, a mask a sixteenth of
+  the median one was 1.7 deviations below it (BadNets on MNIST).
 - All classes are optimised side by side, each with a mask, a pattern, a weight and an optimiser state of its own.
 - The mark of a class is made on inputs of the other classes only.
 - Each step sees one batch, not a pass over the data: whether the mark works is judged on the mean over the last ten.
@@ -49,7 +51,8 @@ class NeuralCleanse:
     """Score of a class: how many times smaller its mark is than the median class's.
 
     Args:
-        steps: of Adam. On digits the ratio of norms stays within .05 from 300 on; on CIFAR-10 see docs/defenses.md.
+        steps: of Adam. On digits the ratio stays within .05 from 300 on; larger pictures need more for norms that have
+            settled, and a clean MNIST network has a ratio of .51 after 300.
         batch_size: clean inputs of other classes that a class sees in a step.
         learning_rate: of Adam, with the paper's betas (.5, .9).
         success: the share of inputs that a mark must turn for its norm to count.
@@ -102,9 +105,10 @@ class NeuralCleanse:
         norms = norms.double()
         # numpy's median: torch's is the lower of the middle two
         median = norms.quantile(0.5)
-        spread = 1.4826 * (norms - median).abs().quantile(0.5)
+        below = (median / norms.clamp(min=1e-9)).log()
+        spread = 1.4826 * below.abs().quantile(0.5)
         smallest = int(norms.argmin())
-        index = float((median - norms[smallest]) / spread.clamp(min=1e-9))
+        index = float(below[smallest] / spread.clamp(min=1e-9))
         scores = median / norms.clamp(min=1e-9)
         found = index > _INDEX and float(scores[smallest]) >= self.threshold
         ratio = float(norms[smallest] / median)
