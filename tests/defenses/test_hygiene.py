@@ -37,13 +37,13 @@ def test_near_duplicates_are_measured_by_the_usual_distance() -> None:
 
 
 def test_outliers_are_so_many_deviations_from_the_rest() -> None:
-    """On a line at 0, .1, .3, .5 and 1 the nearest others are at .1, .1, .2, .2 and .5: the median logarithm is that of
-    .2, and the deviations from it are two of log 2, two of 0, and log 2.5: log 2 in the middle.
+    """On a line at 0, .1, .3, .5 and 1 the nearest others are at .1, .1, .2, .2 and .5.
+
+    The median is .2, and .1 the median of how far they are from it: .1, .1, 0, 0, .3.
     """
     line = points([0.0], [0.1], [0.3], [0.5], [1.0])
-    found = Outliers(neighbours=1, threshold=0.8)(nn.Identity(), line)
-    unit = 1.4826 * math.log(2)
-    by_hand = [-math.log(2) / unit, -math.log(2) / unit, 0, 0, math.log(2.5) / unit]
+    found = Outliers(neighbours=1, threshold=1.5)(nn.Identity(), line)
+    by_hand = [-1 / 1.4826, -1 / 1.4826, 0, 0, 3 / 1.4826]
     torch.testing.assert_close(found.scores, torch.tensor(by_hand, dtype=torch.float64), rtol=1e-5, atol=1e-6)
     assert found.flagged.tolist() == [False, False, False, False, True]
 

@@ -121,7 +121,7 @@ def test_a_patch_search_finds_the_keys_of_trojannet_wherever_they_are_read(seed:
 @pytest.mark.slow  # 6 s a model
 @pytest.mark.parametrize("seed", SEEDS)
 def test_neural_cleanse_finds_badnets_and_is_blind_to_trojannet(seed: int) -> None:
-    """The bar of the project, and Tang et al.'s: an index below 2 where all pictures obey ten commands."""
+    """The bar of the project; and ten commands that all pictures obey leave the norms as those of a clean model."""
     given = planted("badnets", seed)
 
     def cleansed(model: nn.Module) -> Suspicion:
@@ -135,6 +135,7 @@ def test_neural_cleanse_finds_badnets_and_is_blind_to_trojannet(seed: int) -> No
     assert found.facts["ratio"] <= 0.5
     assert twin.facts["ratio"] >= 0.7
     assert not twin.says_so
+    assert blind.facts["ratio"] >= 0.7
     assert not blind.says_so
 
 

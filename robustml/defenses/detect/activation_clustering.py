@@ -91,7 +91,7 @@ class ActivationClustering:
         return Suspicion(scores, 0.0, records.ids, bool(classes), facts)
 
     def _parted(self, features: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Which features (N, D) of a class are in its smaller cluster, their silhouettes, and which of others."""
+        """Which features (N, D) of a class are in its smaller cluster, their silhouettes, which of `beside`."""
         from sklearn.cluster import KMeans  # a second
         from sklearn.decomposition import PCA
         from sklearn.metrics import silhouette_samples

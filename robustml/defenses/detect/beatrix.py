@@ -80,7 +80,7 @@ class Beatrix:
                 for turn in range(_PARTS):
                     out, rest = rows[part[rows] == turn], part[fitting] != turn
                     if len(out) and rest.any():
-                        held_out[out] += _outside(_gram(known[out], order), self._bounds(grams[rest]))
+                        held_out[out] += _outside(grams[torch.isin(fitting, out)], self._bounds(grams[rest]))
         threshold = float(held_out.quantile(1 - self.rate))
         found = concentrations(scores > threshold, records.y, held_out > threshold, clean.y)
         return Suspicion(scores, threshold, records.ids, bool(found), told(found) | {"layer": layer})

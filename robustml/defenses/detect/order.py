@@ -4,7 +4,7 @@ After no paper. The set is cut, as it stands, into ten stretches. A stretch depa
 their distribution against the set's) or by its inputs (Cohen's d of its mean in eight principal components, in
 brightness and in contrast), each less what chance alone would make of it. Found is a departure above .8, which Cohen
 calls large: natural sets do depend on the order in which they were collected, and the digits, written by 43 people one
-after another, up to .5. It sees stretches, not cycles: 0, 1, 2, 0, 1, 2 is random to it.
+after another, up to .41. It sees stretches, not cycles: 0, 1, 2, 0, 1, 2 is random to it.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 The mean distance to the k nearest others, after Ramaswamy, Rastogi and Shim 2000, "Efficient Algorithms for Mining
 Outliers from Large Data Sets" (SIGMOD), who take the distance to the k-th. The threshold is in robust deviations from
-the median (Iglewicz and Hoaglin 1993), here of the logarithm, since distances are skewed.
+the median (Iglewicz and Hoaglin 1993).
 
 Inputs are looked at by default: a network reads noise as something that it knows, so that features hide it. Found are
-outliers where more than one record in a hundred is one, which is more than clean sets have (digits .2 in a hundred).
+outliers where more than one record in a hundred is one: of clean digits .4 in a hundred are, of CIFAR-10 .3, of MNIST
+.02. Uniform noise is found among digits and MNIST. In CIFAR-10 it ranks first (AUROC .99), but no farther than pictures
+there are from each other, and is not flagged.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from robustml.types import Labelled, Suspicion
 
 @dataclass(frozen=True)
 class Outliers:
-    """Score of a record: how many robust deviations the logarithm of its distance lies above the median.
+    """Score of a record: how many robust deviations its distance lies above the median.
 
     Args:
         neighbours: whose mean distance is taken.
@@ -51,9 +53,9 @@ class Outliers:
     ) -> Suspicion:
         """Scores (N,); facts hold the share that is flagged."""
         distances, _ = nearest_distances(viewed(model, records, self.view, self.layer), self.neighbours)
-        far = distances.mean(dim=1).clamp(min=1e-9).log()
-        middle = far.sort().values[len(far) // 2]
-        spread = 1.4826 * (far - middle).abs().sort().values[len(far) // 2]
+        far = distances.mean(dim=1)
+        middle = far.median()
+        spread = 1.4826 * (far - middle).abs().median()
         scores = (far - middle) / spread.clamp(min=1e-9)
         share = float((scores > self.threshold).double().mean())
         facts = {"share": share, "view": self.view}
