@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robustml.commands.failures import report_failures
-from robustml.config import config_dir
+from robustml.config import config_dir, config_groups
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_yaml
 
@@ -37,7 +37,8 @@ def _dispatch() -> None:
     overrides = [word for word in words if not _OWN.fullmatch(word)]
     out = Path(options.get("out", "outputs/defenses"))
     seeds = [int(seed) for seed in _listed(options.get("seeds"), [str(seed) for seed in sweep["seeds"]])]
-    poisons = _chosen("poisons", options, list(sweep["poisons"]))
+    poisons = _chosen("poisons", options, list(sweep["poisons"]), list(sweep["poisons"]))
+    groups = config_groups(config_dir())
     hardened = options.get("hardened", "true") == "true"
     base = [f"experiment={options.get('experiment', sweep['experiment'])}", "trainer.enable_progress_bar=false"]
 
@@ -59,8 +60,8 @@ def _dispatch() -> None:
             plantings.append(Planting(poison, seed, training(poison, seed, [*own, *twin, *_CLEAN]), harder))
     for each in plantings[: len(poisons)]:  # what does not compose is refused before anything is trained
         each.training.settings()
-    detectors = _built("detector", _chosen("detectors", options, sweep["detectors"]), build)
-    repairs = _built("repair", _chosen("repairs", options, sweep["repairs"]), build)
+    detectors = _built("detector", _chosen("detectors", options, sweep["detectors"], groups["detector"]), build)
+    repairs = _built("repair", _chosen("repairs", options, sweep["repairs"], groups["repair"]), build)
     defenses(plantings, detectors, repairs, out=out, first=first, device=options.get("device"))
 
 
@@ -73,16 +74,16 @@ def _built(group: str, names: Sequence[str], build: Any) -> dict[str, Any]:
     return found
 
 
-def _chosen(option: str, options: Mapping[str, str], known: Sequence[str]) -> list[str]:
-    """Those that were asked for, or all.
+def _chosen(option: str, options: Mapping[str, str], default: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Those that were asked for, or the default.
 
     Raises:
         RequestError: one of them is unknown.
     """
-    chosen = _listed(options.get(option), known)
+    chosen = _listed(options.get(option), default)
     for name in chosen:
         if name not in known:
-            raise RequestError(f"{option}: there is no {name!r} in configs/sweep/defenses.yaml; {nearest(name, known)}")
+            raise RequestError(f"{option}: there is no {name!r}; {nearest(name, known)}")
     return chosen
 
 
