@@ -104,6 +104,12 @@ def test_scale_up_counts_the_scales_that_keep_the_class() -> None:
     # .1 is .3, .5, .7, .9, 1; .2 is .6, then 1; .3 is .9, then 1; .6 stays
     torch.testing.assert_close(found.scores, torch.tensor([0.4, 0.0, 0.0, 1.0]).double())
     assert found.flagged.tolist() == [False, False, False, True]
+    # of the first class the clean ones have .4, 0 and 0: mean 2/15, deviation .1886 and .1 on top; of the
+    # second there is one, which says nothing: the mean of all is .35, their deviation .4093
+    found = ScaleUp(standardise=True)(model, records, records)
+    first, last = (torch.tensor([0.4, 0.0, 0.0]) - 2 / 15) / 0.288562, torch.tensor([1 - 0.35]) / 0.509268
+    expected = torch.cat([first, last])
+    torch.testing.assert_close(found.scores, expected.double(), rtol=1e-4, atol=0)
 
 
 class Less(nn.Module):

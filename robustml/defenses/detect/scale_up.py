@@ -5,10 +5,12 @@ Prediction Consistency", ICLR 2023, arXiv:2302.03251. The share of the scaled pi
 class of the picture as it is (equation 1); with clean pictures, less the mean of their shares in that class, over the
 standard deviation (section 4.3).
 
-Deviations: with clean pictures, the threshold is the 1 - `rate` quantile of their scores, and something is `found`
-where far more of a class is flagged than of its clean pictures (`concentration`); the paper's threshold of 0.5 is taken
-without, and then nothing is found. Shares of only a few values have no deviation in some classes: 0.1 is added to it.
-Where scaling changes little, as with white marks on black (MNIST), the method says nothing.
+Deviations: that standardising is left out by default. It takes away what it should show where the attacker aims at the
+class that bright pictures are taken for, as the aeroplanes of CIFAR-10 are: AUROC .43 in place of .78 for BadNets, .65
+in place of .92 for Blended (5,000 pictures, BatchNormCNN). Shares of only a few values have no deviation in some
+classes: 0.1 is added to it, and the threshold is then the 1 - `rate` quantile of clean scores; else it is the paper's
+0.5. Something is `found` where far more of a class is flagged than of its clean pictures (`concentration`); nothing is,
+where no clean ones are given. Where scaling changes little, as with white on black (digits), the method says nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustml.defenses.detect.concentration import concentrations, told
-from robustml.defenses.reading import read_logits, require_classes, require_pictures
+from robustml.defenses.reading import read_logits, require_classes, require_clean, require_pictures
 from robustml.errors import RequestError
 from robustml.poisoning.checks import check_number
 from robustml.poisoning.pixels import in_unit_range
@@ -27,21 +29,24 @@ from robustml.progress import track
 from robustml.types import Labelled, Suspicion
 
 _SOFT = 0.1
+_PAPERS = 0.5
 
 
 @dataclass(frozen=True)
 class ScaleUp:
-    """Scaled prediction consistency, in [0, 1]; with clean records, standardised by the predicted class.
+    """Scaled prediction consistency, in [0, 1], or in deviations of the clean pictures of the predicted class.
 
     Args:
         scales: what pixels are multiplied by.
-        rate: of clean pictures that the threshold rejects.
+        standardise: by the predicted class, which needs clean pictures.
+        rate: of clean pictures that the threshold rejects, where scores are standardised.
 
     Raises:
         RequestError: no scales, one that is not above 1, or a rate out of range.
     """
 
     scales: tuple[float, ...] = (3, 5, 7, 9, 11)
+    standardise: bool = False
     rate: float = 0.05
 
     def __post_init__(self) -> None:
@@ -55,14 +60,19 @@ class ScaleUp:
         """A score for each of the pictures `records` (N, C, H, W).
 
         Raises:
-            RequestError: no pictures.
+            RequestError: no pictures, or no clean ones to standardise by.
         """
         require_pictures(records, "SCALE-UP")
         require_classes(model, records)
         kept, labels = self._consistency(model, records.x)
-        if clean is None or not len(clean.y):
-            return Suspicion(kept, 0.5, records.ids, False)
+        if self.standardise:
+            clean = require_clean(clean, "SCALE-UP with standardise=true", 2)
+        if clean is None:
+            return Suspicion(kept, _PAPERS, records.ids, False)
         clean_kept, clean_labels = self._consistency(model, clean.x)
+        if not self.standardise:
+            classes = concentrations(kept > _PAPERS, records.y, clean_kept > _PAPERS, clean.y)
+            return Suspicion(kept, _PAPERS, records.ids, bool(classes), told(classes))
         scores, usual = kept.clone(), clean_kept.clone()
         for label in torch.unique(torch.cat([labels, clean_labels])).tolist():
             own = clean_kept[clean_labels == label]
