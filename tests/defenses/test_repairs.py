@@ -43,7 +43,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_repair_keeps_to_its_protocol(name: str, conv_model: nn.Module) -> None:
-    repair, data, clean = repair_of(name), records(), records(60, 1)
+    repair, data, clean = repair_of(name), records(60), records(60, 1)
     conv_model[1].train()  # as it is found, so it is left
     conv_model[3].weight.requires_grad_(False)
     conv_model[8].weight.grad = torch.ones_like(conv_model[8].weight)
