@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.errors import RequestError
 from robustml.say import fitted_lines, is_first_process, say
 

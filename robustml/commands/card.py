@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.errors import RequestError, RunFailed, printable
 from robustml.say import say
 

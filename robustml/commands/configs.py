@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.config import config_dir, config_groups
 from robustml.errors import RequestError, nearest
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, FilePath
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.asked import Evaluation, OfARun
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.of_a_run import RESTORED, command_on_a_run, settings_with

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.errors import RequestError, RunFailed, nearest, printable
 from robustml.say import say
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.words import argument
 from robustml.errors import RequestError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.words import config_folder
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest

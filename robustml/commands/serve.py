@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.asked import OfARun
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.words import COMPLETION, HELP, argument

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.words import allow_arguments, argument
 from robustml.config import config_dir
 from robustml.errors import RequestError, nearest

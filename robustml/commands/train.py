@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.asked import Evaluation, OfARun, Strict
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.words import HELP, argument, own_model

@@ -43,6 +43,8 @@ def read_ids(path: str | Path) -> Tensor:
     from pyarrow import csv, parquet
 
     path = Path(path)
+    if not path.is_file():
+        raise RequestError(f"data.exclude={path}: there is no such file (looked from {Path.cwd()})")
     try:
         table = csv.read_csv(path) if path.suffix.lower() == ".csv" else parquet.read_table(path, memory_map=False)
     except (OSError, pa.ArrowException) as error:

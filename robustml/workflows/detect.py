@@ -21,13 +21,13 @@ from robustml.untrusted import read_yaml
 from robustml.workflows.given import data_of, records_of
 from robustml.workflows.measuring.detection import Findings, examine, write_suspects
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
+from robustml.workflows.measuring.suspects import Part, Suspects, check_model, suspects_of_run
 from robustml.workflows.preparing import introduce, pick_device
+from robustml.workflows.reading.weights import describe_model
 from robustml.workflows.run import Run, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.building import Settings, build
 from robustml.workflows.settings.describing import described
-from robustml.workflows.suspects import Part, Suspects, check_model, suspects_of_run
-from robustml.workflows.weights import describe_model
 
 SUSPECTS = Path("suspects.parquet")
 
@@ -62,6 +62,9 @@ def detect(
         RequestError: data are missing or do not fit the model; or a detector that was asked for does not fit them.
     """
     chosen, by_name = detectors is not None, _named(detectors)
+    for name, each in by_name.items():
+        if isinstance(each, type) or not isinstance(each, Detector):
+            raise RequestError(f"detectors: expected a detector such as STRIP(), got {each!r:.60} as {name}")
     if isinstance(model, Run | str | Path):
         run = model if isinstance(model, Run) else load_run(model)
         parts = copy(run.data if data is None else data_of(data, class_names=class_names))
@@ -173,7 +176,7 @@ def _named(detectors: Mapping[str, Detector] | Sequence[Detector] | Detector | N
         return default_detectors()
     if isinstance(detectors, Mapping):
         return dict(detectors)
-    listed = detectors if isinstance(detectors, Sequence) else [detectors]
+    listed = detectors if isinstance(detectors, Sequence) and not isinstance(detectors, str) else [detectors]
     return {type(each).__name__.lower(): each for each in listed}
 
 

@@ -39,11 +39,11 @@ from robustml.workflows.measuring.judging import (
 from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.poison import poison_as_configured
 from robustml.workflows.preparing import introduce, pick_device
+from robustml.workflows.reading.weights import describe_model
 from robustml.workflows.run import TROJAN, VERDICTS, Run, load_model, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.building import CALLABLE, Settings, build, plain_target
 from robustml.workflows.settings.describing import described
-from robustml.workflows.weights import describe_model
 
 
 @shown(patience=2.0)

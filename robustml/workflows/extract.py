@@ -44,12 +44,12 @@ from robustml.workflows.measuring.backdoors import planted_in, shown_on
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.preparing import introduce, pick_device
+from robustml.workflows.reading.weights import describe_model, save_weights
 from robustml.workflows.run import Run, load_run
 from robustml.workflows.secret import without_secret
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.describing import described
 from robustml.workflows.victims import Victims, is_address
-from robustml.workflows.weights import describe_model, save_weights
 
 COPY = Path("copy.safetensors")
 _CPU = torch.device("cpu")

@@ -17,11 +17,11 @@ from robustml.poisoning.files import restored_set, write_poisoned_set, write_set
 from robustml.say import say
 from robustml.untrusted import read_yaml
 from robustml.workflows.given import data_of
+from robustml.workflows.reading.version_0_1 import check_old_manifest, is_old_set, restored_old_set
 from robustml.workflows.run import PLAN
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.building import build
 from robustml.workflows.settings.describing import described
-from robustml.workflows.version_0_1 import check_old_manifest, is_old_set, restored_old_set
 
 
 class Poisoning(NamedTuple):

@@ -15,7 +15,7 @@ from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError, printable
 from robustml.say import say
 from robustml.types import Attack, Threat
-from robustml.workflows.records import leave_out_known
+from robustml.workflows.reading.records import leave_out_known
 from robustml.workflows.settings import read_settings
 from robustml.workflows.settings.building import Settings, build, plain_target
 

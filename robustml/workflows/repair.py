@@ -22,9 +22,9 @@ from robustml.files import write_bytes
 from robustml.poisoning.checks import check_whole
 from robustml.reporting.tables.repair import repair_table
 from robustml.reporting.tables.text import table_text, wrapped
-from robustml.results import Cost, RepairFigures, Results
+from robustml.results import Connection, Cost, RepairFigures, Results
 from robustml.results import Repair as RepairBlock
-from robustml.say import say
+from robustml.say import hushed, say
 from robustml.trojans import Trojaned
 from robustml.types import Repair
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
@@ -35,14 +35,14 @@ from robustml.workflows.measuring.repairing import (
     reactivated_success,
     searched_success,
 )
+from robustml.workflows.measuring.suspects import Part, Suspects, suspects_of_run
 from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.preparing import introduce, pick_device
-from robustml.workflows.records import RECORDS
+from robustml.workflows.reading.records import RECORDS
+from robustml.workflows.reading.weights import describe_model, save_weights
 from robustml.workflows.run import WEIGHTS, Run, load_run
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.describing import described
-from robustml.workflows.suspects import Part, Suspects, suspects_of_run
-from robustml.workflows.weights import describe_model, save_weights
 
 # Of a run's own settings, what its repaired model keeps: enough for whatever takes up a run.
 _KEPT = ("name", "seed", "data", "model", "threat", "attack", "evaluation", "validation", "balance")
@@ -143,7 +143,7 @@ def repair(
         poison_rate=None if suspects.plan is None else suspects.plan.summary.rate,
         clean_images=count,
         seconds=done.seconds,
-        connection=None if done.path is None else connection_of(done.path, parts, presented, threat, where),
+        connection=None if done.path is None else _connection(done.path, parts, presented, threat, where),
         **blocks,
     )
     return _written(run, suspects, done.model.to(where), block, parts, told, out, which, where)
@@ -165,6 +165,12 @@ def repaired(suspects: Suspects, method: Repair, device: torch.device, seed: int
         found = path.at(path.chosen)
         return Repaired(found, time.perf_counter() - began, path)
     return Repaired(method(model, suspects.records, suspects.clean, generator=generator), time.perf_counter() - began)
+
+
+def _connection(path: ModelPath, *measured: Any) -> Connection:
+    """The figures along the path: two dozen models, of which nobody wants to hear one by one."""
+    with hushed():
+        return connection_of(path, *measured)
 
 
 def _clean_ones(suspects: Suspects, data: DataModule, images: int | None, seed: int) -> Suspects:

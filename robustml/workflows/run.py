@@ -18,10 +18,10 @@ from robustml.files import read_json, sha256
 from robustml.models.checkpoints import read_weights
 from robustml.results import Results, read_results
 from robustml.types import Threat
+from robustml.workflows.reading.weights import check_weights, checkpoint_weights, load_weights
 from robustml.workflows.settings import CONFIG, read_settings
 from robustml.workflows.settings.building import Settings, build
 from robustml.workflows.settings.trust import Trust
-from robustml.workflows.weights import check_weights, checkpoint_weights, load_weights
 
 BEST = Path("checkpoints/best.ckpt")
 LAST = Path("checkpoints/last.ckpt")

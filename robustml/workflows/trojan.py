@@ -19,9 +19,9 @@ from robustml.workflows.measuring.backdoors import backdoor_block, planted_in, s
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.trojans import recognition, trojan_figures, trojan_table
 from robustml.workflows.preparing import introduce, pick_device
+from robustml.workflows.reading.weights import describe_model, save_weights
 from robustml.workflows.run import TROJAN, Run, load_model, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
-from robustml.workflows.weights import describe_model, save_weights
 
 
 def trojan(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.words import allow_arguments, argument
 from robustml.errors import RequestError, RunFailed
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from robustml.commands.failures import report_failures
-from robustml.commands.signals import Stopped, _received, command_for, stop_now, stoppable, way_to_go_on
+from robustml.commands.ending.failures import report_failures
+from robustml.commands.ending.signals import Stopped, _received, command_for, stop_now, stoppable, way_to_go_on
 
 BOTH = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")]
 

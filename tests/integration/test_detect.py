@@ -12,6 +12,7 @@ import pytest
 import robustml
 from integration.files import left
 from integration.forks import Outcome, command
+from robustml.errors import RequestError
 from robustml.poisoning import read_plan
 from robustml.results import read_results
 
@@ -108,6 +109,8 @@ def test_python_finds_the_same(detected: Outcome, poisoned: Outcome, monkeypatch
     strip = findings.detection["strip"]
     assert strip.auroc == pytest.approx(detection_of(detected)["strip"]["auroc"])
     assert "strip" in str(findings)
+    with pytest.raises(RequestError, match="expected a detector"):
+        robustml.detect(poisoned.run, detectors="strip")  # type: ignore[arg-type]
     run = robustml.load_run(poisoned.run)
     alone = robustml.detect(run.model, (run.data.train.x / 255, run.data.train.y), STRIP(overlays=8), clean=run.data)
     assert alone.detection["strip"].clean == 360
@@ -142,11 +145,13 @@ def test_wrong_requests(words: str, expected: str, poisoned: Outcome) -> None:
         ("id\n999999999\n", "names none of the"),
         ("name\nx\n", "needs a column id"),
         ("", "cannot be read"),
+        (None, "there is no such file"),
         ("id,flagged\n1,yes\n", "true or false"),
     ],
 )
-def test_a_list_of_exclusions_that_is_none(content: str, expected: str, tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text(content)
+def test_a_list_of_exclusions_that_is_none(content: str | None, expected: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "list.csv").write_text(content)
     outcome = command("train", *TRAINING, "data.exclude=list.csv", cwd=tmp_path)
     assert outcome.status == 2, outcome.out + outcome.err
     assert expected in outcome.error

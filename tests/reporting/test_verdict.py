@@ -226,3 +226,32 @@ def test_nobodys_attack_has_no_worst_case(make_run: MakeRun, tmp_path: Path) -> 
     alone = swept.loc[("nobody attacked", "worst_case")]
     assert pd.isna(alone["robust_accuracy"])
     assert (alone["clean_accuracy"], alone["n"]) == (0.9, 100)
+
+
+@pytest.mark.parametrize(
+    ("again", "twin", "word"),
+    [
+        (80, 20, "backdoor hidden, not removed"),
+        (30, 20, "backdoor not called back"),  # so much ten records plant in any model
+        (30, None, "backdoor not called back"),
+        (60, None, "backdoor hidden, not removed"),
+    ],
+)
+def test_a_repair_is_judged_by_what_calls_the_backdoor_back(again: int, twin: int | None, word: str) -> None:
+    figures = {"clean_accuracy": counted(90, 100), "attack_success_rate": counted(1, 100)}
+    block = {"method": "fine_tuning", "before": figures, "after": figures, "clean_images": 100, "seconds": 1}
+    block |= {"reactivated_attack_success_rate": counted(again, 100), "reactivation_records": 10}
+    block |= {"twin_reactivated_attack_success_rate": None if twin is None else counted(twin, 100)}
+    found = verdict(Results.model_validate(outcome(None) | {"command": "repair", "repair": block}))
+    assert found.findings[0].word == word
+
+
+@pytest.mark.parametrize(
+    ("found", "twin", "level"), [(True, False, "alarm"), (True, True, "caution"), (False, False, "caution")]
+)
+def test_what_is_found_in_the_twin_too_is_no_alarm(found: bool, twin: bool, level: str) -> None:
+    figures = {"threshold": 1, "flagged": 5, "of": 100, "seconds": 1}
+    detection = figures | {"found": found, "judges": "records", "twin": figures | {"found": twin}}
+    results = Results.model_validate(outcome(None) | {"command": "detect", "detection": {"strip": detection}})
+    assert verdict(results).findings[0].level == level
+    assert bool(unfit(results)) == (level == "alarm")

@@ -15,9 +15,9 @@ from robustml.poisoning import Flip
 from robustml.results import read_results
 from robustml.workflows.measuring.backdoors import planted_in
 from robustml.workflows.poison import poison_as_configured
+from robustml.workflows.reading.version_0_1 import is_old_set, restored_old_set
 from robustml.workflows.settings import read_settings
 from robustml.workflows.settings.building import build
-from robustml.workflows.version_0_1 import is_old_set, restored_old_set
 
 OLD = Path(__file__).parent.parent / "fixtures" / "version_0_1"
 

@@ -15,8 +15,8 @@ import robustml
 from robustml.attacks import PGD, Within
 from robustml.objectives import Adversarial, Free
 from robustml.threats import LpBall
+from robustml.workflows.reading.version_0_1 import without_threats
 from robustml.workflows.settings.building import build
-from robustml.workflows.version_0_1 import without_threats
 
 RUNS = Path(__file__).parents[1] / "fixtures" / "version_0_1"
 TRAINED = ("clean", "poisoned", "poisoned/finetuned", "schedules", "chained")

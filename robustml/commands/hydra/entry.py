@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.asked import Asked
 from robustml.commands.hydra.words import HELP, config_folder
 from robustml.config import config_dir, config_groups

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.asked import Asked
 from robustml.commands.hydra.entry import hydra_command
 from robustml.commands.hydra.words import COMPLETION, HELP, argument

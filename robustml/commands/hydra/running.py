@@ -18,11 +18,11 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from robustml.commands.ending.signals import Stopped, command_for, way_to_go_on
 from robustml.commands.hydra.arguments import check_arguments
 from robustml.commands.hydra.asked import Asked, announcement, check_asked, refuse_missing
 from robustml.commands.hydra.multirun import collect_runs, one_of_many
 from robustml.commands.hydra.words import allow_arguments, config_folder
-from robustml.commands.signals import Stopped, command_for, way_to_go_on
 from robustml.config import config_dir
 from robustml.say import say, without_notices
 from robustml.workflows.settings.building import numbered

@@ -51,9 +51,7 @@ class AntiBackdoorLearning(Tuning):
         super().__post_init__()
         if not 0 < self.share < 1:
             raise RequestError(f"share, of the records to isolate, must be in (0, 1), got {self.share}")
-        for name in ("gamma", "sorting_epochs", "unlearning_epochs"):
-            if not getattr(self, name) >= 0:
-                raise RequestError(f"{name} must be at least 0, got {getattr(self, name)}")
+        self._at_least(0, "gamma", "sorting_epochs", "unlearning_epochs")
 
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None

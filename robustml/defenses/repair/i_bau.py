@@ -53,9 +53,7 @@ class IBAU(Tuning):
         for name in ("radius", "inner_step"):
             if not getattr(self, name) > 0:
                 raise RequestError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("inner_steps", "iterations", "penalty"):
-            if not getattr(self, name) >= 0:
-                raise RequestError(f"{name} must be at least 0, got {getattr(self, name)}")
+        self._at_least(0, "inner_steps", "iterations", "penalty")
 
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None

@@ -132,8 +132,7 @@ class ModeConnectivity(Tuning):
         super().__post_init__()
         if not 0 < self.held_out < 1:
             raise RequestError(f"held_out, a share of the clean records, must be in (0, 1), got {self.held_out}")
-        if not self.tolerance >= 0:
-            raise RequestError(f"tolerance must be at least 0, got {self.tolerance}")
+        self._at_least(0, "tolerance")
 
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None

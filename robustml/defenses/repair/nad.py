@@ -42,8 +42,7 @@ class NAD(Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.beta >= 0:
-            raise RequestError(f"beta must be at least 0, got {self.beta}")
+        self._at_least(0, "beta")
 
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None

@@ -83,7 +83,11 @@ class Tuning:
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "adam"):
             raise RequestError(f"optimizer={self.optimizer!r} is unknown; {nearest(self.optimizer, ('sgd', 'adam'))}")
-        for name, least in (("epochs", 0), ("learning_rate", 0), ("batch_size", 1), ("weight_decay", 0)):
+        self._at_least(0, "epochs", "learning_rate", "weight_decay")
+        self._at_least(1, "batch_size")
+
+    def _at_least(self, least: float, *names: str) -> None:
+        for name in names:
             if not getattr(self, name) >= least:
                 raise RequestError(f"{name} must be at least {least}, got {getattr(self, name)}")
 

@@ -23,9 +23,9 @@ from robustml.reporting.tables.text import table_text
 from robustml.results import Detection, DetectionFigures, share
 from robustml.say import say
 from robustml.types import Detector, Suspicion
+from robustml.workflows.measuring.suspects import Suspects
 from robustml.workflows.preparing import pick_device
 from robustml.workflows.settings.describing import described
-from robustml.workflows.suspects import Suspects
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from robustml.results import BackdoorRates, Connection, ConnectionPoint, Rate, R
 from robustml.trojans import Trojaned
 from robustml.types import Threat
 from robustml.workflows.measuring.backdoors import shown_on
-from robustml.workflows.suspects import Suspects
+from robustml.workflows.measuring.suspects import Suspects
 
 _POINTS = 11
 _ATTACKED = 200

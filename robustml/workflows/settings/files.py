@@ -55,7 +55,7 @@ def read_settings(run: Path, trust: Trust = None) -> Settings:
     settings.pop("overrides", None)
     check_recorded(settings, path, trust)
     # It imports torch, which whoever only composes a config does not wait for.
-    from robustml.workflows.version_0_1 import without_threats
+    from robustml.workflows.reading.version_0_1 import without_threats
 
     return without_threats(settings)
 

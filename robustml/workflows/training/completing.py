@@ -21,9 +21,9 @@ from robustml.types import Threat
 from robustml.workflows.measuring.backdoors import Planted, backdoor_figures
 from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.training_flags import collapse_flags
+from robustml.workflows.reading.weights import checkpoint_weights, describe_model, load_weights, save_weights
 from robustml.workflows.run import BEST, LAST, WEIGHTS
 from robustml.workflows.training.showing import show
-from robustml.workflows.weights import checkpoint_weights, describe_model, load_weights, save_weights
 
 _FIGURES = {CLEAN_ACCURACY: "clean_accuracy", ADVERSARIAL_ACCURACY: "adversarial_accuracy"}
 

@@ -31,7 +31,8 @@ from robustml.workflows.measuring.backdoors import check_shown, inherited, plant
 from robustml.workflows.measuring.certification import build_certification
 from robustml.workflows.poison import poison_as_configured, write_grid
 from robustml.workflows.preparing import build_attacks, introduce
-from robustml.workflows.records import RECORDS, records_to_train_on
+from robustml.workflows.reading.records import RECORDS, records_to_train_on
+from robustml.workflows.reading.weights import checkpoint_weights, load_weights
 from robustml.workflows.run import GRID, LAST, PLAN, load_model
 from robustml.workflows.settings import read_settings, write_settings
 from robustml.workflows.settings.building import build
@@ -39,7 +40,6 @@ from robustml.workflows.settings.describing import described
 from robustml.workflows.training.completing import close, complete
 from robustml.workflows.training.resume import check_resume
 from robustml.workflows.training.twin import clean_twin
-from robustml.workflows.weights import checkpoint_weights, load_weights
 
 
 def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> float | None:

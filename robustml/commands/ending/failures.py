@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from robustml.commands.signals import Stopped, stoppable, stopped_by
+from robustml.commands.ending.signals import Stopped, stoppable, stopped_by
 from robustml.errors import RequestError, RunFailed, printable
 from robustml.progress import shown
 from robustml.say import fitted_lines, is_first_process

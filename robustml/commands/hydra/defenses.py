@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustml.commands.failures import report_failures
+from robustml.commands.ending.failures import report_failures
 from robustml.config import config_dir, config_groups
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_yaml
