@@ -161,7 +161,10 @@ def test_the_python_of_the_readme_in_a_notebook(bin_folder: Path, home: Path) ->
     outputs = [out for cell in nbformat.read(home / "mine.ipynb", 4).cells for out in cell.outputs]
     assert [out for out in outputs if out.get("name") == "stderr"] == []
     texts = [out.get("text") or out["data"]["text/plain"] for out in outputs]
-    compare("notebook", [line for text in texts for line in text.splitlines()])
+    # Loops that take more than two seconds say so: on a busy machine some do.
+    progress = re.compile(r"  \S.*\d s( left)?(, .* left)?")
+    lines = [line for text in texts for line in text.splitlines()]
+    compare("notebook", [line for line in lines if progress.fullmatch(line) is None])
 
 
 def test_torchattacks_is_one_command_away(bin_folder: Path, home: Path, run: Path) -> None:
