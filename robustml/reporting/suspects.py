@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class SuspectRecord:
         record: part and row that it was read from.
         file: its file, below the folder of the set, where it has one of its own.
         label: its class, by name.
-        flagged_by: the detectors that flag it.
+        flagged_by: the detectors that flag it, of those that found something.
         picture: a data URI, or "" where there is none to show.
     """
 
@@ -33,8 +33,12 @@ class SuspectRecord:
     picture: str
 
 
-def read_suspects(path: Path) -> list[SuspectRecord]:
+def read_suspects(path: Path, found: Collection[str]) -> list[SuspectRecord]:
     """The flagged records that have a picture; none where the file is missing.
+
+    Args:
+        path: suspects.parquet.
+        found: the detectors that found something: what others flag, they flag of any set.
 
     Raises:
         RequestError: it is damaged, or none of ours.
@@ -48,15 +52,15 @@ def read_suspects(path: Path) -> list[SuspectRecord]:
         file = parquet.ParquetFile(path)
         batch = next(file.iter_batches(_MOST), None)
         rows = [] if batch is None else batch.to_pylist()
-        return [_record(row) for row in rows if row["flagged"] is True and row["picture"] is not None]
+        return [_record(row, found) for row in rows if row["flagged"] is True and row["picture"] is not None]
     except (OSError, pa.ArrowException, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} is damaged: {' '.join(str(error).split())}") from error
 
 
-def _record(row: Mapping[str, Any]) -> SuspectRecord:
+def _record(row: Mapping[str, Any], found: Collection[str]) -> SuspectRecord:
     picture = row["picture"]
     shown = isinstance(picture, bytes) and picture.startswith(_PNG) and len(picture) <= _LARGEST
-    names = [key.removesuffix("_flagged") for key, value in row.items() if key.endswith("_flagged") and value is True]
+    names = [name for name in found if row.get(f"{name}_flagged") is True]
     return SuspectRecord(
         record=printable(str(row["record"])),
         file=printable(str(row["file"] or "")),

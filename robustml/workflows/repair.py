@@ -16,7 +16,7 @@ from torch import Generator, nn
 from robustml.data import DataModule
 from robustml.defenses.repair import FineTuning, ModeConnectivity
 from robustml.defenses.repair import Path as ModelPath
-from robustml.errors import RequestError
+from robustml.errors import RequestError, pasteable
 from robustml.evaluation import evaluate
 from robustml.files import write_bytes
 from robustml.poisoning.checks import check_whole
@@ -230,6 +230,9 @@ def _written(
         repair=block,
     )
     say(f"\n{table_text(repair_table(block))}\n{wrapped([repair_table(block).note])}")
+    if run.results.attacks:
+        again = pasteable("evaluate", f"run={out}")
+        say(f"note: accuracy under attack is not measured here, and tuning without attacks lowers it: {again}")
     tell(out)
     return written
 

@@ -182,7 +182,8 @@ class RunView:
     @cached_property
     def suspects(self) -> list[SuspectRecord]:
         """The records under suspicion, with their pictures."""
-        return read_suspects(self.run.path / "suspects.parquet") if self.results.detection else []
+        found = [name for name, each in (self.results.detection or {}).items() if each.found]
+        return read_suspects(self.run.path / "suspects.parquet", found) if found else []
 
     @cached_property
     def training_chart(self) -> Chart:

@@ -152,8 +152,9 @@ def write_suspects(findings: Findings, data: DataModule, path: Path, pictures: i
 
     records, flagged = findings.records, findings.flagged
     of_records = {name: each for name, each in findings.suspicions.items() if each.ids is not None}
-    # By how many detectors flag it, and among those by the rank that it has on average.
-    votes = sum((each.flagged.cpu().double() for each in of_records.values()), torch.zeros(len(records)).double())
+    # By how many of the detectors that found something flag it, and then by the rank that it has on average.
+    found = [each for each in of_records.values() if each.says_so]
+    votes = sum((each.flagged.cpu().double() for each in found), torch.zeros(len(records)).double())
     ranks = [each.scores.cpu().double().argsort().argsort().double() / len(records) for each in of_records.values()]
     suspect = flagged.double() * 1e6 + votes * 1e3 + (sum(ranks) if ranks else torch.zeros(len(records)))
     order = suspect.argsort(descending=True, stable=True)
