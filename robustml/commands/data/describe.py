@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from robustml.commands.ending.failures import report_failures
 from robustml.commands.hydra.entry import hydra_command
-from robustml.errors import RequestError, nearest
 from robustml.say import say
 
 if TYPE_CHECKING:
@@ -88,19 +85,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    """Take `describe` off the command line, and compose describe.yaml."""
-    if len(sys.argv) > 1 and sys.argv[1] == "describe":
-        del sys.argv[1]
-    elif not {"--help", "-h"} & set(sys.argv):
-        report_failures(_refuse)
+    """Compose describe.yaml."""
     hydra_command(describe, "describe")
-
-
-def _refuse() -> None:
-    if len(sys.argv) < 2:
-        raise RequestError("robustml data wants a word more: robustml data describe data=...")
-    hint = nearest(sys.argv[1], ["describe"])
-    raise RequestError(f"robustml data has no {sys.argv[1]!r}; {hint}: robustml data describe data=...")
 
 
 if __name__ == "__main__":

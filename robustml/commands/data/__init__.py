@@ -1,0 +1,1 @@
+"""`robustml data <word>`: what is done to a set: described, and proved to be what it was."""
