@@ -7,5 +7,6 @@ second_word(
     {
         "describe": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
         "sign": "put a name under a manifest: robustml data sign manifest=m key=keys",
+        "audit-log": "whether the log is whole: robustml data audit-log verify log=audit.jsonl trust=keys",
     },
 )
