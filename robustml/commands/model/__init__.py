@@ -1,0 +1,1 @@
+"""`robustml model <word>`: what is done to files of models: scanned, signed, verified."""
