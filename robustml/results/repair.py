@@ -8,15 +8,17 @@ from robustml.results.rates import Amount, Block, Count, Fraction, Rate, Setting
 
 
 class RepairFigures(Block):
-    """The three figures of a backdoored model.
+    """The figures of a backdoored model.
 
     `attack_success_rate` and `recovery_accuracy` (triggered inputs read as their true class) are over the inputs that
-    the attacker presents, none of the target class; None where no backdoor is known.
+    the attacker presents, none of the target class; None where no backdoor is known. `robust_accuracy` is that under
+    PGD with 10 steps on at most 200 test records; None where the run was never judged under attack.
     """
 
     clean_accuracy: Rate
     attack_success_rate: Rate | None = None
     recovery_accuracy: Rate | None = None
+    robust_accuracy: Rate | None = None
 
 
 class ConnectionPoint(Block):

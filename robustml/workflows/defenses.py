@@ -184,6 +184,7 @@ def _of_repair(block: Repair) -> dict[str, Any]:
         "clean_accuracy_after": _value(block.after.clean_accuracy),
         "attack_success_rate_after": _value(block.after.attack_success_rate),
         "recovery_accuracy_after": _value(block.after.recovery_accuracy),
+        "robust_accuracy_after": _value(block.after.robust_accuracy),
         "twin_clean_accuracy_after": None if twin is None else _value(twin.clean_accuracy),
         "twin_attack_success_rate_after": None if twin is None else _value(twin.attack_success_rate),
         "reactivated": _value(block.reactivated_attack_success_rate),

@@ -16,7 +16,7 @@ from torch import Generator, nn
 from robustml.data import DataModule
 from robustml.defenses.repair import FineTuning, ModeConnectivity
 from robustml.defenses.repair import Path as ModelPath
-from robustml.errors import RequestError, pasteable
+from robustml.errors import RequestError
 from robustml.evaluation import evaluate
 from robustml.files import write_bytes
 from robustml.poisoning.checks import check_whole
@@ -45,6 +45,7 @@ from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.describing import described
 
 # Of a run's own settings, what its repaired model keeps: enough for whatever takes up a run.
+_MUCH = 0.05
 _KEPT = ("name", "seed", "data", "model", "threat", "attack", "evaluation", "validation", "balance")
 
 
@@ -101,6 +102,7 @@ def repair(
     suspects = suspects_of_run(run, parts, told, which=which, clean=clean, twin=known and twin)
     suspects = _clean_ones(suspects, parts, images, seed)
     threat = run.threat
+    attacked = threat if run.results.attacks else None
     introduce(parts, threat, run.settings["model"], suspects.model)
     count = 0 if suspects.clean is None else len(suspects.clean)
     name = type(method).__name__
@@ -108,7 +110,7 @@ def repair(
     presented = presented_to(suspects, parts)
 
     def figures(model: nn.Module, what: str) -> RepairFigures:
-        found = figures_of(model, parts.test, presented, where)
+        found = figures_of(model, parts, presented, where, attacked)
         say(f"{what}: {_line(found)}")
         return found
 
@@ -230,9 +232,8 @@ def _written(
         repair=block,
     )
     say(f"\n{table_text(repair_table(block))}\n{wrapped([repair_table(block).note])}")
-    if run.results.attacks:
-        again = pasteable("evaluate", f"run={out}")
-        say(f"note: accuracy under attack is not measured here, and tuning without attacks lowers it: {again}")
+    if _lost(block):
+        say("note:   the repair cost accuracy under attack: better train anew, without the poison")
     tell(out)
     return written
 
@@ -252,8 +253,14 @@ def _line(figures: RepairFigures) -> str:
         "clean": figures.clean_accuracy,
         "attack success": figures.attack_success_rate,
         "recovery": figures.recovery_accuracy,
+        "under PGD": figures.robust_accuracy,
     }
     return ", ".join(f"{name} {float(rate):.1%}" for name, rate in rates.items() if rate is not None)
+
+
+def _lost(block: RepairBlock) -> bool:
+    before, after = block.before.robust_accuracy, block.after.robust_accuracy
+    return before is not None and after is not None and float(after) < float(before) - _MUCH
 
 
 def _method_name(method: Repair) -> str:

@@ -16,7 +16,7 @@ from integration.forks import Outcome, command
 from robustml.results import read_results
 
 TRAINING = ("experiment=digits_standard", "evaluation=clean", "trainer.enable_progress_bar=false")
-FIGURES = {"clean_accuracy", "attack_success_rate", "recovery_accuracy"}
+FIGURES = {"clean_accuracy", "attack_success_rate", "recovery_accuracy", "robust_accuracy"}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,23 @@ def test_a_trojaned_model_is_repaired_and_loaded(poisoned: Outcome, tmp_path: Pa
     after = read_results(judged.run).backdoor
     assert after is not None
     assert after.attack_success_rate.value == block["after"]["attack_success_rate"]["value"]
+
+
+def test_what_a_repair_costs_under_attack_stands_beside_it(tmp_path: Path) -> None:
+    training = ("experiment=digits_pgd", "trainer.max_epochs=2", "evaluation.limit=100", "poison=badnets")
+    trained = command("train", *training, cwd=tmp_path)
+    assert trained.status == 0, trained.err
+    outcome = command("repair", f"run={trained.run}", "twin=false", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    block = repair_of(outcome.run)
+    before, after = (block[which]["robust_accuracy"] for which in ("before", "after"))
+    assert before["n"] == after["n"] == 200
+    again = command("evaluate", f"run={outcome.run}", "attack=pgd", "attack.steps=10", cwd=tmp_path)
+    judged = read_results(again.run).worst_case
+    assert judged is not None
+    assert abs(judged.robust_accuracy.value - after["value"]) < 0.08, "the evaluator's own figure, of all images"
+    assert ("cost accuracy under attack" in outcome.out) == (after["value"] < before["value"] - 0.05)
+    assert "under PGD" in (outcome.run / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

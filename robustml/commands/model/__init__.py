@@ -1,1 +1,1 @@
-"""`robustml model <word>`: what is done to files of models: scanned, signed, verified."""
+"""`robustml model <word>`: where a model comes from, and whether it is still the one that was measured; what its file could run."""

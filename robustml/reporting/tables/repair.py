@@ -9,27 +9,35 @@ from robustml.results import Rate, Repair, RepairFigures
 
 def repair_table(block: Repair) -> Table:
     """The model before and after, mere fine-tuning, the twin likewise, and whether the backdoor can be called back."""
-    rows: list[Row] = [
-        _row("before", block.before),
-        _row(f"after {block.method.replace('_', ' ')}", block.after),
-    ]
-    if block.fine_tuning is not None and block.fine_tuning != block.after:
-        rows.append(_row("after mere fine-tuning", block.fine_tuning))
-    if block.twin is not None:
-        rows.append(_row("clean twin", block.twin))
-    if block.twin_after is not None:
-        rows.append(_row("clean twin, repaired", block.twin_after))
+    attacked = block.before.robust_accuracy is not None
+    tuned = None if block.fine_tuning == block.after else block.fine_tuning
+    models = {
+        "before": block.before,
+        f"after {block.method.replace('_', ' ')}": block.after,
+        "after mere fine-tuning": tuned,
+        "clean twin": block.twin,
+        "clean twin, repaired": block.twin_after,
+    }
+    rows = [_row(name, figures, attacked) for name, figures in models.items() if figures is not None]
     shown = f"called back by {block.reactivation_records} records"
-    rows += _called_back(shown, block.reactivated_attack_success_rate, block.twin_reactivated_attack_success_rate)
     near = "a trigger near the old one"
-    rows += _called_back(near, block.searched_attack_success_rate, block.twin_searched_attack_success_rate)
+    for how, found, of_twin in (
+        (shown, block.reactivated_attack_success_rate, block.twin_reactivated_attack_success_rate),
+        (near, block.searched_attack_success_rate, block.twin_searched_attack_success_rate),
+    ):
+        called = {how: found, "  the same of the twin": of_twin}
+        rows += [[name, "", rate, *[""] * (1 + attacked)] for name, rate in called.items() if rate is not None]
     rate = "" if block.poison_rate is None else f", {percent(block.poison_rate)} of the training set was poisoned"
     note = (
         f"{block.clean_images:,} clean records, {seconds_text(block.seconds)}{rate}. Recovery: triggered inputs that "
         "are read as their true class. The last rows are of repaired models: what success the backdoor has when it is "
         "called back, beside that on the twin, which never had it."
     )
-    return Table(["model", "clean accuracy", "attack success", "recovery"], rows, narrow=True, note=note)
+    headings = ["model", "clean accuracy", "attack success", "recovery"]
+    if attacked:
+        headings.append("under PGD")
+        note += " Under PGD: 10 steps, on at most 200 test records."
+    return Table(headings, rows, narrow=True, note=note)
 
 
 def path_table(block: Repair) -> Table | None:
@@ -49,14 +57,10 @@ def path_table(block: Repair) -> Table | None:
     return Table(headings, rows, narrow=True, note=note)
 
 
-def _row(name: str, figures: RepairFigures) -> Row:
+def _row(name: str, figures: RepairFigures, attacked: bool) -> Row:
     clean = cell_of(figures.clean_accuracy, clean=True)
-    return [name, clean, _or_dash(figures.attack_success_rate), _or_dash(figures.recovery_accuracy)]
-
-
-def _called_back(how: str, found: Rate | None, of_twin: Rate | None) -> list[Row]:
-    rows: list[Row] = [] if found is None else [[how, "", found, ""]]
-    return rows if of_twin is None else [*rows, ["  the same of the twin", "", of_twin, ""]]
+    rates = [figures.attack_success_rate, figures.recovery_accuracy, *([figures.robust_accuracy] if attacked else [])]
+    return [name, clean, *map(_or_dash, rates)]
 
 
 def _or_dash(rate: Rate | None) -> Content:

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, nn
 
 from robustml.attacks import PGD
-from robustml.data import DataModule, Records
+from robustml.data import DataModule
 from robustml.defenses.reading import read_logits
 from robustml.defenses.repair import Path, reactivated, searched
 from robustml.evaluation import backdoor_success, evaluate
@@ -38,22 +38,34 @@ def presented_to(suspects: Suspects, data: DataModule) -> list[Triggered]:
     return [each.backdoor.triggered(test) for each in shown_on(suspects.planted, data)[:1]]
 
 
-def figures_of(model: nn.Module, test: Records, presented: Sequence[Triggered], device: torch.device) -> RepairFigures:
-    """Clean accuracy, attack success rate and recovery accuracy of a model.
+def figures_of(
+    model: nn.Module,
+    data: DataModule,
+    presented: Sequence[Triggered],
+    device: torch.device,
+    threat: Threat | None = None,
+) -> RepairFigures:
+    """Clean accuracy, attack success rate, recovery accuracy and, under a threat, robust accuracy of a model.
 
     Args:
         model: moved to `device`.
-        test: of the clean accuracy.
+        data: whose test part is judged.
         presented: what the attacker shows.
         device: where to run.
+        threat: of the attacks; None for none.
     """
     model = model.to(device)
-    right = read_logits(model, test.x).argmax(1) == test.y.cpu()
+    right = read_logits(model, data.test.x).argmax(1) == data.test.y.cpu()
     success = _success(model, presented, device)
+    robust = None
+    if threat is not None:
+        loader = data.loader("test", device=device, limit=_ATTACKED)
+        robust = evaluate(model, loader, {"pgd": PGD(steps=10)}, threat).attacks["pgd"].robust_accuracy
     return RepairFigures(
         clean_accuracy=share(right),
         attack_success_rate=None if success is None else success.attack_success_rate,
         recovery_accuracy=None if success is None else success.backdoor_recovery_accuracy,
+        robust_accuracy=robust,
     )
 
 
@@ -116,16 +128,12 @@ def connection_of(
     held_out = path.held_out_accuracy or {}
 
     def point(t: float, model: nn.Module, *, attacked: bool) -> ConnectionPoint:
-        figures = figures_of(model, data.test, presented, device)
-        robust = None
-        if attacked:
-            loader = data.loader("test", device=device, limit=_ATTACKED)
-            robust = evaluate(model, loader, {"pgd": PGD(steps=10)}, threat).attacks["pgd"].robust_accuracy
+        figures = figures_of(model, data, presented, device, threat if attacked else None)
         return ConnectionPoint(
             t=t,
             clean_accuracy=figures.clean_accuracy,
             attack_success_rate=figures.attack_success_rate,
-            robust_accuracy=robust,
+            robust_accuracy=figures.robust_accuracy,
             held_out_accuracy=held_out.get(t) if attacked else None,
         )
 
