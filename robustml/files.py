@@ -67,6 +67,37 @@ def write_bytes(path: Path, content: bytes) -> Path:
     return path
 
 
+def write_new(path: Path, content: bytes, *, mode: int = 0o666) -> Path:
+    """Write a file that must not be there yet, whole or not at all; returns `path`.
+
+    Args:
+        path: its folder is made if absent.
+        content: all of it.
+        mode: who may do what with it, from its first byte on; narrowed by the umask.
+
+    Raises:
+        RequestError: something is there already.
+        RunFailed: it cannot be written; nothing was left there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{_HOST}-{os.getpid()}{_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path.name)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise RequestError(f"{path} is there already, and is not written over") from error
+    except OSError as error:
+        raise RunFailed(f"cannot write {path}: {error.strerror or error}; nothing was left there") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write `text` to `path` as UTF-8, whole or not at all; returns `path`.
 

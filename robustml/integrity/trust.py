@@ -1,15 +1,71 @@
-"""Whom we believe: public keys with a name and what each may sign, and how new the newest was that we have seen."""
+"""Whom we believe: public keys with a name and what each may sign, and how new the newest was that we have seen.
+
+A trust store is a folder with trust.json, the public keys that it names, and seen.json: the highest serial of every
+series of manifests, and how far every audit log had come. Whoever can write into it decides whom we believe.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from robustml.errors import RunFailed
+from pydantic import BaseModel, ConfigDict, Field
+
+from robustml.errors import RequestError, RunFailed, printable
+from robustml.files import opened, read_text, write_bytes
+from robustml.integrity.keys import PUBLIC, fingerprint, pem_of, read_public
+from robustml.integrity.names import below
+from robustml.integrity.strict_json import strict_json
+from robustml.results.reading import checked, write_checked
+from robustml.say import say
+
+if TYPE_CHECKING:
+    from robustml.integrity.keys import Public
+
+TRUST, SEEN = "trust.json", "seen.json"
+May = Literal["data", "model", "log"]
+EVERYTHING: tuple[May, ...] = get_args(May)
+_NAME = re.compile(r"\w[\w.@+ -]{0,62}\w|\w")
+_LARGEST = 2**22
 
 
 class Untrusted(RunFailed):
     """A signature is absent, forged, by an unknown key, or of something that was changed: one line says which."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Key(_Strict):
+    name: Annotated[str, Field(pattern=r"^[\w.@+ -]{1,64}$")]
+    key: str
+    fingerprint: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    may: list[May]
+
+
+class _Store(_Strict):
+    schema_: Literal["robustml/trust/1"] = Field(default="robustml/trust/1", alias="schema")
+    keys: list[_Key] = []
+
+
+class Head(_Strict):
+    """How far an audit log had come: how many entries it had, and the digest of the last."""
+
+    entries: Annotated[int, Field(ge=1)]
+    digest: str
+
+
+class _Seen(_Strict):
+    schema_: Literal["robustml/seen/1"] = Field(default="robustml/seen/1", alias="schema")
+    series: dict[str, Annotated[int, Field(ge=0)]] = {}
+    logs: dict[str, Head] = {}
 
 
 @dataclass(frozen=True)
@@ -26,19 +82,90 @@ class Signer:
 
 
 @dataclass(frozen=True)
+class Trusted:
+    """A key of a trust store.
+
+    Attributes:
+        signer: whose it is.
+        may: what it may sign.
+        file: where it lies in the store.
+        public: the key itself.
+    """
+
+    signer: Signer
+    may: tuple[May, ...]
+    file: str
+    public: Public
+
+
+@dataclass(frozen=True)
 class Trust:
     """A trust store that was read."""
 
     folder: Path
+    keys: tuple[Trusted, ...]
+
+    @property
+    def names(self) -> str:
+        """Whose keys it has, for a message."""
+        return ", ".join(key.signer.name for key in self.keys) or "nobody's"
 
 
 def read_trust(folder: Path | str) -> Trust:
     """The trust store in a folder: trust.json and the public keys that it names.
 
     Raises:
-        RequestError: there is none, or it is damaged.
+        RequestError: there is none, everyone can write it, or it is damaged: a key is missing or another than it says.
     """
-    raise NotImplementedError
+    folder = Path(folder)
+    keys = []
+    for entry in _read_store(folder).keys:
+        public = read_public(below(folder, entry.key))
+        if fingerprint(public) != entry.fingerprint:
+            raise RequestError(f"{folder / entry.key} is not the key that {TRUST} names; somebody put another there")
+        keys.append(Trusted(Signer(entry.name, entry.fingerprint), tuple(entry.may), entry.key, public))
+    return Trust(folder, tuple(keys))
+
+
+def add_key(folder: Path, public: Public, name: str, may: Collection[str], file: str | None = None) -> Signer:
+    """Believe a key from now on.
+
+    Args:
+        folder: the store; made if absent.
+        public: the key.
+        name: what to call whose it is, once in a store.
+        may: what it may sign, of `EVERYTHING`.
+        file: where it lies in the store already; None copies it there.
+
+    Raises:
+        RequestError: the name is none or taken, the key is there already, or `may` holds what there is none of.
+        RunFailed: the store cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"name={name!r}: expected up to 64 letters, digits, and . _ @ + - between them")
+    if not may or (unknown := set(may) - set(EVERYTHING)):
+        raise RequestError(f"may={sorted(unknown) if may else []}: expected some of {', '.join(EVERYTHING)}")
+    signer = Signer(name, fingerprint(public))
+    with _locked(folder):
+        store = _read_store(folder) if (folder / TRUST).exists() else _Store()
+        for known in store.keys:
+            if known.name == name or known.fingerprint == signer.fingerprint:
+                raise RequestError(
+                    f"{folder} knows {known.name!r} already ({known.fingerprint[:19]}); take that entry out of {TRUST} "
+                    "first, or name another"
+                )
+        if file is None:
+            file = f"{signer.fingerprint[7:23]}.pem"
+            write_bytes(folder / file, pem_of(public))
+        ordered = [each for each in EVERYTHING if each in may]
+        store.keys.append(_Key(name=name, key=file, fingerprint=signer.fingerprint, may=ordered))
+        write_checked(store, folder / TRUST)
+    return signer
+
+
+def own_key(folder: Path, public: Public, name: str) -> Signer:
+    """Believe the key that was made in a folder, in everything; the arguments are those of `add_key`."""
+    return add_key(folder, public, name, EVERYTHING, PUBLIC)
 
 
 def check_serial(trust: Trust, series: str, serial: int) -> None:
@@ -48,5 +175,92 @@ def check_serial(trust: Trust, series: str, serial: int) -> None:
 
     Raises:
         Untrusted: a replay, which names both serials.
+        RequestError: seen.json is damaged.
     """
-    raise NotImplementedError
+    known = _read_seen(trust.folder).series.get(series, -1)
+    if serial < known:
+        raise Untrusted(
+            f"a replay: this is number {serial} of its series, {trust.folder} has seen number {known}; where the old "
+            f"one is wanted back, take the series out of {trust.folder / SEEN}"
+        )
+    if serial > known:
+
+        def raise_to(seen: _Seen) -> None:
+            seen.series[series] = max(serial, seen.series.get(series, -1))
+
+        _remember(trust.folder, raise_to)
+
+
+def head_of(trust: Trust, log: str) -> Head | None:
+    """How far this store has seen an audit log; None where it has not.
+
+    Raises:
+        RequestError: seen.json is damaged.
+    """
+    return _read_seen(trust.folder).logs.get(log)
+
+
+def remember_head(trust: Trust, log: str, head: Head) -> None:
+    """Remember how far an audit log has come, unless it was seen further; said where the store cannot be written."""
+
+    def lengthen(seen: _Seen) -> None:
+        if (known := seen.logs.get(log)) is None or known.entries < head.entries:
+            seen.logs[log] = head
+
+    _remember(trust.folder, lengthen)
+
+
+def _read_store(folder: Path) -> _Store:
+    path = folder / TRUST
+    if not path.exists():
+        raise RequestError(
+            f"there is no {path}; robustml keys new out=<folder> makes one, as does robustml keys trust store={folder} "
+            "key=<public.pem> name=<whose>"
+        )
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_mode & 0o002:
+            raise RequestError(f"{path} is refused: everyone can write it, and so add a key; chmod o-w it")
+    store = checked(_Store, _json_of(path), str(path))
+    for own in ("name", "fingerprint", "key"):
+        if len({getattr(key, own) for key in store.keys}) != len(store.keys):
+            raise RequestError(f"{path} is not valid: a {own} stands there twice")
+    return store
+
+
+def _read_seen(folder: Path) -> _Seen:
+    path = folder / SEEN
+    return checked(_Seen, _json_of(path), str(path)) if path.exists() else _Seen()
+
+
+def _json_of(path: Path) -> object:
+    try:
+        return strict_json(read_text(path, _LARGEST))
+    except RequestError:
+        raise
+    except ValueError as error:
+        raise RequestError(f"{path} is not valid: {' '.join(str(error).split())}") from error
+
+
+def _remember(folder: Path, change: Callable[[_Seen], None]) -> None:
+    """Change what was seen; where that cannot be written, say so."""
+    try:
+        with _locked(folder):
+            change(seen := _read_seen(folder))
+            write_checked(seen, folder / SEEN)
+    except RunFailed as error:
+        say(f"not remembered: {printable(str(error))}; an older manifest or a shorter log will not be noticed here")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes the store; it waits for its turn."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise RunFailed(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -3,7 +3,8 @@
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels" (JAIR,
 arXiv:1911.00068): a class's threshold is the mean confidence of its records in their own label, out of fold; a record
 is off where another class reaches its threshold, and is the likeliest of those that do. Ranked by self-confidence.
-Given the same probabilities, cleanlab 2.9.0 calls the same records off (digits with 10% flips, three seeds).
+`rule="cleanlab"` asks cleanlab (extra ``labels``) for both: given the same probabilities, 2.9.0 calls the same records
+off (tests/defenses/test_peers.py).
 
 Here the model is logistic regression over the 64 principal components of what the network under suspicion makes of the
 records (or of the inputs); five folds. Found is not decided by the count of records that are off, which grows with what
@@ -18,6 +19,7 @@ numbers were set on few sets: seeds 0 to 2 of digits, one of MNIST and of CIFAR-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +28,11 @@ from torch import Generator, nn
 
 from robustml.defenses.detect.neighbours import View, check_view, viewed
 from robustml.defenses.reading import content_order
-from robustml.errors import RequestError
+from robustml.errors import RequestError, nearest
 from robustml.poisoning.checks import check_number, check_whole
 from robustml.types import Labelled, Suspicion
 
+_Judged = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
 _COMPONENTS = 64
 # Of the rate of contradictions in all: what must be left in the surer half; and above which rate nothing is said.
 _LEFT = 0.3
@@ -47,6 +50,7 @@ class LabelQuality:
         view: of the model's ``"features"`` or of ``"inputs"``.
         layer: of the features; None is what the last linear layer gets.
         share: found needs more than this share of contradictions in the surer half.
+        rule: ``"confident_learning"``, or ``"cleanlab"`` for that of the package, with its label quality scores.
 
     Raises:
         RequestError: an argument out of range; when called: a class has fewer records than there are folds, there is
@@ -57,11 +61,14 @@ class LabelQuality:
     view: View = "features"
     layer: str | None = None
     share: float = 0.02
+    rule: Literal["confident_learning", "cleanlab"] = "confident_learning"
 
     def __post_init__(self) -> None:
         check_view(self.view)
         check_whole(self.folds, "folds", "of the cross-validation must be at least 2", 2)
         check_number(self.share, "share", "of contradictions is in [0, 1]", 0, 1)
+        if self.rule not in (rules := ("confident_learning", "cleanlab")):
+            raise RequestError(f"there is no rule={self.rule!r}; {nearest(str(self.rule), rules)}")
 
     def __call__(
         self, model: nn.Module, records: Labelled, clean: Labelled | None = None, *, generator: Generator | None = None
@@ -77,10 +84,7 @@ class LabelQuality:
         rows = viewed(model, records, self.view, self.layer)[order].numpy()
         labels = np.searchsorted(present, records.y[order].cpu().numpy())
         confidence = _out_of_fold(rows, labels, self.folds, int(torch.randint(2**31, (), generator=generator)))
-        own = confidence[np.arange(len(labels)), labels]
-        usual = np.array([own[labels == label].mean() for label in range(len(present))])
-        likeliest = np.where(confidence >= usual, confidence, -1).argmax(axis=1)
-        off = (confidence >= usual).any(axis=1) & (likeliest != labels)
+        own, off = (_by_cleanlab if self.rule == "cleanlab" else _by_threshold)(labels, confidence)
         surest = confidence.max(axis=1)
         wrong = confidence.argmax(axis=1) != labels
         error, left = float(wrong.mean()), float(wrong[surest >= np.median(surest)].mean())
@@ -90,6 +94,26 @@ class LabelQuality:
         facts = {"off": float(off.mean()), "contradicted": error, "surely": left, "view": self.view}
         # the least score of a record that is off is 1, which is not above 1
         return Suspicion(scores, np.nextafter(1.0, 0.0).item(), records.ids, found, facts)
+
+
+def _by_threshold(labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64]) -> _Judged:
+    """Self-confidence (N,), and which labels are off (N,)."""
+    own = confidence[np.arange(len(labels)), labels]
+    usual = np.array([own[labels == label].mean() for label in range(confidence.shape[1])])
+    likeliest = np.where(confidence >= usual, confidence, -1).argmax(axis=1)
+    return own, (confidence >= usual).any(axis=1) & (likeliest != labels)
+
+
+def _by_cleanlab(labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64]) -> _Judged:
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError as error:
+        hint = 'pip install "robustml-lightning[labels]"'
+        raise RequestError(f"rule=cleanlab needs the package cleanlab: {hint}") from error
+    # One process: joblib's would load torch once more each.
+    off = find_label_issues(labels, confidence, filter_by="confident_learning", n_jobs=1)
+    return get_label_quality_scores(labels, confidence), off
 
 
 def _out_of_fold(
