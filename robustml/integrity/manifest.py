@@ -1,9 +1,9 @@
 """Manifests of sets: what every record was, by its digests, written and read without holding the set.
 
 A manifest is a folder: manifest.json (`robustml.results.integrity.Manifest`), and records.parquet with a row a
-record: its part, its row there, the name of its own file, its label, the SHA-256 of each field (null where it has none),
-and its leaf in the Merkle tree of the part: the RFC 6962 leaf hash of the JSON array [name, label, {field: hex digest}],
-without blanks, keys sorted, all but ASCII escaped, and fields that are null left out.
+record: its part, its row there, the name of its own file, its label, the SHA-256 of each field (null where it has
+none), and its leaf in the Merkle tree of the part: the RFC 6962 leaf hash of the JSON array [name, label, {field: hex
+digest}], without blanks, keys sorted, all but ASCII escaped, and fields that are null left out.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ def digested(record: Entry) -> Digested:
         if name != "label"
     }
     label = record.fields.get("label")
-    return Digested(
-        record.row, record.name, None if label is None else label.decode(errors="surrogateescape"), fields
-    )
+    return Digested(record.row, record.name, None if label is None else label.decode(errors="surrogateescape"), fields)
 
 
 def write_manifest(
@@ -210,13 +208,18 @@ def _write_records(file: IO[bytes], parts: Mapping[str, PartOf]) -> Iterator[tup
                     rows = []
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
             known = parts[part].classes
-            yield part, ManifestPart(
-                path=parts[part].path,
-                records=count,
-                classes={readable(name): counts[name] for name in (counts if known is not None else sorted(counts))},
-                fields=list(columns),
-                root=f"sha256:{tree.root().hex()}",
-                decoded=parts[part].decoded,
+            yield (
+                part,
+                ManifestPart(
+                    path=parts[part].path,
+                    records=count,
+                    classes={
+                        readable(name): counts[name] for name in (counts if known is not None else sorted(counts))
+                    },
+                    fields=list(columns),
+                    root=f"sha256:{tree.root().hex()}",
+                    decoded=parts[part].decoded,
+                ),
             )
 
 
