@@ -104,8 +104,9 @@ def test_every_group_is_looked_at_below() -> None:
     looked_at = "attack balance callbacks data debug defense detector evaluation experiment logger method model"
     looked_at += " objective optimizer poison pool repair scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
-    entries = "check describe detect detect_model evaluate evaluate_model extract feedback finetune poison_data repair"
-    entries += " resume serve shortcuts train trojan"
+    entries = "check data_diff data_manifest data_sign data_verify describe detect detect_model evaluate evaluate_model"
+    entries += " extract feedback finetune keys_list keys_new keys_trust model_sign model_verify poison_data repair resume"
+    entries += " serve shortcuts train trojan"
     assert [name for name in ALL if "/" not in name] == entries.split()
 
 
