@@ -104,10 +104,11 @@ def test_every_group_is_looked_at_below() -> None:
     looked_at = "attack balance callbacks data debug defense detector evaluation experiment logger method model"
     looked_at += " objective optimizer poison pool repair scheduler sweep threat trainer"
     assert looked_at.split() == GROUPS
-    entries = "check data_diff data_manifest data_sign data_verify describe detect detect_model evaluate evaluate_model"
-    entries += " extract feedback finetune keys_list keys_new keys_trust model_sign model_verify poison_data repair resume"
-    entries += " serve shortcuts train trojan"
-    assert [name for name in ALL if "/" not in name] == entries.split()
+    entries = "check describe detect detect_model evaluate evaluate_model extract feedback finetune poison_data repair"
+    entries += " resume serve shortcuts train trojan"
+    # the words of a verb have tests of their own
+    words = ("data_", "keys_", "lineage", "model_")
+    assert [name for name in ALL if "/" not in name and not name.startswith(words)] == entries.split()
 
 
 @pytest.mark.parametrize("name", options("attack"))
