@@ -10,13 +10,15 @@ from robustml.data import Source
 from robustml.data.sources.stored import Damaged, Decoded, PartFiles, Stored, StoredSource, as_stored, common_folder
 from robustml.errors import RequestError
 from robustml.integrity.hashing import hash_files
-from robustml.integrity.manifest import PartOf, write_manifest
+from robustml.integrity.manifest import MANIFEST, PartOf, write_manifest
 from robustml.results.integrity import Manifest, ManifestFile
+from robustml.workflows.integrity.auditing import audits
 
 # Sets up to so many bytes are also decoded, once, for the fingerprint that a run knows them by.
 _DECODED = 64 * 2**20
 
 
+@audits("manifested", into="out", files=(MANIFEST,))
 def make_manifest(
     source: Source,
     out: Path | str,
@@ -57,6 +59,7 @@ def make_manifest(
     return write_manifest(Path(out), parts, files, name=name, source=origin, licence=licence, revision=revision)
 
 
+@audits("manifested", into="out", files=(MANIFEST,))
 def manifest_of(
     records: Iterable[Stored | dict[str, bytes | None]], out: Path | str, *, name: str, part: str = "train", **said: Any
 ) -> Manifest:
