@@ -22,6 +22,7 @@ VERBS = {
     "detect": "find poisoned records and backdoors, told of none: robustml detect run=<dir>",
     "feedback": "wear a filter down by false reports, round after round: robustml feedback data.source.train=mails.csv",
     "data": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
+    "lineage": "where a model comes from, every link checked: robustml lineage run=<dir> trust=keys",
     "finetune": "train on from the weights of a run, on clean data: robustml finetune run=<dir>",
     "check": "try an attack, yours too, on what every attack has to keep to: robustml check attack=pgd",
     "extract": "copy a model by asking it: robustml extract victim=<dir or URL> method=copycat budget=1000",

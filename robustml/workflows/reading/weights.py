@@ -58,10 +58,20 @@ def save_weights(model: nn.Module, path: Path) -> None:
         file.write(save(weights))
 
 
-def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path | None) -> ModelFacts:
-    """The model as results.json names it; of one that came from no file, the name alone."""
+def describe_model(
+    settings: Mapping[str, Any], model: nn.Module, weights: Path | None, origin: Path | None = None
+) -> ModelFacts:
+    """The model as results.json names it; of one that came from no file, the name alone.
+
+    Args:
+        settings: of the model.
+        model: the model.
+        weights: the file that holds it.
+        origin: the file of the weights that it began from, where it did.
+    """
     name = plain_target(settings)
     if weights is None:
         return ModelFacts(name=name)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights))
+    began = None if origin is None else sha256(origin)
+    return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights), origin_sha256=began)
