@@ -1,0 +1,1 @@
+"""Sets that prove what they are: manifests of them, and what became of them since."""
