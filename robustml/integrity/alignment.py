@@ -198,9 +198,7 @@ def _pair(left: list[int], right: list[int], alike: Callable[[int, int], float],
     step = np.array([[1.5 - alike(x, y) for y in right] for x in left]).reshape(len(left), len(right))
     for i in range(len(left) - 1, -1, -1):
         for j in range(len(right) - 1, -1, -1):
-            cost[i, j] = min(
-                step[i, j] + cost[i + 1, j + 1], _DELETED + cost[i + 1, j], _DELETED + cost[i, j + 1]
-            )
+            cost[i, j] = min(step[i, j] + cost[i + 1, j + 1], _DELETED + cost[i + 1, j], _DELETED + cost[i, j + 1])
     i = j = 0
     while i < len(left) or j < len(right):
         if i < len(left) and j < len(right) and cost[i, j] == step[i, j] + cost[i + 1, j + 1]:

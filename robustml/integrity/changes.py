@@ -39,9 +39,7 @@ class State:
         self.unreadable[self.count] = reason
         self._append(row, name, None, f"unreadable {self.count}".encode(), {})
 
-    def _append(
-        self, row: int, name: str, label: str | None, leaf: bytes, fields: Mapping[str, bytes | None]
-    ) -> None:
+    def _append(self, row: int, name: str, label: str | None, leaf: bytes, fields: Mapping[str, bytes | None]) -> None:
         for known in fields.keys() - self.digests.fields.keys():
             self.digests.fields[known] = [None] * self.count
         for known, column in self.digests.fields.items():

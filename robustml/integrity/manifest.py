@@ -108,9 +108,7 @@ def digested(record: Entry) -> Digested:
         if name != "label"
     }
     label = record.fields.get("label")
-    return Digested(
-        record.row, record.name, None if label is None else label.decode(errors="surrogateescape"), fields
-    )
+    return Digested(record.row, record.name, None if label is None else label.decode(errors="surrogateescape"), fields)
 
 
 def write_manifest(
@@ -210,13 +208,18 @@ def _write_records(file: IO[bytes], parts: Mapping[str, PartOf]) -> Iterator[tup
                     rows = []
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
             known = parts[part].classes
-            yield part, ManifestPart(
-                path=parts[part].path,
-                records=count,
-                classes={readable(name): counts[name] for name in (counts if known is not None else sorted(counts))},
-                fields=list(columns),
-                root=f"sha256:{tree.root().hex()}",
-                decoded=parts[part].decoded,
+            yield (
+                part,
+                ManifestPart(
+                    path=parts[part].path,
+                    records=count,
+                    classes={
+                        readable(name): counts[name] for name in (counts if known is not None else sorted(counts))
+                    },
+                    fields=list(columns),
+                    root=f"sha256:{tree.root().hex()}",
+                    decoded=parts[part].decoded,
+                ),
             )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from robustml.errors import RequestError, RunFailed, printable
 from robustml.files import sha256
+from robustml.integrity.manifest import MANIFEST, read_manifest
 from robustml.integrity.signing import SIGNATURE, check_folder
 from robustml.integrity.trust import Trust, read_trust
 from robustml.poisoning import read_plan
@@ -20,7 +21,6 @@ from robustml.reporting.weights import verify_weights
 from robustml.results import Results, read_card, read_results
 from robustml.results.lineage import Kind, Lineage, Link, Step
 from robustml.untrusted import own_files
-from robustml.workflows.integrity.manifest import MANIFEST, read_manifest
 from robustml.workflows.run import PLAN, RESULTS, weights_of
 from robustml.workflows.settings import read_settings
 
@@ -66,7 +66,9 @@ def _steps(run: Path, trust: Trust | None, after: tuple[Path, ...]) -> Iterator[
 
 
 def _data(results: Results, settings: dict[str, Any], trust: Trust | None) -> Step:
-    facts = {"records": f"{results.data.train or 0:,} train, {results.data.val or 0:,} validation, {results.data.test:,} test"}
+    facts = {
+        "records": f"{results.data.train or 0:,} train, {results.data.val or 0:,} validation, {results.data.test:,} test"
+    }
     facts |= {"digest": results.data.fingerprint or "unknown"}
     signed = results.data.manifest
     if signed is None:

@@ -55,9 +55,7 @@ def make_manifest(
         fingerprint = _fingerprint(source, part, decoded) if decoded or (decoded is None and small) else None
         classes = stored.stored_classes(part)
         parts[part] = PartOf(_readable(stored, part), path, classes, fingerprint)
-    return write_manifest(
-        Path(out), parts, files, name=name, source=origin, licence=licence, revision=revision
-    )
+    return write_manifest(Path(out), parts, files, name=name, source=origin, licence=licence, revision=revision)
 
 
 def manifest_of(
