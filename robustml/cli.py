@@ -23,6 +23,8 @@ VERBS = {
     "feedback": "wear a filter down by false reports, round after round: robustml feedback data.source.train=mails.csv",
     "data": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
     "lineage": "where a model comes from, every link checked: robustml lineage run=<dir> trust=keys",
+    "keys": "make keys that sign, and say whose signatures count: robustml keys new out=keys",
+    "model": "sign a model and all that was measured of it, and check it: robustml model sign run=<dir> key=keys",
     "finetune": "train on from the weights of a run, on clean data: robustml finetune run=<dir>",
     "check": "try an attack, yours too, on what every attack has to keep to: robustml check attack=pgd",
     "extract": "copy a model by asking it: robustml extract victim=<dir or URL> method=copycat budget=1000",
@@ -84,8 +86,10 @@ def _run(verb: str, arguments: list[str]) -> None:
     from robustml.workflows.settings.trust import own_modules, take_trust
 
     own_modules()
+    # Where signatures are checked, trust=<folder> says whose count, and not whose code may run.
+    of_keys = verb in ("keys", "model", "lineage") or (verb == "data" and arguments[:1] != ["describe"])
     try:
-        sys.argv = [sys.argv[0], *take_trust(arguments)]
+        sys.argv = [sys.argv[0], *(arguments if of_keys else take_trust(arguments))]
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""`robustml lineage run=<dir>`: where the model of a run comes from, and whether every link holds; 1 where one does not."""
+"""`robustml lineage run=<dir>`: where the model of a run comes from, and whether every link holds."""
 
 from __future__ import annotations
 

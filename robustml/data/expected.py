@@ -29,9 +29,7 @@ class Expected:
     class_names: tuple[str, ...] | None = None
     shape: tuple[int, ...] | None = None
 
-    def load(
-        self, source: Source, read: Callable[[Source, Split], Records] = cached
-    ) -> tuple[Records, Records]:
+    def load(self, source: Source, read: Callable[[Source, Split], Records] = cached) -> tuple[Records, Records]:
         """The training and the test part of a source, under the same labels.
 
         Args:

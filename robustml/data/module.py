@@ -12,8 +12,8 @@ from robustml.data.augment import Augmentation
 from robustml.data.cache import Source
 from robustml.data.exclude import without
 from robustml.data.expected import Expected
-from robustml.data.guard import Guard, Verify, check_verify
 from robustml.data.extra import ExtraImages, Mixture
+from robustml.data.guard import Guard, Verify, check_verify
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
 from robustml.data.records import Records

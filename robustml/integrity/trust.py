@@ -127,6 +127,16 @@ def read_trust(folder: Path | str) -> Trust:
     return Trust(folder, tuple(keys))
 
 
+def check_name(name: str) -> None:
+    """Refuse what no signer can be called.
+
+    Raises:
+        RequestError: says what is expected.
+    """
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"name={name!r}: expected up to 64 letters and digits, with . _ @ + - and blanks between")
+
+
 def add_key(folder: Path, public: Public, name: str, may: Collection[str], file: str | None = None) -> Signer:
     """Believe a key from now on.
 
@@ -141,8 +151,7 @@ def add_key(folder: Path, public: Public, name: str, may: Collection[str], file:
         RequestError: the name is none or taken, the key is there already, or `may` holds what there is none of.
         RunFailed: the store cannot be written.
     """
-    if not _NAME.fullmatch(name):
-        raise RequestError(f"name={name!r}: expected up to 64 letters, digits, and . _ @ + - between them")
+    check_name(name)
     if not may or (unknown := set(may) - set(EVERYTHING)):
         raise RequestError(f"may={sorted(unknown) if may else []}: expected some of {', '.join(EVERYTHING)}")
     signer = Signer(name, fingerprint(public))

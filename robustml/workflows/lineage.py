@@ -66,9 +66,8 @@ def _steps(run: Path, trust: Trust | None, after: tuple[Path, ...]) -> Iterator[
 
 
 def _data(results: Results, settings: dict[str, Any], trust: Trust | None) -> Step:
-    facts = {
-        "records": f"{results.data.train or 0:,} train, {results.data.val or 0:,} validation, {results.data.test:,} test"
-    }
+    counts = {"train": results.data.train, "validation": results.data.val, "test": results.data.test}
+    facts = {"records": ", ".join(f"{count or 0:,} {part}" for part, count in counts.items())}
     facts |= {"digest": results.data.fingerprint or "unknown"}
     signed = results.data.manifest
     if signed is None:

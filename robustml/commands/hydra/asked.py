@@ -124,21 +124,23 @@ def refuse_missing(settings: Any, config_name: str, choices: Mapping[str, Any], 
 
 
 def announcement(verb: str, settings: dict[str, Any], choices: Mapping[str, Any]) -> str:
-    """What is about to be done, in a line: which run is taken up, and which options were composed.
+    """What is about to be done, in a line: which run is taken up, and which options were composed; "" for nothing.
 
     Args:
         verb: what is done.
         settings: of the command.
         choices: Hydra's, the option of each group.
     """
-    facts = [f"{key} {settings[key]}" for key in ("run", "victim", "resume", "checkpoint") if settings.get(key)]
+    named = ("run", "victim", "resume", "checkpoint", "manifest")
+    facts = [f"{key} {settings[key]}" for key in named if settings.get(key)]
     facts += [
         f"{group} {choice}"
         for group in ("data", "model", "poison", "objective", "threat", "attack", "method", "evaluation")
         if (choice := choices.get(group)) not in (None, "null", "none")
     ]
     eps = (settings.get("threat") or {}).get("eps")
-    return f"{verb}: " + ", ".join(f"{fact} eps {eps:.4g}" if fact.startswith("threat ") else fact for fact in facts)
+    told = ", ".join(f"{fact} eps {eps:.4g}" if fact.startswith("threat ") else fact for fact in facts)
+    return f"{verb}: {told}" if told else ""
 
 
 def _nullable(asked: type[BaseModel], place: tuple[int | str, ...]) -> bool:

@@ -48,8 +48,10 @@ def run(task: Callable[[DictConfig], object], config_name: str, asked: type[Aske
             refuse_missing(settings, config_name, choices)
             many = HydraConfig.get().mode == RunMode.MULTIRUN
             with one_of_many(words, folder) if many else nullcontext():
-                if not many:  # torch takes seconds to import
-                    say(announcement(config_name.partition("_")[0], settings, choices))
+                first, _, second = config_name.partition("_")
+                verb = f"{first} {second}".replace("_", "-") if first in ("data", "keys", "model") else first
+                if not many and (line := announcement(verb, settings, choices)):  # torch takes seconds to import
+                    say(line)
                 check_arguments(settings)
                 with way_to_go_on(lambda: _to_go_on(folder)), without_notices():
                     return task(config)

@@ -16,6 +16,7 @@ _PARAMS = re.compile(r"([\w.]+\.params\.\w+|data\.class_names)=")
 # Overrides that name a file, a folder or an address, whether it exists yet or not.
 _PATHS = re.compile(
     r"\+{0,2}(run|resume|out|output|victim|restore|checkpoint|surrogate|method.other|hydra\.(run|sweep)\.dir"
+    r"|key|trust|store|manifest"
     r"|([\w@/]+\.)*(root|path|folder|file|dirpath|save_dir|log|exclude)"
     r"|([\w@/]+\.)*source\.(train|test))"
 )

@@ -25,7 +25,8 @@ def lineage_picture(found: Lineage) -> str:
     size = f'width="{_WIDTH}" height="{top - _GAP + 8}" viewBox="0 0 {_WIDTH} {top - _GAP + 8}"'
     label = escape(f"The steps that led to {printable(found.run)}")
     look = f'font-family="{escape(FONTS)}" font-size="12" fill="{INK}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}" {look}>{"".join(parts)}</svg>\n'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}" {look}>'
+    return "\n".join([head, *parts, "</svg>\n"])
 
 
 def _box(step: Step, top: int, height: int) -> str:

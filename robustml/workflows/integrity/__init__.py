@@ -1,1 +1,1 @@
-"""Sets that prove what they are: manifests of them, and what became of them since."""
+"""Sets and models that prove where they come from: whole jobs, with typed arguments."""

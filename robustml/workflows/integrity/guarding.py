@@ -11,7 +11,7 @@ from robustml.data.guard import Verify
 from robustml.data.splits import Split
 from robustml.errors import RequestError, RunFailed, pasteable
 from robustml.integrity.protection import restore
-from robustml.results import SignedData
+from robustml.results import SignedData, read_results
 from robustml.results.integrity import Comparison
 from robustml.say import say
 from robustml.workflows.integrity.verify import Vouched, compare_data, vouched
@@ -43,6 +43,25 @@ def guarded(data: DataModule) -> DataModule:
     places = data.places if data.heal else ()
     data.guard = Guarding(data.verify, folder, trust, places, data.key, data.name)
     return data
+
+
+def check_root(run: Path, data: DataModule) -> None:
+    """Refuse data whose manifest is another than that of the run which they are for.
+
+    Raises:
+        Altered: the roots differ. Data that nobody vouches for, as ``data.verify=never`` has it, are said, not refused.
+    """
+    results = read_results(run) if (run / "results.json").is_file() else None
+    known = None if results is None else results.data.manifest
+    if known is None:
+        return
+    if data.guard is None:
+        say(f"note:   {run} was trained on verified data, and these are not: nobody vouches that they are the same")
+    elif data.guard.facts.root != known.root:
+        raise Altered(
+            f"{run} was trained on data with the root {known.root[:19]}, the manifest {data.manifest} has "
+            f"{data.guard.facts.root[:19]}; to go on with other data, say data.verify=never"
+        )
 
 
 class Guarding:

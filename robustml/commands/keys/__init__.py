@@ -1,0 +1,1 @@
+"""`robustml keys <word>`: keys that sign, and whose signatures count."""

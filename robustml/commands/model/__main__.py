@@ -1,0 +1,11 @@
+"""The words of `robustml model`."""
+
+from robustml.commands.ending.subverbs import second_word
+
+second_word(
+    "model",
+    {
+        "sign": "sign a run: weights, config, results, card: robustml model sign run=<dir> key=keys",
+        "verify": "whether a run is as somebody signed it: robustml model verify run=<dir> trust=keys",
+    },
+)
