@@ -8,6 +8,7 @@ from pathlib import Path
 from robustml.data import DataModule, Records, Source
 from robustml.data.cache import cached, entry_of
 from robustml.data.guard import Verify
+from robustml.data.sources.stored import as_stored, common_folder
 from robustml.data.splits import Split
 from robustml.errors import RequestError, RunFailed, pasteable
 from robustml.integrity.protection import restore
@@ -137,3 +138,12 @@ class Guarding:
         with suppress(FileNotFoundError):
             entry.unlink()
         return cached(source, split)
+
+
+def _root_of(source: Source) -> Path:
+    """The folder that all files of a set lie in, as protected copies name them."""
+    stored = as_stored(source)
+    lying = [files for part in stored.parts if (files := stored.stored_files(part)) is not None]
+    if not lying:
+        raise RequestError("data.heal=true restores files, and these data lie in none")
+    return common_folder(files.root for files in lying)

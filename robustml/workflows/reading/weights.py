@@ -50,12 +50,12 @@ def checkpoint_weights(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in read_weights(path).items() if key.startswith(prefix)}
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
+def save_weights(model: nn.Module, path: Path, root: str | None = None) -> None:
+    """Write the weights as safetensors, whole or not at all, with the Merkle root of the data where one vouches."""
     # Tied weights share memory, which safetensors refuses.
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with replacing(path) as file:
-        file.write(save(weights))
+        file.write(save(weights, None if root is None else {"data_root": root}))
 
 
 def describe_model(

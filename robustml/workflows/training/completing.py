@@ -51,7 +51,7 @@ def complete(
     results = evaluate_as_configured(module.model, data, threat, settings["evaluation"], device)
     if not trainer.is_global_zero:
         return None
-    save_weights(module.model, run / WEIGHTS)
+    save_weights(module.model, run / WEIGHTS, None if data.guard is None else data.guard.facts.root)
     rows = _epochs(run)
     worst = results.worst_case.robust_accuracy.value if results.attacks else None
     selection = None if data.val is None else _selection(rows, settings["validation"]["monitor"], run / BEST)
