@@ -1,9 +1,9 @@
 """Manifests of sets: what every record was, by its digests, written and read without holding the set.
 
 A manifest is a folder: manifest.json (`robustml.results.integrity.Manifest`), and records.parquet with a row a
-record: its part, its row there, the name of its own file, its label, the SHA-256 of each field (null where it has none),
-and its leaf in the Merkle tree of the part: the RFC 6962 leaf hash of the JSON array [name, label, {field: hex digest}],
-without blanks, keys sorted, all but ASCII escaped, and fields that are null left out.
+record: its part, its row there, the name of its own file, its label, the SHA-256 of each field (null where it has
+none), and its leaf in the Merkle tree of the part: the RFC 6962 leaf hash of the JSON array [name, label, {field: hex
+digest}], without blanks, keys sorted, all but ASCII escaped, and fields that are null left out.
 """
 
 from __future__ import annotations

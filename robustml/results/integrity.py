@@ -113,7 +113,7 @@ class RecordChange(Block):
         if self.label is not None:
             before, after = ("none" if one is None else one for one in self.label)
             parts.append(f"label {before} -> {after}")
-        said = self.change if self.change != "altered" else ""
+        said: str = self.change if self.change != "altered" else ""
         if self.now:
             said += f" {'with' if self.change == 'swapped' else 'to'} {self.now}"
         return "; ".join(filter(None, [said, ", ".join(parts), self.note]))

@@ -39,14 +39,14 @@ class Damaged(NamedTuple):
     Args:
         part: which part they are of.
         row: of the first of them.
-        count: how many they are; None where the rest of the part cannot be read, however many there are.
+        records: how many they are; None where the rest of the part cannot be read, however many there are.
         name: as of `Stored`.
         reason: what is wrong.
     """
 
     part: str
     row: int
-    count: int | None
+    records: int | None
     name: str
     reason: str
 

@@ -45,11 +45,11 @@ def make_manifest(
         RunFailed: the manifest cannot be written.
     """
     stored = as_stored(source)
-    lying = {part: files for part in stored.parts if (files := stored.stored_files(part)) is not None}
-    top = common_folder(files.root for files in lying.values()) if lying else None
+    lying = {part: lies for part in stored.parts if (lies := stored.stored_files(part)) is not None}
+    top = common_folder(lies.root for lies in lying.values()) if lying else None
     files = [] if top is None else list(_files(lying, top))
     small = sum(file.size for file in files) <= _DECODED
-    parts = {}
+    parts = dict[str, PartOf]()
     for part in stored.parts:
         path = None if top is None else _below(lying[part].root, top)
         fingerprint = _fingerprint(source, part, decoded) if decoded or (decoded is None and small) else None
@@ -93,8 +93,8 @@ def _below(path: Path, top: Path) -> str:
         return path.absolute().relative_to(top).as_posix()
     except ValueError as error:
         raise RequestError(
-            f"{path} lies outside {top}, where the rest of the set is, and a manifest names files below one folder: copy "
-            "it there"
+            f"{path} lies outside {top}, where the rest of the set is, and a manifest names files below one folder: "
+            "copy it there"
         ) from error
 
 

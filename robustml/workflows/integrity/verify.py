@@ -14,7 +14,7 @@ from robustml.integrity.changes import State, changes_of
 from robustml.integrity.hashing import hash_files
 from robustml.integrity.manifest import MANIFEST, digested, read_manifest, read_records
 from robustml.integrity.signing import SIGNATURE, signer_of
-from robustml.integrity.trust import Signer, Untrusted, check_serial, read_trust
+from robustml.integrity.trust import Signer, check_serial, read_trust
 from robustml.progress import track
 from robustml.results.integrity import Comparison, FileChange, Manifest, RecordChange, Side
 
@@ -89,7 +89,11 @@ def verify_data(
         Untrusted: the manifest is unsigned, forged, altered, by a key that is not trusted for data, or a replay.
     """
     folder = Path(manifest)
-    given = vouched(folder, None if trust is None else Path(trust), unsigned)
+    return compare_data(source, vouched(folder, None if trust is None else Path(trust), unsigned), folder, name)
+
+
+def compare_data(source: Source, given: Vouched, folder: Path, name: str = "") -> Comparison:
+    """Compare a set with a manifest at hand, which lies in `folder`; see `verify_data`."""
     stored, found = as_stored(source), _Found()
     for part in [*given.manifest.parts, *(part for part in stored.parts if part not in given.manifest.parts)]:
         _compare(part, given.manifest, folder, stored, found)
@@ -188,10 +192,7 @@ def _state(part: Any, stored: StoredSource | Decoded, signed: int, wrong: str) -
             state.add(digested(record))
             continue
         # how many a broken file held, nobody knows any more: as many as were signed
-        count = max(signed - state.count, 1) if record.count is None else record.count
+        count = max(signed - state.count, 1) if record.records is None else record.records
         for row in range(record.row, record.row + min(count, max(signed, 1))):
             state.add_unreadable(row, record.name, record.reason)
     return state
-
-
-__all__ = ["Untrusted", "Vouched", "verify_data", "vouched"]
