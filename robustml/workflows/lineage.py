@@ -147,7 +147,7 @@ def _card(run: Path, results: Results) -> Step:
 
 
 def _signature(run: Path, trust: Trust | None) -> Step:
-    return Step(kind="signature", name=SIGNATURE, place=str(run), links=[_signed(run, trust, "model")])
+    return Step(kind="signature", name=SIGNATURE, facts={"of": str(run)}, links=[_signed(run, trust, "model")])
 
 
 def _signed(folder: Path, trust: Trust | None, may: str) -> Link:

@@ -118,13 +118,13 @@ class Guarding:
         assert self.key is not None
         restored = restore(self.places, self.key, _root_of(source))
         self.healed += len(restored.files)
-        say(f"heal:   restored {', '.join(restored.files) or 'nothing'}")
+        say(f"heal:   restored {', '.join(map(str, restored.files)) or 'nothing'}")
 
     def _told(self, found: Comparison) -> str:
         lines = [str(each) for each in (*found.records, *found.files)]
         more = f", and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
         by = "" if self.given.signer is None else f" by {self.given.signer.name}"
-        again = pasteable("data verify", f"manifest={self.folder}", f"trust={self.trust}", "data=...")
+        again = pasteable("data", "verify", f"manifest={self.folder}", f"trust={self.trust}", "data=...")
         return f"{self.name} is not as signed{by}: {'; '.join(lines[:_SHOWN])}{more} ({again} names them all)"
 
     def load(self, source: Source, split: Split) -> Records:
