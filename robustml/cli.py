@@ -24,7 +24,7 @@ VERBS = {
     "data": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
     "lineage": "where a model comes from, every link checked: robustml lineage run=<dir> trust=keys",
     "keys": "make keys that sign, and say whose signatures count: robustml keys new out=keys",
-    "model": "sign a model and all that was measured of it, and check it: robustml model sign run=<dir> key=keys",
+    "model": "scan a file for what loading it could run, sign and verify a model: robustml model scan <file>",
     "finetune": "train on from the weights of a run, on clean data: robustml finetune run=<dir>",
     "check": "try an attack, yours too, on what every attack has to keep to: robustml check attack=pgd",
     "extract": "copy a model by asking it: robustml extract victim=<dir or URL> method=copycat budget=1000",

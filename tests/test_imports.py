@@ -38,6 +38,7 @@ FLOORS = {
     "draws": 1,
     "files": 1,
     "untrusted": 1,
+    "scanning": 1,
     "modes": 1,
     "allocator": 1,
     "calling": 1,
@@ -66,6 +67,8 @@ ON_THE_GROUND = {
     ("progress", "say"),
     ("untrusted", "errors"),
     ("untrusted", "files"),
+    ("scanning", "errors"),
+    ("scanning", "files"),
 }
 # Reports draw run directories and results, and load nothing that could run a model.
 OF_REPORTING = {"results", "errors", "files", "numbers", "untrusted"}

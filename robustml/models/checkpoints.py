@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robustml.errors import RequestError
+from robustml.scanning import reason
 
 Weights = dict[str, Tensor]
 
@@ -101,7 +102,7 @@ def read_weights(path: str | Path) -> Weights:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         refused = _REFUSED_TYPE.search(str(error))
-        what = f"it holds a {refused[1]}" if refused else _reason(error)
+        what = reason(path) or (f"it holds a {refused[1]}" if refused else _reason(error))
         raise RequestError(
             f"{path} is refused, since loading it could run code: {what}. Where you trust it, save its state dict "
             "alone: torch.save(model.state_dict(), ...)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from robustml.errors import RequestError, RunFailed
 from robustml.files import replacing
+from robustml.scanning import reason
 from robustml.training.classifier import ADVERSARIAL_ACCURACY, CLEAN_ACCURACY
 
 # What a training that goes on needs of a checkpoint.
@@ -61,8 +63,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         missing = [key for key in _NEEDED if key not in checkpoint]
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{path} is damaged, it cannot be read as a checkpoint: {reason}") from error
+        if isinstance(error, UnpicklingError) and (what := reason(path)):
+            raise RequestError(f"{path} is refused, since loading it could run code: {what}") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{path} is damaged, it cannot be read as a checkpoint: {why}") from error
     if missing:
         raise RequestError(f"{path} is no checkpoint of a training: it lacks {', '.join(missing)}")
     return dict(checkpoint)

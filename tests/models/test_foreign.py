@@ -282,11 +282,11 @@ def test_files_that_are_no_state_dict_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no checkpoint .*net\.pt"):
         load_checkpoint(small(), path)
     torch.save({"state_dict": Mischief(tmp_path / "owned")}, path)
-    with pytest.raises(RequestError, match=r"could run code: it holds a (pathlib|getattr|builtins|__builtin__)"):
+    with pytest.raises(RequestError, match=r"could run code: it would call builtins\.getattr\(\.\.\., 'touch'\)"):
         load_checkpoint(small(), path)
     assert not (tmp_path / "owned").exists()
     torch.save(small(), path)
-    with pytest.raises(RequestError, match=r"it holds a robustml\.models\.mlp\.MLP"):
+    with pytest.raises(RequestError, match=r"it would call robustml\.models\.mlp\.MLP"):
         load_checkpoint(small(), path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(RequestError, match=r"net\.pt"):

@@ -1,1 +1,1 @@
-"""`robustml model <word>`: where a model comes from, and whether it is still the one that was measured."""
+"""`robustml model <word>`: where a model comes from, whether it is still that, and what its file could run."""
