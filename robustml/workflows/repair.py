@@ -27,6 +27,7 @@ from robustml.results import Repair as RepairBlock
 from robustml.say import hushed, say
 from robustml.trojans import Trojaned
 from robustml.types import Repair
+from robustml.workflows.integrity.auditing import audits
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.repairing import (
     connection_of,
@@ -40,7 +41,11 @@ from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.preparing import introduce, pick_device
 from robustml.workflows.reading.records import RECORDS
 from robustml.workflows.reading.weights import describe_model, save_weights
+<<<<<<< HEAD
 from robustml.workflows.run import WEIGHTS, Run, load_run, weights_of
+=======
+from robustml.workflows.run import RESULTS, WEIGHTS, Run, load_run
+>>>>>>> main
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.describing import described
 
@@ -57,6 +62,7 @@ class Repaired(NamedTuple):
     path: ModelPath | None = None
 
 
+@audits("repaired", into="out", files=(WEIGHTS, RESULTS))
 def repair(
     run: Run | str | Path,
     method: Repair | None = None,

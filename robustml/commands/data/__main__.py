@@ -10,5 +10,6 @@ second_word(
         "sign": "put a name under a manifest: robustml data sign manifest=m key=keys",
         "verify": "say which are not as signed: robustml data verify data=mnist data.root=<dir> manifest=m trust=keys",
         "diff": "say what became of a set: robustml data diff old=m1 new=m2",
+        "audit-log": "whether the log is whole: robustml data audit-log verify log=audit.jsonl trust=keys",
     },
 )

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from robustml.errors import RequestError
-from robustml.files import read_json, write_text
+from robustml.files import read_json, write_new, write_text
+from robustml.integrity.keys import PASSPHRASE
 
-PASSPHRASE = "ROBUSTML_KEY_PASSPHRASE"
 _FORMAT, _NAME, _LARGEST = "robustml data key, version 1", "data.key", 4096
 _SCRYPT = {"n": 2**15, "r": 8, "p": 1}
 
@@ -54,7 +54,8 @@ class DataKey:
         """Write the file, readable by its owner alone, where none is yet.
 
         Raises:
-            RequestError: it cannot be written.
+            RequestError: there is a file already.
+            RunFailed: it cannot be written.
         """
         told: dict[str, Any] = {"format": _FORMAT}
         if passphrase := os.environ.get(PASSPHRASE):
@@ -63,19 +64,7 @@ class DataKey:
             told |= {"scrypt": _SCRYPT, "salt": _text(salt), "sealed": _text(sealed)}
         else:
             told["key"] = _text(self._secret)
-        # Never half of it, and never in the place of another: a name that is taken by a link of the whole file.
-        half = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(half, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                json.dump(told, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(half, self.path)
-        except OSError as error:
-            raise RequestError(f"cannot write the data key {self.path}: {error.strerror}") from error
-        finally:
-            half.unlink(missing_ok=True)
+        write_new(self.path, json.dumps(told).encode(), mode=0o600)
 
     def newest_seen(self, series: str) -> int:
         """The highest version of a set that was ever seen with this key, by the note beside it; 0 for none."""
@@ -85,16 +74,17 @@ class DataKey:
         """Note that a version of a set was seen, where the folder can be written."""
         seen = self._seen()
         if version > int(seen.get(series, 0)) and os.access(self.path.parent, os.W_OK):
-            write_text(self._note, json.dumps(seen | {series: version}))
+            write_text(self.note, json.dumps(seen | {series: version}))
 
     @property
-    def _note(self) -> Path:
+    def note(self) -> Path:
+        """The file of `remember`."""
         return self.path.with_name(f"{self.path.name}.seen.json")
 
     def _seen(self) -> dict[str, Any]:
-        seen = read_json(self._note, 2**20) if self._note.exists() else {}
+        seen = read_json(self.note, 2**20) if self.note.exists() else {}
         if not isinstance(seen, dict) or not all(type(version) is int for version in seen.values()):
-            raise RequestError(f"{self._note} is damaged: expected the versions that were seen of each set")
+            raise RequestError(f"{self.note} is damaged: expected the versions that were seen of each set")
         return seen
 
 
@@ -113,10 +103,13 @@ def read_key(path: Path) -> DataKey:
     """The key in a file.
 
     Raises:
-        RequestError: there is none, it is damaged, or it is under a passphrase that is absent or another.
+        RequestError: there is none, others can read it, it is damaged, or it is under a passphrase that is absent or
+            another.
     """
     if not path.exists():
         raise RequestError(f"there is no data key {path}: key=<file or folder> names the one of the set")
+    if (mode := path.stat().st_mode) & 0o077:
+        raise RequestError(f"{path} is refused: others can use it (mode {mode & 0o777:o}); chmod 600 it")
     told = read_json(path, _LARGEST)
     damaged = RequestError(f"{path} is no data key of robustml, or it is damaged")
     if not isinstance(told, dict) or told.get("format") != _FORMAT:

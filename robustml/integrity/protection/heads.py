@@ -153,17 +153,18 @@ def open_head(content: bytes, key: DataKey) -> Head:
         Unreadable: it is not authentic.
     """
     start, nonce, sealed = content[:16], content[16 : 16 + _NONCE], content[16 + _NONCE :]
+    expected = _MAGIC + key.name
     if not start.startswith(_MAGIC) or len(sealed) < _TAG or len(content) > LARGEST_HEAD:
         raise Unreadable("altered")
-    if start != _MAGIC + key.name:
-        raise Unreadable(OTHER_KEY)
     try:
-        packed = zlib.decompressobj()
-        told = packed.decompress(key.cipher(b"head").decrypt(nonce, sealed, start), _LARGEST_UNPACKED)
+        packed = key.cipher(b"head").decrypt(nonce, sealed, expected)
+        if start != expected:
+            raise Unreadable("altered")
+        told = zlib.decompressobj().decompress(packed, _LARGEST_UNPACKED)
         head = Head.model_validate_json(told)
         check_names([*(entry.name for entry in head.files), *head.folders], "the head")
     except InvalidTag as error:
-        raise Unreadable("altered") from error
+        raise Unreadable("altered" if start == expected else OTHER_KEY) from error
     except (ValidationError, RequestError, zlib.error) as error:  # of another version of robustml, or a mistake in ours
         raise Unreadable("of a form that this version does not know") from error
     if head.need > head.places or head.shard >= head.places:

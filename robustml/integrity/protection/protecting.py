@@ -100,6 +100,7 @@ def relative(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def _protected(named: dict[str, Path], places: list[Place], need: int, path: Path, name: str) -> Protected:
+    sizes = _sizes(named)
     key, is_new = (read_key(path), False) if path.exists() else (new_key(path), True)
     shelves = look(places, key)
     if down := {shelf.number: str(shelf.wrong) for shelf in shelves if shelf.down}:
@@ -115,9 +116,9 @@ def _protected(named: dict[str, Path], places: list[Place], need: int, path: Pat
         own = shelf.head(before.group) if before is not None else None
         clean(shelf, before, {own[0], own[1].file} if own is not None else set())
     known = [head for shelf in shelves for _, head in shelf.heads]
-    series = before.series if before else known[0].series if known else secrets.token_hex(16)
+    series = next((head.series for head in [*([before] if before else ()), *known] if head.name == name), None)
+    series = series or secrets.token_hex(16)
     seen = [head.version for head in known if head.series == series]
-    sizes = _sizes(named)
     head = Head(
         series=series,
         name=name,

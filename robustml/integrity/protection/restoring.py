@@ -22,7 +22,7 @@ from robustml.integrity.protection.erasure import encode, rebuild
 from robustml.integrity.protection.heads import Cipher, Entry, Head
 from robustml.integrity.protection.places import PlaceFailed, places_of
 from robustml.integrity.protection.shards import NewShards, Shards
-from robustml.integrity.protection.shelves import Shelf, clean, look, publish, refused, standing
+from robustml.integrity.protection.shelves import Shelf, check_replay, clean, look, publish, refused, standing
 from robustml.progress import track
 
 
@@ -99,6 +99,7 @@ def restore(
                 f"{head.name!r} was protected in {head.places} places, {len(places)} are named: name all, in order, "
                 "lost ones too"
             )
+        check_replay(head, known)
         return _Restoring(shelves, head, known).run(folders, only, heal)
 
 
@@ -250,7 +251,7 @@ class _Stage:
 
     def add_folder(self, name: str) -> None:
         """A folder that is to be there, whatever is in it."""
-        below(self._path, name).mkdir(parents=True, exist_ok=True)
+        _folder_below(self._path, name).mkdir(parents=True, exist_ok=True)
 
     def append(self, name: str, part: memoryview, last: bool, sha256: str) -> None:
         """Append to a file; with the last part it must have its digest."""
@@ -278,11 +279,11 @@ class _Stage:
             self._path.rename(self.folder)
             return
         for path in sorted(self._path.rglob("*")):
-            target = below(self.folder, path.relative_to(self._path).as_posix())
+            name = path.relative_to(self._path).as_posix()
             if path.is_dir():
-                target.mkdir(exist_ok=True)
+                _folder_below(self.folder, name).mkdir(exist_ok=True)
             else:
-                path.replace(target)
+                path.replace(below(self.folder, name))
 
     def remove(self) -> None:
         """Leave nothing behind of what was not moved."""
@@ -292,3 +293,7 @@ class _Stage:
         for path in self._missing:
             with suppress(OSError):  # what was restored lies in it
                 path.rmdir()
+
+
+def _folder_below(folder: Path, name: str) -> Path:
+    return below(folder, f"{name}/file").parent

@@ -112,7 +112,6 @@ def standing(shelves: Sequence[Shelf], key: DataKey) -> Head | None:
 
     Raises:
         RequestError: what lies there is sealed with another key.
-        RunFailed: a newer version was seen with this key.
     """
     found = [(shelf.number, head) for shelf in shelves for _, head in shelf.heads]
     if not found and any(shelf.wrong == OTHER_KEY for shelf in shelves):
@@ -122,13 +121,7 @@ def standing(shelves: Sequence[Shelf], key: DataKey) -> Head | None:
         vouching.setdefault(head.group, set()).add(number)
     heads = [head for _, head in found if len(vouching[head.group]) >= head.need]
     # Of several sets the one that most places have; of its versions the newest.
-    newest = max(heads, key=lambda head: (_places_with(found, head.series), head.version), default=None)
-    if newest is not None and newest.version < (seen := key.newest_seen(newest.series)):
-        raise RunFailed(
-            f"the places agree on version {newest.version} of {newest.name!r}, but {key.path} has seen version {seen}: "
-            f"a replay of an older set; remove {key.path}.seen.json to take it all the same"
-        )
-    return newest
+    return max(heads, key=lambda head: (_places_with(found, head.series), head.version), default=None)
 
 
 def publish(shelf: Shelf, tag: str, head: Head, key: DataKey) -> Future[None]:
@@ -155,6 +148,20 @@ def clean(shelf: Shelf, head: Head | None, kept: set[str]) -> None:
     with suppress(PlaceFailed):
         for future in asked:
             shelf.place.answer(future)
+
+
+def check_replay(head: Head, key: DataKey) -> None:
+    """Refuse a version that is older than the newest that was seen with this key; remember one that is not.
+
+    Raises:
+        RunFailed: it is older.
+    """
+    if head.version < (seen := key.newest_seen(head.series)):
+        raise RunFailed(
+            f"the places agree on version {head.version} of {head.name!r}, but {key.path} has seen version {seen}: a "
+            f"replay of an older set; remove {key.note} to take it all the same"
+        )
+    key.remember(head.series, head.version)
 
 
 def _places_with(found: Sequence[tuple[int, Head]], series: str) -> int:
