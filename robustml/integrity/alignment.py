@@ -31,14 +31,14 @@ class Alignment:
 
     Attributes:
         moved: the same record elsewhere, (old, new).
-        swapped: pairs of them that changed places, by their old places, (first, second).
+        swapped: two of them that changed places, each as (old, new).
         altered: another record in the same place, (old, new).
         deleted: old places.
         inserted: new places.
     """
 
     moved: list[Pair] = field(default_factory=list)
-    swapped: list[Pair] = field(default_factory=list)
+    swapped: list[tuple[Pair, Pair]] = field(default_factory=list)
     altered: list[Pair] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     inserted: list[int] = field(default_factory=list)
@@ -62,7 +62,7 @@ def align(old: Sequence[bytes], new: Sequence[bytes], alike: Callable[[int, int]
     olds, news = range(start, len(a) - end), range(start, len(b) - end)
     pairs = _once(a, b, olds, news)
     swapped = _swapped(pairs)
-    found.swapped = [(pairs[i][0], pairs[j][0]) for i, j in swapped]
+    found.swapped = [(pairs[i], pairs[j]) for i, j in swapped]
     taken = {place for both in swapped for place in both}
     rest = [pair for place, pair in enumerate(pairs) if place not in taken]
     stays = [rest[place] for place in _rising([new_place for _, new_place in rest])]

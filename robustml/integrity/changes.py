@@ -92,7 +92,7 @@ class _Changes:
     def _by_content(self) -> tuple[list[tuple[int, int]], set[int], set[int], list[tuple[int, RecordChange | None]]]:
         aligned = align(self.old.leaves, self.new.leaves, self._alike)
         changes: list[tuple[int, RecordChange | None]] = []
-        for i, j in aligned.swapped:
+        for (i, _), (j, _) in aligned.swapped:
             changes += [(a, self._change(a, "swapped", now=self._id(self.old, b))) for a, b in ((i, j), (j, i))]
         changes += [(i, self._change(i, "moved", now=self._id(self.new, j))) for i, j in aligned.moved]
         return aligned.altered, {*aligned.deleted}, {*aligned.inserted}, changes

@@ -8,18 +8,14 @@ from pathlib import Path
 
 from robustml.errors import RequestError
 from robustml.files import sha256
-from robustml.progress import track
 
-_THREADS, _AT_ONCE = 2, 256
+_THREADS = 2
 
 
 def hash_files(paths: Sequence[Path]) -> list[str | RequestError]:
     """The digest of each file, ``sha256:<hex>``, in order; of one that cannot be read, why."""
-    found: list[str | RequestError] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in track(range(0, len(paths), _AT_ONCE), "hashing files"):
-            found += pool.map(_digest, paths[start : start + _AT_ONCE])
-    return found
+        return list(pool.map(_digest, paths))
 
 
 def _digest(path: Path) -> str | RequestError:

@@ -23,6 +23,7 @@ from robustml.files import opened, read_json, replacing, sha256
 from robustml.integrity.merkle import Tree, leaf_hash
 from robustml.integrity.names import check_names
 from robustml.integrity.signing import SIGNATURE
+from robustml.progress import track
 from robustml.results.integrity import Manifest, ManifestFile, ManifestPart
 from robustml.results.reading import checked, write_checked
 
@@ -192,7 +193,7 @@ def _write_records(file: IO[bytes], parts: Mapping[str, PartOf]) -> Iterator[tup
         for part, stream in streams.items():
             tree, counts, count = Tree(), dict.fromkeys(parts[part].classes or (), 0), 0
             rows: list[dict[str, Any]] = []
-            for record in map(digested, stream):
+            for record in track(map(digested, stream), f"digests of {part}"):
                 if strange := record.fields.keys() - columns.keys():
                     raise RequestError(
                         f"{part} {record.row} has the field {min(strange)!r}, which the first record has not; give "

@@ -85,7 +85,7 @@ def _counted(found: Comparison) -> str:
         kinds[change.change] = kinds.get(change.change, 0) + 1
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     files = f"{len(found.files):,} file{'s' * (len(found.files) != 1)}" if found.files else ""
-    return " and ".join(filter(None, [files, counts or ("no record" if files else "")]))
+    return "; ".join(filter(None, [files, counts or "none"]))
 
 
 def sides_text(found: Comparison) -> str:

@@ -11,7 +11,6 @@ from robustml.data.sources.stored import Damaged, Decoded, PartFiles, Stored, St
 from robustml.errors import RequestError
 from robustml.integrity.hashing import hash_files
 from robustml.integrity.manifest import PartOf, write_manifest
-from robustml.progress import track
 from robustml.results.integrity import Manifest, ManifestFile
 
 # Sets up to so many bytes are also decoded, once, for the fingerprint that a run knows them by.
@@ -99,7 +98,7 @@ def _below(path: Path, top: Path) -> str:
 
 
 def _readable(stored: StoredSource | Decoded, part: Any) -> Iterator[Stored]:
-    for record in track(stored.stored(part), f"digests of {part}"):
+    for record in stored.stored(part):
         if isinstance(record, Damaged):
             raise RequestError(f"{part} {record.row} cannot be read: {record.reason}")
         yield record

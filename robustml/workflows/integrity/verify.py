@@ -120,16 +120,18 @@ def _compare(part: Any, manifest: Manifest, folder: Path, stored: StoredSource |
         found.files.append(FileChange(file=part, change="the part is new: the manifest does not name it"))
         return
     changes, wrong = _files_of(part, manifest, stored, found)
-    found.files += changes
     known = manifest.parts[part].classes
     classes = None if wrong else stored.stored_classes(part)
     if classes is not None and (said := _other_classes(known, classes)):
         found.files.append(FileChange(file=part, change=said))
-    if not changes and not wrong and manifest.parts[part].path is not None:
-        return
-    state = _state(part, stored, manifest.parts[part].records, wrong)
-    found.compared += state.count
-    found.records += changes_of(part, read_records(folder, manifest, part), state)
+    if changes or wrong or manifest.parts[part].path is None:
+        state = _state(part, stored, manifest.parts[part].records, wrong)
+        found.compared += state.count
+        records = changes_of(part, read_records(folder, manifest, part), state)
+        if not records and not wrong:
+            changes = [_said_of(change) for change in changes]
+        found.records += records
+    found.files += changes
 
 
 def _files_of(
@@ -152,18 +154,19 @@ def _files_of(
     here = {_key(path.as_posix(), root.as_posix(), root.is_dir()): path for path in paths if path.exists()}
     changes = [FileChange(file=file.path, change="missing") for key, file in signed.items() if key not in here]
     changes += [FileChange(file=str(path), change="added") for key, path in here.items() if key not in signed]
-    both = [(signed[key], path) for key, path in here.items() if key in signed]
-    suspect = [pair for pair in both if pair[1].stat().st_size == pair[0].size]
-    changes += [
-        FileChange(file=file.path, change=f"altered: {file.size:,} bytes as signed, {path.stat().st_size:,} now")
-        for file, path in both
-        if path.stat().st_size != file.size
-    ]
-    for (file, _), digest in zip(suspect, hash_files([path for _, path in suspect]), strict=True):
+    both = [(signed[key], path, path.stat().st_size) for key, path in here.items() if key in signed]
+    # a file of a size that none was signed with need not be read to be another one
+    sizes, whose = {file.size for file in manifest.files}, {file.sha256: file.path for file in manifest.files}
+    read = [each for each in both if each[2] in sizes]
+    digests = dict(zip((path for _, path, _ in read), hash_files([path for _, path, _ in read]), strict=True))
+    for file, path, size in both:
+        digest = digests.get(path)
         if isinstance(digest, RequestError):
             changes.append(FileChange(file=file.path, change=f"unreadable: {digest}"))
         elif digest != file.sha256:
-            changes.append(FileChange(file=file.path, change="altered"))
+            now = f": {file.size:,} bytes as signed, {size:,} now" if size != file.size else ""
+            now += f"; it is a copy of {whose[digest]}" if digest in whose else ""
+            changes.append(FileChange(file=file.path, change=f"altered{now}"))
     return sorted(changes, key=lambda change: change.file), ""
 
 
@@ -174,6 +177,10 @@ def _key(path: str, root: str | None, is_folder: bool | None = None) -> str:
         return ""
     below = path.startswith(f"{root}/") if is_folder is None else is_folder
     return posixpath.relpath(path, root if below else posixpath.dirname(root) or ".")
+
+
+def _said_of(change: FileChange) -> FileChange:
+    return FileChange(file=change.file, change=f"{change.change}; every record of the part reads as signed")
 
 
 def _other_classes(signed: dict[str, int], now: tuple[str, ...]) -> str:
