@@ -57,7 +57,6 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(x.numpy()).save(content := io.BytesIO(), "png")
             rows.append((content.getvalue(), y))
         write(folder / "set" / f"{part}.parquet", rows)
-    places = "places=[a,b,c,d]"
     for words in (
         ("keys", "new", "out=keys"),
         ("data", "manifest", *SET, "out=manifest"),
