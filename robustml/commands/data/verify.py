@@ -30,18 +30,19 @@ class DataVerify(Asked):
 def verify(config: DictConfig) -> bool:
     """Compare the set with the manifest; whether all is as signed."""
     from robustml.commands.hydra.composing import plain
-    from robustml.reporting.pages.integrity import write_comparison
+    from robustml.reporting.pages.integrity import check_out, write_comparison
     from robustml.reporting.tables.integrity import change_lines, verified_line
     from robustml.workflows.integrity.verify import verify_data
     from robustml.workflows.preparing import described_data
 
     settings = plain(config)
+    out = check_out(None if settings["out"] is None else Path(settings["out"]))
     data = described_data(settings["data"])
     found = verify_data(
         data.source, settings["manifest"], settings["trust"], unsigned=settings["unsigned"], name=data.name
     )
-    if settings["out"] is not None:
-        write_comparison(found, Path(settings["out"]))
+    if out is not None:
+        write_comparison(found, out)
     for line in [*change_lines(found, settings["most"], settings["out"]), verified_line(found)]:
         say(line)
     return found.same and not found.old.trouble

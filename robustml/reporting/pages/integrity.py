@@ -35,15 +35,21 @@ def write_comparison(found: Comparison, out: Path, pictures: Mapping[str, str] |
         pictures: data URIs by the digest of the input.
 
     Raises:
-        RequestError: the name ends otherwise.
+        RequestError: see `check_out`.
         RunFailed: it cannot be written.
     """
-    if out.suffix not in ("", ".json", ".html"):
-        raise RequestError(f"out={out} must end in .json or .html, or name a folder for both")
+    check_out(out)
     if out.suffix != ".html":
         write_checked(found, out if out.suffix else out / "diff.json")
     if out.suffix != ".json":
         _write_page(found, out if out.suffix else out / "diff.html", pictures or {})
+
+
+def check_out(out: Path | None) -> Path | None:
+    """Where a comparison is to be written, refused with a RequestError where its name says neither JSON nor a page."""
+    if out is not None and out.suffix not in ("", ".json", ".html"):
+        raise RequestError(f"out={out} must end in .json or .html, or name a folder for both")
+    return out
 
 
 def _write_page(found: Comparison, path: Path, pictures: Mapping[str, str]) -> Path:
