@@ -6,33 +6,29 @@ series of manifests, and how far every audit log had come. Whoever can write int
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from robustml.errors import RequestError, RunFailed, printable
-from robustml.files import opened, read_text, write_bytes
+from robustml.errors import RequestError, RunFailed
+from robustml.files import opened, write_bytes
 from robustml.integrity.keys import PUBLIC, fingerprint, pem_of, read_public
 from robustml.integrity.names import below
-from robustml.integrity.strict_json import strict_json
-from robustml.results.reading import checked, write_checked
-from robustml.say import say
+from robustml.integrity.seen import SEEN, Seen, locked, read_seen, read_strictly, remember
+from robustml.results.reading import write_checked
 
 if TYPE_CHECKING:
     from robustml.integrity.keys import Public
 
-TRUST, SEEN = "trust.json", "seen.json"
+TRUST = "trust.json"
 May = Literal["data", "model", "log"]
 EVERYTHING: tuple[May, ...] = get_args(May)
 _NAME = re.compile(r"\w[\w.@+ -]{0,62}\w|\w")
-_LARGEST = 2**22
 
 
 class Untrusted(RunFailed):
@@ -53,19 +49,6 @@ class _Key(_Strict):
 class _Store(_Strict):
     schema_: Literal["robustml/trust/1"] = Field(default="robustml/trust/1", alias="schema")
     keys: list[_Key] = []
-
-
-class Head(_Strict):
-    """How far an audit log had come: how many entries it had, and the digest of the last."""
-
-    entries: Annotated[int, Field(ge=1)]
-    digest: str
-
-
-class _Seen(_Strict):
-    schema_: Literal["robustml/seen/1"] = Field(default="robustml/seen/1", alias="schema")
-    series: dict[str, Annotated[int, Field(ge=0)]] = {}
-    logs: dict[str, Head] = {}
 
 
 @dataclass(frozen=True)
@@ -155,7 +138,7 @@ def add_key(folder: Path, public: Public, name: str, may: Collection[str], file:
     if not may or (unknown := set(may) - set(EVERYTHING)):
         raise RequestError(f"may={sorted(unknown) if may else []}: expected some of {', '.join(EVERYTHING)}")
     signer = Signer(name, fingerprint(public))
-    with _locked(folder):
+    with locked(folder):
         store = _read_store(folder) if (folder / TRUST).exists() else _Store()
         for known in store.keys:
             if known.name == name or known.fingerprint == signer.fingerprint:
@@ -186,37 +169,18 @@ def check_serial(trust: Trust, series: str, serial: int) -> None:
         Untrusted: a replay, which names both serials.
         RequestError: seen.json is damaged.
     """
-    known = _read_seen(trust.folder).series.get(series, -1)
+    known = read_seen(trust.folder).series.get(series, -1)
     if serial < known:
         raise Untrusted(
             f"a replay: this is number {serial} of its series, {trust.folder} has seen number {known}; where the old "
             f"one is wanted back, take the series out of {trust.folder / SEEN}"
         )
+
+    def raise_to(seen: Seen) -> None:
+        seen.series[series] = max(serial, seen.series.get(series, -1))
+
     if serial > known:
-
-        def raise_to(seen: _Seen) -> None:
-            seen.series[series] = max(serial, seen.series.get(series, -1))
-
-        _remember(trust.folder, raise_to)
-
-
-def head_of(trust: Trust, log: str) -> Head | None:
-    """How far this store has seen an audit log; None where it has not.
-
-    Raises:
-        RequestError: seen.json is damaged.
-    """
-    return _read_seen(trust.folder).logs.get(log)
-
-
-def remember_head(trust: Trust, log: str, head: Head) -> None:
-    """Remember how far an audit log has come, unless it was seen further; said where the store cannot be written."""
-
-    def lengthen(seen: _Seen) -> None:
-        if (known := seen.logs.get(log)) is None or known.entries < head.entries:
-            seen.logs[log] = head
-
-    _remember(trust.folder, lengthen)
+        remember(trust.folder, raise_to)
 
 
 def _read_store(folder: Path) -> _Store:
@@ -229,47 +193,8 @@ def _read_store(folder: Path) -> _Store:
     with opened(path) as file:
         if os.fstat(file.fileno()).st_mode & 0o002:
             raise RequestError(f"{path} is refused: everyone can write it, and so add a key; chmod o-w it")
-    store = checked(_Store, _json_of(path), str(path))
+    store = read_strictly(_Store, path)
     for own in ("name", "fingerprint", "key"):
         if len({getattr(key, own) for key in store.keys}) != len(store.keys):
             raise RequestError(f"{path} is not valid: a {own} stands there twice")
     return store
-
-
-def _read_seen(folder: Path) -> _Seen:
-    path = folder / SEEN
-    return checked(_Seen, _json_of(path), str(path)) if path.exists() else _Seen()
-
-
-def _json_of(path: Path) -> object:
-    try:
-        return strict_json(read_text(path, _LARGEST))
-    except RequestError:
-        raise
-    except ValueError as error:
-        raise RequestError(f"{path} is not valid: {' '.join(str(error).split())}") from error
-
-
-def _remember(folder: Path, change: Callable[[_Seen], None]) -> None:
-    """Change what was seen; where that cannot be written, say so."""
-    try:
-        with _locked(folder):
-            change(seen := _read_seen(folder))
-            write_checked(seen, folder / SEEN)
-    except RunFailed as error:
-        say(f"not remembered: {printable(str(error))}; an older manifest or a shorter log will not be noticed here")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time changes the store; it waits for its turn."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise RunFailed(f"cannot write {folder}: {error.strerror or error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

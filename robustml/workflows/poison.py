@@ -17,6 +17,7 @@ from robustml.poisoning.files import restored_set, write_poisoned_set, write_set
 from robustml.say import say
 from robustml.untrusted import read_yaml
 from robustml.workflows.given import data_of
+from robustml.workflows.integrity.auditing import audits
 from robustml.workflows.reading.version_0_1 import check_old_manifest, is_old_set, restored_old_set
 from robustml.workflows.run import PLAN
 from robustml.workflows.settings import CONFIG, write_settings
@@ -31,6 +32,7 @@ class Poisoning(NamedTuple):
     plan: PoisonPlan
 
 
+@audits("poisoned", into="out", files=(PLAN, "train.parquet", "test.parquet"))
 def poison(
     data: DataModule | Loader,
     poison: Poison,
@@ -77,6 +79,7 @@ def poison(
     return plan
 
 
+@audits("restored", into="out")
 def restore(folder: str | Path, out: str | Path) -> None:
     """Rebuild the clean training set of a folder that `poison` wrote, this version's or an older one's, into a file.
 

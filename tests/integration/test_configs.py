@@ -106,7 +106,9 @@ def test_every_group_is_looked_at_below() -> None:
     assert looked_at.split() == GROUPS
     entries = "check describe detect detect_model evaluate evaluate_model extract feedback finetune poison_data repair"
     entries += " resume serve shortcuts train trojan"
-    assert [name for name in ALL if "/" not in name] == entries.split()
+    # the words of a verb have tests of their own
+    words = ("data_", "keys_", "lineage", "model_")
+    assert [name for name in ALL if "/" not in name and not name.startswith(words)] == entries.split()
 
 
 @pytest.mark.parametrize("name", options("attack"))

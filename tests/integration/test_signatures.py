@@ -80,3 +80,31 @@ def test_wrong_requests_end_with_2_and_write_nothing(place, words, said):
     outcome = command(*words, cwd=place)
     assert (outcome.status, said in outcome.err, outcome.err.count("\n")) == (2, True, 1), outcome
     assert sorted(place.rglob("*")) == before
+
+
+def test_the_audit_log_tells_what_commands_did(place, monkeypatch):
+    assert command("keys", "new", "out=keys", "name=alice", cwd=place).status == 0
+    monkeypatch.setenv("ROBUSTML_AUDIT_LOG", str(place / "audit.jsonl"))
+    monkeypatch.setenv("ROBUSTML_AUDIT_KEY", str(place / "keys"))
+    for words in (["model", "sign", "run=run", "key=keys"], ["model", "verify", "run=run", "trust=keys"]):
+        assert command(*words, cwd=place).status == 0
+    (place / "run" / "results.json").write_text("[]")
+    assert command("model", "verify", "run=run", "trust=keys", cwd=place).status == 1
+    verify = ["data", "audit-log", "verify", "log=audit.jsonl", "trust=keys"]
+    whole = command(*verify, cwd=place)
+    assert (whole.status, whole.err) == (0, "")
+    assert [line.split("  ")[2] for line in whole.out.splitlines() if line[:1].isdigit()] == [
+        "alice: signed",
+        "alice: verified, signer alice, changed 0",
+        "alice: verified, signer alice, changed 1",
+    ]
+    head = next(line.removeprefix("head: ") for line in whole.out.splitlines() if line.startswith("head: "))
+    assert command(*verify, f"head={head}", "show=0", cwd=place).status == 0
+    lines = (place / "audit.jsonl").read_text().splitlines(keepends=True)
+    (place / "audit.jsonl").write_text("".join(lines[:2]))
+    cut = command(*verify, cwd=place)
+    assert (cut.status, "cut off after 2" in cut.err) == (1, True)
+    refused = command("model", "sign", "run=run", "key=keys", cwd=place)
+    assert (refused.status, "nothing was done" in refused.err) == (1, True)
+    for wrong in (["log=nowhere"], ["head=abc"], ["trust=nowhere"]):
+        assert command(*verify, *wrong, cwd=place).status == 2

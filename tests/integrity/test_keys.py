@@ -12,7 +12,8 @@ import pytest
 from robustml.errors import RequestError
 from robustml.integrity import keys as module
 from robustml.integrity.keys import PASSPHRASE, fingerprint, make_keys, read_private, read_public, sign, verifies
-from robustml.integrity.trust import SEEN, TRUST, Untrusted, add_key, check_serial, read_trust
+from robustml.integrity.seen import SEEN
+from robustml.integrity.trust import TRUST, Untrusted, add_key, check_serial, read_trust
 
 
 def openssl(*words, stdin=b""):

@@ -6,6 +6,10 @@ second_word(
     "data",
     {
         "describe": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
+        "manifest": "say what every record is: robustml data manifest data=mnist data.root=<dir> out=m",
         "sign": "put a name under a manifest: robustml data sign manifest=m key=keys",
+        "verify": "say which are not as signed: robustml data verify data=mnist data.root=<dir> manifest=m trust=keys",
+        "diff": "say what became of a set: robustml data diff old=m1 new=m2",
+        "audit-log": "whether the log is whole: robustml data audit-log verify log=audit.jsonl trust=keys",
     },
 )

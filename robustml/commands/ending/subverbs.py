@@ -15,7 +15,7 @@ def second_word(verb: str, known: Mapping[str, str]) -> None:
     """Take the second word off the command line and run its module as the main program.
 
     Args:
-        verb: the first word, which is a folder of `robustml.commands`.
+        verb: the first word, which is a folder of `robustml.commands`; or the first two, of a folder in that.
         known: for each second word what it does and, after a colon, an example; one with a hyphen lies in a module with
             an underscore.
     """
@@ -34,7 +34,8 @@ def second_word(verb: str, known: Mapping[str, str]) -> None:
     report_failures(lambda: _refuse(verb, word, known))
     assert word is not None
     del sys.argv[1]
-    runpy.run_module(f"robustml.commands.{verb}.{word.replace('-', '_')}", run_name="__main__", alter_sys=True)
+    module = f"{verb}.{word}".replace(" ", ".").replace("-", "_")
+    runpy.run_module(f"robustml.commands.{module}", run_name="__main__", alter_sys=True)
 
 
 def _refuse(verb: str, word: str | None, known: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robustml.data.sources.parts import absent
+from robustml.data.sources.stored import PartFiles
 from robustml.data.understood import Skipped, Understood
 from robustml.errors import RequestError
 
@@ -41,6 +42,11 @@ class ClassFolders(NamedTuple):
     def known_by(self) -> tuple[Path, ...]:
         """What the content, and what is said of it, depends on: for the key of a cache."""
         return (*self.folders, *(path for path, _ in self.files), *self.others)
+
+    def kept_in(self, root: Path) -> PartFiles:
+        """All files but rubbish, in the order of their names."""
+        others = [path for path in self.others if path.is_file()]
+        return PartFiles(root, tuple(sorted([*(path for path, _ in self.files), *others])))
 
 
 def class_folders(root: Path, suffixes: frozenset[str], kind: str) -> ClassFolders:

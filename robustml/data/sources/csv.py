@@ -17,6 +17,8 @@ from robustml.data.records import Records
 from robustml.data.sources.cells import Cells, Choice, filled
 from robustml.data.sources.columns import choose_columns, named_like_identifiers, read_features
 from robustml.data.sources.parts import InFiles
+from robustml.data.sources.stored import PartFiles, StoredRecords
+from robustml.data.sources.stored_csv import csv_pictures, csv_records
 from robustml.data.sources.table import Table, read_table
 from robustml.data.splits import Split
 from robustml.data.understood import Column, Understood, listed
@@ -78,6 +80,19 @@ class Csv(InFiles, Choice, Pictures):
         images, rows = self._paths(table), self.rows(y, split)
         x, understood = self.decode(images, lambda row: f"{table.where(row)}: {images[row]}", rows)
         return Records(x, y[rows], names, table.understood + understood, rows)
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record a row, with the bytes of the picture that it names."""
+        kind = {"separator": self.separator, "encoding": self.encoding}
+        return csv_records(self.path(split), split, self.label, image=self.image, **kind)
+
+    def stored_files(self, split: Split) -> PartFiles:
+        """The CSV file, and the pictures that it lists."""
+        path = self.path(split)
+        if self.image is None:
+            return PartFiles(path, (path,))
+        images = csv_pictures(path, self.label, self.image, self.separator, self.encoding)
+        return PartFiles(path, (path, *sorted(set(images))))
 
     def _read(self, path: Path) -> Table:
         strings = [self.label] if self.image is None else [self.label, self.image]

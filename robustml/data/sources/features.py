@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from robustml.data.records import Records
 from robustml.data.sources.parquet import labels_of, read_columns, training_classes
 from robustml.data.sources.parts import InFiles
+from robustml.data.sources.stored import StoredRecords
+from robustml.data.sources.stored_parquet import classes_in, parquet_records
 from robustml.data.splits import Split
 from robustml.data.understood import Understood
 from robustml.errors import RequestError
@@ -49,6 +51,14 @@ class ParquetFeatures(InFiles):
         understood = Understood({"inputs": f"{'x'.join(map(str, x.shape[1:]))}, {x.min():g} to {x.max():g}"})
         rows = self.rows(y, split)
         return Records(x[rows], y[rows], names, understood, rows)
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record a row: the bytes of its numbers."""
+        return parquet_records(self.path(split), split, self.features, self.label)
+
+    def stored_classes(self, split: Split) -> tuple[str, ...] | None:
+        """Those that the file's metadata names."""
+        return classes_in(self.path(split), self.label)
 
     def _inputs(self, table: pa.Table, path: str) -> torch.Tensor:
         if len(table) == 0:

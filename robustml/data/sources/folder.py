@@ -10,6 +10,7 @@ from robustml.data.labels import encode_labels
 from robustml.data.records import Records
 from robustml.data.sources.class_folders import ClassFolders, class_folders
 from robustml.data.sources.parts import InFiles
+from robustml.data.sources.stored import PartFiles, StoredRecords, files_as_records
 from robustml.data.splits import Split
 
 _KINDS = "apng avif bmp dib gif j2k jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm tga tif tiff webp"
@@ -44,6 +45,18 @@ class ImageFolder(InFiles, Pictures):
         rows = self.rows(y, split)
         x, understood = self.decode(paths, where, rows)
         return Records(x, y[rows], names, found.understood + understood, rows)
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record a picture, by the name of its file; raises what looking through the folder does."""
+        return files_as_records(split, self.path(split), self._found(split).files)
+
+    def stored_files(self, split: Split) -> PartFiles:
+        """The pictures, and what else lies in the folder, but for what other programs leave behind."""
+        return self._found(split).kept_in(self.path(split))
+
+    def stored_classes(self, split: Split) -> tuple[str, ...]:
+        """The names of the class folders, of empty ones too."""
+        return self._found(split).classes
 
     def _found(self, split: Split) -> ClassFolders:
         return class_folders(self.path(split), _SUFFIXES, "images")

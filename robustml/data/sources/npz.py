@@ -12,6 +12,7 @@ import torch
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
 from robustml.data.sources.parts import absent
+from robustml.data.sources.stored import Decoded, PartFiles, StoredRecords
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
 from robustml.untrusted import read_arrays
@@ -60,6 +61,23 @@ class NpzImages:
             return Records(x, torch.zeros(0, dtype=torch.int64), ("unlabelled",))
         y, class_names = encode_labels(labels.tolist(), None, lambda row: f"{path}, row {row}")
         return Records(x, y, class_names)
+
+    @property
+    def parts(self) -> tuple[Split, ...]:
+        """Training images alone."""
+        return ("train",)
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record an image: the bytes of its pixels."""
+        return Decoded(self).stored(split)
+
+    def stored_files(self, split: Split) -> PartFiles:
+        """The file."""
+        return PartFiles(Path(self.path), (Path(self.path),))
+
+    def stored_classes(self, split: Split) -> tuple[str, ...] | None:
+        """None: they are numbers."""
+        return None
 
     def _images(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
         if images.ndim == 3:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -19,11 +18,16 @@ from robustml.data.decode import Pictures
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
 from robustml.data.sources.parts import InFiles, absent
+from robustml.data.sources.stored import PartFiles, StoredRecords
+from robustml.data.sources.stored_parquet import (
+    ROWS_A_BYTE,
+    class_names_of,
+    classes_in,
+    parquet_records,
+    table_records,
+)
 from robustml.data.splits import Split
 from robustml.errors import RequestError, nearest
-
-# A record takes bits at least; one that is repeated without end takes none.
-_ROWS_A_BYTE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,20 @@ class ParquetImages(InFiles, _Columns):
             return listed
         encoded = _encoded(read_columns(path, [self.image])[self.image], self.image, str(path))
         return listed + tuple(Path(each) for each in encoded if isinstance(each, str))
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record a row: the bytes of its image."""
+        return parquet_records(self.path(split), split, self.image, self.label)
+
+    def stored_files(self, split: Split) -> PartFiles:
+        """The file, and the images that it refers to."""
+        path = self.path(split)
+        own = {Path(each) for each in (self.train, self.test) if each is not None}
+        return PartFiles(path, (path, *(file for file in self.files(split) if file not in own)))
+
+    def stored_classes(self, split: Split) -> tuple[str, ...] | None:
+        """Those that the file's metadata names."""
+        return classes_in(self.path(split), self.label)
 
     def load(self, split: Split) -> Records:
         """Images (N, C, H, W), uint8 in 0..255.
@@ -124,15 +142,38 @@ class HubImages(_Columns):
             _, names = labels_of(train, self.label, f"{self.path} ({self.train_split})", None)
         return self._records(table, f"{self.path} ({hub_split})", names, lambda y: torch.arange(len(y)))
 
+    @property
+    def parts(self) -> tuple[Split, ...]:
+        """Both."""
+        return ("train", "test")
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record a row: the bytes of its image."""
+        if (copy := self._copy(whole=False)) is not None:
+            return copy.stored(split)
+        hub_split = self.train_split if split == "train" else self.test_split
+        return table_records(self._fetch(hub_split, self.image, self.label), split, self.image, self.label)
+
+    def stored_files(self, split: Split) -> PartFiles | None:
+        """Those of the local copy."""
+        copy = self._copy(whole=False)
+        return None if copy is None else copy.stored_files(split)
+
+    def stored_classes(self, split: Split) -> tuple[str, ...] | None:
+        """Those that the local copy names."""
+        copy = self._copy(whole=False)
+        return None if copy is None else copy.stored_classes(split)
+
     def _folder(self) -> str:
         return self.folder or self.path.rsplit("/", 1)[-1]
 
-    def _copy(self) -> ParquetImages | None:
+    def _copy(self, whole: bool = True) -> ParquetImages | None:
+        """The local copy; `whole` passes one over under ROBUSTML_DATA that lacks a file."""
         root = self.root or os.environ.get("ROBUSTML_DATA")
         if not root:
             return None
         train, test = (Path(root) / self._folder() / f"{part}.parquet" for part in ("train", "test"))
-        if self.root or (train.is_file() and test.is_file()):
+        if self.root or (train.is_file() and test.is_file()) or (not whole and train.parent.is_dir()):
             own = {field.name: getattr(self, field.name) for field in fields(_Columns)}
             return ParquetImages(str(train), str(test), **own)
         return None
@@ -166,7 +207,7 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
         raise absent(path)
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
-        if rows > _ROWS_A_BYTE * size:
+        if rows > ROWS_A_BYTE * size:
             raise RequestError(f"{path} is refused: {size:,} bytes that claim to hold {rows:,} rows")
         known = pq.read_schema(path).names
         for column in columns:
@@ -183,15 +224,6 @@ def _reason(error: Exception) -> str:
 def _require(column: str, known: Sequence[str], where: str) -> None:
     if column not in known:
         raise RequestError(f"{where}: no column {column!r}; {nearest(column, known)}")
-
-
-def class_names_of(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
-    """What `datasets` wrote about a `ClassLabel` column into the file, read without importing it."""
-    try:
-        described = json.loads((schema.metadata or {})[b"huggingface"])
-        return tuple(str(name) for name in described["info"]["features"][label]["names"])
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _holds_all_bytes(path: Path, image: str) -> bool:

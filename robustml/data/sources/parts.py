@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from robustml.data.sources.stored import PartFiles
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 
@@ -27,6 +28,19 @@ class InFiles:
     def files(self, split: Split) -> tuple[Path, ...]:
         """Both files, since the training part decides on more than itself."""
         return tuple(Path(path) for path in (self.train, self.test) if path is not None)
+
+    @property
+    def parts(self) -> tuple[Split, ...]:
+        """What is stored: one part alone where the test part is held out of it."""
+        return ("train",) if self.test is None else ("train", "test")
+
+    def stored_files(self, split: Split) -> PartFiles | None:
+        """The one file."""
+        return PartFiles(self.path(split), (self.path(split),))
+
+    def stored_classes(self, split: Split) -> tuple[str, ...] | None:
+        """None: a table names the classes by its labels."""
+        return None
 
     def path(self, split: Split) -> Path:
         """Where `split` is read from."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SEPARATORS = ",;\t|"
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _SAMPLE = 50
+_HEAD, _LONGEST_CELL = 2**16, 2**27
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,18}")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -202,6 +203,29 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str
             f"{path}, line {line}: byte {error.start} is not {name or 'UTF-8'}; set data.source.encoding to the "
             "file's, such as latin-1, cp1252 or utf-16"
         ) from error
+
+
+def streamed_rows(
+    path: Path, wanted: Sequence[object], separator: str | None = None, encoding: str | None = None
+) -> Iterator[list[str]]:
+    """The header of a file and then its rows, read as a stream: however long it is, and where no byte is a letter, too.
+
+    Arguments as of `read_table`; blank lines are no rows.
+    """
+    if not path.is_file():
+        raise RequestError(f"no file {path} (looked from {Path.cwd()}); paths are relative to the current folder")
+    with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        head = file.read(_HEAD)
+        name = known_encoding(encoding) if encoding is not None else encoding_of(head) or "utf-8"
+        file.seek(0)
+        text = io.TextIOWrapper(file, name, errors="surrogateescape", newline="")
+        if separator is None:
+            separator = _separator_of(head.decode(name, errors="replace").removeprefix("\ufeff"), wanted)
+        csv.field_size_limit(_LONGEST_CELL)
+        separator = {"\\t": "\t", "tab": "\t"}.get(separator, separator)
+        for cells in csv.reader(text, delimiter=separator, skipinitialspace=True):
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield cells
 
 
 def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

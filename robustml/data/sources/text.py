@@ -16,8 +16,11 @@ from robustml.data.encodings import encoding_of, known_encoding
 from robustml.data.labels import encode_labels
 from robustml.data.records import Records
 from robustml.data.sources.class_folders import ClassFolders, class_folders
-from robustml.data.sources.parquet import class_names_of, read_columns
+from robustml.data.sources.parquet import read_columns
 from robustml.data.sources.parts import InFiles, absent
+from robustml.data.sources.stored import PartFiles, StoredRecords, files_as_records
+from robustml.data.sources.stored_csv import csv_records
+from robustml.data.sources.stored_parquet import class_names_of, classes_in, parquet_records
 from robustml.data.sources.table import read_table
 from robustml.data.splits import Split
 from robustml.data.understood import Understood, listed
@@ -86,6 +89,25 @@ class Texts(InFiles):
         if strange := int((x.sum(1) == 0).sum()) - len(without) * (self.test is not None):
             understood = understood.noting(f"{strange} of {len(x)} texts hold none of the {x.shape[1]} words")
         return Records(x, y[rows], names, understood, rows)
+
+    def stored(self, split: Split) -> StoredRecords:
+        """One record a row or file; raises what looking through a folder does."""
+        path = self.path(split)
+        if path.is_dir():
+            return files_as_records(split, path, _found(path).files)
+        if path.suffix.lower() == ".parquet":
+            return parquet_records(path, split, self.text, self.label)
+        return csv_records(path, split, self.label, text=self.text, separator=self.separator, encoding=self.encoding)
+
+    def stored_files(self, split: Split) -> PartFiles | None:
+        """The file, or all in the folder but what other programs leave behind."""
+        path = self.path(split)
+        return _found(path).kept_in(path) if path.is_dir() else super().stored_files(split)
+
+    def stored_classes(self, split: Split) -> tuple[str, ...] | None:
+        """Those that class folders or a file's metadata name."""
+        path = self.path(split)
+        return _found(path).classes if path.is_dir() else classes_in(path, self.label)
 
     def _read(self, path: Path) -> _Rows:
         if path.is_dir():

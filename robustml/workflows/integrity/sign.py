@@ -6,9 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from robustml.errors import RequestError, pasteable, printable
-from robustml.integrity.signing import Checked, check_folder, sign_folder
+from robustml.integrity.signing import Checked, check_folder, sign_folder, signature_of
 from robustml.integrity.trust import Trust, read_trust
 from robustml.say import say
+from robustml.workflows.integrity.auditing import audited
 
 # What later commands write into a run: other models, and figures of this one. The card has the figures, and is signed.
 LATER = ("detections", "evaluations", "repairs", "served", "shortcuts", "sweeps", "trojans")
@@ -32,7 +33,8 @@ def sign_data(manifest: Path, key: Path) -> Path:
         raise RequestError(
             f"{manifest} holds no manifest.json; robustml data manifest data=... out={manifest} makes it"
         )
-    return _told(sign_folder(manifest, key))
+    with audited("signed", manifest / "manifest.json", signature_of(manifest)):
+        return _told(sign_folder(manifest, key))
 
 
 def sign_model(run: Path, key: Path, ignore: Collection[str] | None = None) -> Path:
@@ -54,7 +56,8 @@ def sign_model(run: Path, key: Path, ignore: Collection[str] | None = None) -> P
     if ignore is None:
         ignore = LATER if is_run else ()
     left_out = [name for name in ignore if (run / name).exists()]
-    bundle = _told(sign_folder(run, key, ignore=ignore))
+    with audited("signed", signature_of(run)):
+        bundle = _told(sign_folder(run, key, ignore=ignore))
     if left_out:
         say(f"not signed: {', '.join(left_out)}")
     if is_run and not (run / "card.json").is_file():
@@ -76,7 +79,10 @@ def verify_model(run: Path, trust: Path | Trust) -> Checked:
         RequestError: no such run or trust store.
         Untrusted: the signature is absent, damaged, forged, or by a key that is unknown or may not sign models.
     """
-    checked = check_folder(run, trust if isinstance(trust, Trust) else read_trust(trust), "model")
+    store = trust if isinstance(trust, Trust) else read_trust(trust)
+    with audited("verified", signature_of(run)) as told:
+        checked = check_folder(run, store, "model")
+        told.facts |= {"signer": checked.signer.name, "changed": len(checked.changes)}
     for name, what in checked.changes.items():
         say(f"{printable(name)}: {what}")
     state = f"{_files(len(checked.changes))} changed since" if checked.changes else "all as signed"

@@ -25,15 +25,16 @@ from robustml.training import (
     best_and_last,
     try_model,
 )
-from robustml.training.callbacks import Bars, EpochTable
+from robustml.training.callbacks import Bars, EpochTable, Verification
 from robustml.untrusted import own_files
+from robustml.workflows.integrity.auditing import audits
 from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
 from robustml.workflows.measuring.certification import build_certification
 from robustml.workflows.poison import poison_as_configured, write_grid
 from robustml.workflows.preparing import build_attacks, introduce
 from robustml.workflows.reading.records import RECORDS, records_to_train_on
 from robustml.workflows.reading.weights import checkpoint_weights, load_weights
-from robustml.workflows.run import GRID, LAST, PLAN, load_model
+from robustml.workflows.run import GRID, LAST, PLAN, RESULTS, WEIGHTS, load_model
 from robustml.workflows.settings import read_settings, write_settings
 from robustml.workflows.settings.building import build
 from robustml.workflows.settings.describing import described
@@ -42,6 +43,7 @@ from robustml.workflows.training.resume import check_resume
 from robustml.workflows.training.twin import clean_twin
 
 
+@audits("trained", into="run", files=(WEIGHTS, RESULTS))
 def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool) -> float | None:
     """Train, evaluate the selected model on the test split, write the run directory and its report.
 
@@ -79,6 +81,8 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
     if last.is_file():
         load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
     trainer = build_trainer(settings, run, has_validation=data.val is not None, say=partial(say, always=True))
+    if data.guard is not None:
+        trainer.callbacks.append(Verification(data))  # type: ignore[attr-defined]
     try_model(
         module.model,
         next(iter(data.loader("train", limit=2)))[0],

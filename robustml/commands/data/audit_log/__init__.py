@@ -1,0 +1,1 @@
+"""`robustml data audit-log <word>`: the log of what was done to data and models."""
