@@ -91,6 +91,8 @@ from robustml.workflows.evaluate import evaluate as evaluate
 from robustml.workflows.extract import extract as extract
 from robustml.workflows.feedback import feedback as feedback
 from robustml.workflows.fit import fit as fit
+from robustml.workflows.integrity.guarding import guarded as guarded
+from robustml.workflows.lineage import lineage as lineage
 from robustml.workflows.poison import poison as poison
 from robustml.workflows.poison import restore as restore
 from robustml.workflows.repair import repair as repair

@@ -49,6 +49,7 @@ from robustml.results.run import (
     ModelFacts,
     SelectedEpoch,
     Selection,
+    SignedData,
     Threat,
 )
 from robustml.results.shortcuts import ShortcutSearch, ShortcutSuspect
@@ -107,6 +108,7 @@ __all__ = [
     "Settings",
     "ShortcutSearch",
     "ShortcutSuspect",
+    "SignedData",
     "SourcedBackdoor",
     "SourcedCertified",
     "SourcedCorruptions",
