@@ -92,10 +92,10 @@ def verify_data(
     folder = Path(manifest)
     with audited("verified", folder / MANIFEST) as told:
         given = vouched(folder, None if trust is None else Path(trust), unsigned)
-        compared = compare_data(source, given, folder, name)
-        changed = {"records changed": len(compared.records), "files changed": len(compared.files)}
-        told.facts |= {"signer": given.signer.name if given.signer else "nobody", **changed}
-    return compared
+        found = compare_data(source, given, folder, name)
+        told.facts |= {"root": given.manifest.root, "signer": found.old.signed_by or "nobody"}
+        told.facts |= {"same": found.same, "files": len(found.files), "records": len(found.records)}
+    return found
 
 
 def compare_data(source: Source, given: Vouched, folder: Path, name: str = "") -> Comparison:
