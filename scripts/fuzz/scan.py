@@ -45,14 +45,14 @@ class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         super().__init__(io.BytesIO(content))
         self.names: set[Name] = set()
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Any:  # noqa: D102
         if self.proto < 3:
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
             module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         self.names.add(Name(module, name))
         return type("Inert", (), {"__new__": lambda cls, *_, **__: object.__new__(cls)})
 
-    def get_extension(self, code: int) -> None:
+    def get_extension(self, code: int) -> None:  # noqa: D102
         self.append(self.find_class("copyreg", str(code)))
 
 
