@@ -31,10 +31,10 @@ import pyarrow.parquet as pq
 
 from robustml.data import ParquetImages
 from robustml.errors import RequestError, RunFailed
-from robustml.workflows.integrity.keys import new_keys
 from robustml.integrity.protection import protect, restore
 from robustml.say import hushed
 from robustml.workflows.integrity.guarding import guarded
+from robustml.workflows.integrity.keys import new_keys
 from robustml.workflows.integrity.manifest import make_manifest
 from robustml.workflows.integrity.sign import sign_data
 from robustml.workflows.integrity.verify import verify_data
@@ -65,7 +65,7 @@ class Site:
         self.sign()
         self.verify()  # by which the trust store has seen it
         shutil.copytree(self.manifest, folder / "kept")
-        protect({"set/train.parquet": self.file}, self.places, NEED, self.secret, name="mnist")
+        protect({"data/train.parquet": self.file}, self.places, NEED, self.secret, name="mnist")
 
     @property
     def source(self) -> ParquetImages:
@@ -230,7 +230,9 @@ def campaign(site: Site, count: int, seed: int) -> dict[str, Any]:
         right = named == truth if truth is not None else not same
         row["named"] += right
         if same or not right:
-            print(f"MISSED {number} {name}: {sorted(named)[:5]} for {sorted(truth or ())[:5]}; {said[:200]}", flush=True)
+            print(
+                f"MISSED {number} {name}: {sorted(named)[:5]} for {sorted(truth or ())[:5]}; {said[:200]}", flush=True
+            )
         site.reset()
         if number % 50 == 49:
             print(f"{number + 1} of {count} tamperings", flush=True)
@@ -273,7 +275,7 @@ def patterns(site: Site) -> dict[str, Any]:
         shutil.rmtree(out, ignore_errors=True)
         try:
             restore(site.places, site.secret, out)
-            good = (out / "set/train.parquet").read_bytes() == original
+            good = (out / "data/train.parquet").read_bytes() == original
             as_expected = good and states.count("good") >= NEED
             right["restored"] += as_expected
         except RunFailed:
@@ -285,7 +287,7 @@ def patterns(site: Site) -> dict[str, Any]:
 
 
 def kills(site: Site, count: int, seed: int) -> dict[str, Any]:
-    """kill -9 at random moments of protect, restore, sign and a heal: the old state or the new, and the next call works."""
+    """Kill -9 at random moments of protect, restore, sign and a heal: the old state or the new, and the next call works."""
     draw, broken = random.Random(seed), []
     done = {"protect": 0, "restore": 0, "sign": 0, "heal": 0}
     context = multiprocessing.get_context("fork")
@@ -300,16 +302,14 @@ def kills(site: Site, count: int, seed: int) -> dict[str, Any]:
         guarded(data).guard.check(site.source)  # type: ignore[union-attr]
 
     jobs: dict[str, Callable[[], object]] = {
-        "protect": lambda: protect({"set/train.parquet": site.file}, site.places, NEED, site.secret, name="mnist"),
+        "protect": lambda: protect({"data/train.parquet": site.file}, site.places, NEED, site.secret, name="mnist"),
         "restore": lambda: restore(site.places, site.secret, out),
         "sign": site.sign,
         "heal": healing,
     }
-    protect({"data/train.parquet": site.file}, site.places, NEED, site.secret, name="mnist")
+    jobs["protect"]()
     for number in range(count):
         for name, job in jobs.items():
-            if name == "protect":
-                job = lambda: protect({"data/train.parquet": site.file}, site.places, NEED, site.secret, name="mnist")
             if name == "heal":
                 site.file.write_bytes(original[: len(original) // 2])
             child = context.Process(target=job)

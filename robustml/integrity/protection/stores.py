@@ -174,8 +174,9 @@ class _Objects:
         self._store: Any = S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            client_options={"timeout": timedelta(seconds=timeout), "allow_http": True},
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=timeout)},
+            # Whoever waits gives up first, and says that the place is slow.
+            client_options={"timeout": timedelta(seconds=2 * timeout), "allow_http": True},
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=2 * timeout)},
             **options,
         )
         self.identity = f"s3://{parts.netloc}/{parts.path.strip('/')} {options.get('endpoint', '')}"
@@ -215,16 +216,20 @@ class _Objects:
 
 
 class _Read:
-    """obstore's reader, whose bytes are of a kind of its own."""
+    """obstore's reader, whose bytes are of a kind of its own, and which forgets what it read ahead when it seeks."""
 
     def __init__(self, reader: Any) -> None:
-        self._reader = reader
+        self._reader, self._place = reader, 0
 
     def seek(self, place: int) -> None:
-        self._reader.seek(place)
+        if place != self._place:
+            self._reader.seek(place)
+            self._place = place
 
     def read(self, length: int) -> bytes:
-        return bytes(self._reader.read(length))
+        content = bytes(self._reader.read(length))
+        self._place += len(content)
+        return content
 
     def close(self) -> None:
         self._reader.close()
