@@ -1,4 +1,4 @@
-"""`make demo-integrity`: digits are signed and protected, one byte is flipped, training refuses it, heals it and goes on.
+"""`make demo-integrity`: digits are signed and protected, a byte is flipped, training refuses it, heals it and goes on.
 
 Every step is one public function, and the command that does the same stands before it.
 """
@@ -53,6 +53,7 @@ def main() -> None:
     began = time.perf_counter()
     for part in ("train", "test"):
         pictures(part)
+    threat = robustml.LpBall("Linf", 0.15)
     source, where = ImageFolder("digits/train", "digits/test"), "data=image_folder data.source.train=digits/train ..."
     with hushed():
         step("Name yourself", "keys new out=keys")
@@ -75,12 +76,12 @@ def main() -> None:
                 path.rmdir() if path.is_dir() else path.unlink()
         step("Training refuses", "train data.verify=start data.manifest=manifest data.trust=keys ...")
         try:
-            robustml.fit(DigitsCNN(), data(), out="refused", epochs=1)
+            robustml.fit(DigitsCNN(), data(), None, threat, out="refused", epochs=1)
             sys.exit("  it did not")
         except RunFailed as error:
             print(f"  {error}")
         step("Training heals, and goes on", "train data.verify=start data.heal=true data.places=[...] data.key=secret")
-        run = robustml.fit(DigitsCNN(), data(heal=True), None, robustml.LpBall("Linf", 0.15), out="run", epochs=3)
+        run = robustml.fit(DigitsCNN(), data(heal=True), None, threat, out="run", epochs=3)
         signed = run.results.data.manifest
         assert signed is not None
         print(f"  {signed.healed} file restored; {run.results.clean_accuracy}")

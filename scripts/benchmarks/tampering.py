@@ -2,9 +2,9 @@
 
     python scripts/benchmarks/tampering.py ../shared/data --tamperings 1000 --untouched 1000 --json tampering.json
 
-The set is the 10,000 pictures of MNIST's test part; `--whole` takes its 60,000 training pictures. What was done is known
-from what this script did and, where bytes of the file were flipped, from reading the file by pyarrow alone: the records
-that `robustml.workflows.integrity.verify.verify_data` names are held against that. Nothing of robustml decides what is right.
+The set is the 10,000 pictures of MNIST's test part; `--whole` takes its 60,000 training pictures. What was done is
+known from what this script did and, where bytes of the file were flipped, from reading the file by pyarrow alone: the
+records that `verify_data` names are held against that.
 """
 
 from __future__ import annotations
@@ -69,16 +69,20 @@ class Site:
 
     @property
     def source(self) -> ParquetImages:
+        """The set."""
         return ParquetImages(str(self.file), str(self.file))
 
     def sign(self) -> None:
+        """Make and sign the manifest."""
         make_manifest(self.source, self.manifest, name="mnist")
         sign_data(self.manifest, self.keys)
 
     def write(self, rows: Rows) -> None:
+        """Put these records in the place of the set."""
         pq.write_table(pa.Table.from_pylist(rows, self.table.schema), self.file)
 
     def reset(self) -> None:
+        """Put everything back."""
         shutil.copyfile(self.original, self.file)
         if (self.folder / "kept").exists():
             shutil.rmtree(self.manifest)

@@ -96,6 +96,7 @@ class Guarding:
         return SignedData(
             root=manifest.root,
             name=manifest.name,
+            place=str(self.folder),
             series=manifest.series,
             serial=manifest.serial,
             signed_by=None if signer is None else signer.name,
