@@ -291,7 +291,7 @@ def patterns(site: Site) -> dict[str, Any]:
 
 
 def kills(site: Site, count: int, seed: int) -> dict[str, Any]:
-    """Kill -9 at random moments of protect, restore, sign and a heal: the old state or the new, and the next call works."""
+    """Kill -9 at random moments of protect, restore, sign and heal: the old state or the new is left."""
     draw, broken = random.Random(seed), []
     done = {"protect": 0, "restore": 0, "sign": 0, "heal": 0}
     context = multiprocessing.get_context("fork")
