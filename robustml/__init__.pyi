@@ -91,6 +91,12 @@ from robustml.workflows.evaluate import evaluate as evaluate
 from robustml.workflows.extract import extract as extract
 from robustml.workflows.feedback import feedback as feedback
 from robustml.workflows.fit import fit as fit
+from robustml.workflows.integrity.diff import diff_data as diff_data
+from robustml.workflows.integrity.guarding import guarded as guarded
+from robustml.workflows.integrity.manifest import make_manifest as make_manifest
+from robustml.workflows.integrity.manifest import manifest_of as manifest_of
+from robustml.workflows.integrity.verify import verify_data as verify_data
+from robustml.workflows.lineage import lineage as lineage
 from robustml.workflows.poison import poison as poison
 from robustml.workflows.poison import restore as restore
 from robustml.workflows.repair import repair as repair

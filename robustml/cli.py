@@ -22,6 +22,7 @@ VERBS = {
     "detect": "find poisoned records and backdoors, told of none: robustml detect run=<dir>",
     "feedback": "wear a filter down by false reports, round after round: robustml feedback data.source.train=mails.csv",
     "data": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
+    "lineage": "where a model comes from, every link checked: robustml lineage run=<dir> trust=keys",
     "keys": "make keys that sign, and say whose signatures count: robustml keys new out=keys",
     "model": "scan a file for what loading it could run, sign and verify a model: robustml model scan <file>",
     "finetune": "train on from the weights of a run, on clean data: robustml finetune run=<dir>",

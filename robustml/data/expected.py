@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from robustml.data.cache import Source, cached
 from robustml.data.labels import are_numbers
 from robustml.data.records import Records
+from robustml.data.splits import Split
 from robustml.errors import RequestError
 
 
@@ -27,13 +29,17 @@ class Expected:
     class_names: tuple[str, ...] | None = None
     shape: tuple[int, ...] | None = None
 
-    def load(self, source: Source) -> tuple[Records, Records]:
+    def load(self, source: Source, read: Callable[[Source, Split], Records] = cached) -> tuple[Records, Records]:
         """The training and the test part of a source, under the same labels.
+
+        Args:
+            source: the set.
+            read: reads a part of it.
 
         Raises:
             RequestError: they cannot be loaded, are empty, or are not what is expected, or not alike.
         """
-        train, test = _of_one_depth(cached(source, "train").part("train"), cached(source, "test").part("test"))
+        train, test = _of_one_depth(read(source, "train").part("train"), read(source, "test").part("test"))
         names = self._names(train.class_names)
         train, test = self._checked("train", train, names), self._checked("test", test, names)
         if train.x.shape[1:] != test.x.shape[1:]:

@@ -13,6 +13,7 @@ from robustml.data.cache import Source
 from robustml.data.exclude import without
 from robustml.data.expected import Expected
 from robustml.data.extra import ExtraImages, Mixture
+from robustml.data.guard import Guard, Verify, check_verify
 from robustml.data.loader import TensorLoader
 from robustml.data.mixing import Mix
 from robustml.data.records import Records
@@ -70,6 +71,13 @@ class DataModule:
         root: kept for the record; sources that read local copies take it themselves.
         exclude: a table of records, such as suspects.parquet of `robustml detect`, that training leaves out: a column
             ``id``, and ``flagged`` where only some of them are meant. They stay in `train`.
+        verify: ``"start"`` refuses files that are not as `manifest` says, ``"always"`` asks again before every epoch;
+            whoever sets them up by hand calls `robustml.guarded` first.
+        heal: restore altered files from `places` instead.
+        manifest: the folder of the manifest.
+        trust: the folder of public keys that its signature counts by.
+        places: where protected copies lie (`robustml data protect`).
+        key: that they are encrypted with.
     """
 
     train: Records
@@ -86,6 +94,8 @@ class DataModule:
     """What was done to the training part, for the record: set by whoever replaces it by a poisoned one."""
     understood: dict[str, Understood]
     """What the source made of the files of each part."""
+    guard: Guard | None = None
+    """Who vouches for the files, where `verify` asks for it."""
 
     def __init__(
         self,
@@ -110,7 +120,14 @@ class DataModule:
         drop_last: bool = False,
         root: str | None = None,
         exclude: str | None = None,
+        verify: Verify = "never",
+        heal: bool = False,
+        manifest: str | None = None,
+        trust: str | None = None,
+        places: Sequence[str] = (),
+        key: str | None = None,
     ) -> None:
+        check_verify(verify)
         self.source = source
         self.name = name
         self.batch_size = batch_size
@@ -126,6 +143,9 @@ class DataModule:
         self.drop_last = drop_last
         self.root = root
         self.exclude = exclude
+        self.verify, self.heal = verify, heal
+        self.manifest, self.trust = manifest, trust
+        self.places, self.key = tuple(places), key
         self._kept: tuple[Records, Records] | None = None
         self._expected = Expected(
             name,
@@ -150,7 +170,7 @@ class DataModule:
         for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
             if limit is not None and limit < 1:
                 raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
-        train, test = self._expected.load(self.source)
+        train, test = self._loaded()
         self.understood = {"train": train.understood, "test": test.understood}
         fits = getattr(self.source, "fitted", False)
         self.fitted_to = Records(train.x, torch.zeros_like(train.y), ("",)).fingerprint() if fits else None
@@ -163,6 +183,14 @@ class DataModule:
         self.class_names = train.class_names
         self.num_classes, self.shape = len(train.class_names), tuple(train.x.shape[1:])
         self._ready = True
+
+    def _loaded(self) -> tuple[Records, Records]:
+        if self.verify == "never":
+            return self._expected.load(self.source)
+        if self.guard is None:
+            raise RequestError(f"data.verify={self.verify} needs a guard: data = robustml.guarded(data), before setup")
+        self.guard.check(self.source)
+        return self._expected.load(self.source, self.guard.load)
 
     @property
     def trained_on(self) -> Records:
@@ -227,6 +255,7 @@ class DataModule:
             poison=self.poison,
             left_out=self.left_out or None,
             excluded=None if self._kept is None else len(self._kept[0]) - len(self._kept[1]),
+            manifest=None if self.guard is None else self.guard.facts,
             extra=None if extra is None else ExtraData(train=len(extra.records), ratio=extra.ratio),
         )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PRIVATE, PUBLIC = "private.pem", "public.pem"
 PASSPHRASE = "ROBUSTML_KEY_PASSPHRASE"
 _LARGEST = 2**16
+_LONGEST = 1023  # of a passphrase, as OpenSSL takes it
 # The curves that OpenSSF Model Signing allows, each with its hash.
 _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
 
@@ -46,7 +47,9 @@ def make_keys(folder: Path, *, ask: bool = False) -> Public:
     for name in (PRIVATE, PUBLIC):
         if os.path.lexists(folder / name):
             raise RequestError(f"{folder / name} is there already, and no key is written over; name another out=")
-    passphrase = _ask("new passphrase", twice=True) if ask else os.environ.get(PASSPHRASE, "").encode()
+    passphrase = _ask("new passphrase", twice=True) if ask else _given()
+    if len(passphrase) > _LONGEST:
+        raise RequestError(f"the passphrase has {len(passphrase)} bytes; expected at most {_LONGEST}")
     locked = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
@@ -76,8 +79,7 @@ def read_private(key: Path) -> Private:
         try:
             loaded: object = load_pem_private_key(pem, None)
         except TypeError:  # it has a passphrase
-            given = os.environ.get(PASSPHRASE, "").encode() or _ask(f"passphrase of {path}")
-            loaded = _unlocked(path, pem, given)
+            loaded = _unlocked(path, pem, _given() or _ask(f"passphrase of {path}"))
     except RequestError:
         raise
     except Exception as error:  # whatever OpenSSL's parsers find wrong with it
@@ -165,10 +167,14 @@ def _unlocked(path: Path, pem: bytes, passphrase: bytes) -> object:
         raise RequestError(f"the passphrase does not open {path}, or it is damaged") from error
 
 
+def _given() -> bytes:
+    return os.fsencode(os.environ.get(PASSPHRASE, ""))
+
+
 def _ask(what: str, *, twice: bool = False) -> bytes:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RequestError(f"{what}: there is no terminal to ask on; set {PASSPHRASE} in the environment")
     given = getpass.getpass(f"{what}: ", stream=sys.stderr)
     if twice and (not given or getpass.getpass("once more: ", stream=sys.stderr) != given):
         raise RequestError("the two passphrases differ, or are empty; nothing was written")
-    return given.encode()
+    return os.fsencode(given)

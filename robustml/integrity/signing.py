@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustml.errors import RequestError, printable
-from robustml.files import read_text, sha256, write_text
+from robustml.files import read_text, sha256, sweep, write_text
 from robustml.integrity.bundle import ITSELF, Statement, hint_of, read_bundle, read_statement, write_bundle
 from robustml.integrity.keys import read_private
 from robustml.integrity.names import below, check_names, files_below
 from robustml.integrity.trust import Signer, Trust, Untrusted
 
 SIGNATURE = "signature.sigstore.json"
-_LARGEST = 2**28
+_LARGEST = 2**26
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def sign_folder(folder: Path, key: Path, *, ignore: Collection[str] = ()) -> Pat
     ignored: frozenset[str] = frozenset()
     private = read_private(key)
     if folder.is_dir():
+        sweep(folder)  # what a process that was killed here had half written
         ignored = frozenset({SIGNATURE, *ignore})
         names = []
         for name, wrong in files_below(folder, ignored):
@@ -94,14 +95,16 @@ def check_folder(folder: Path, trust: Trust, may: str) -> Checked:
     if not folder.is_dir():
         same = _digests(folder, [ITSELF]) == statement.digests
         return Checked(signer, {} if same else {folder.name: "altered"}, files=1)
+    sweep(folder, SIGNATURE)
     ignored = statement.ignored | {SIGNATURE}
     found = dict(files_below(folder, ignored))
     changes = {name: f"refused: {wrong}" for name, wrong in found.items() if wrong is not None}
     changes |= dict.fromkeys(found.keys() - statement.digests.keys() - changes.keys(), "added")
     changes |= dict.fromkeys(statement.digests.keys() - found.keys(), "missing")
     there = [name for name in statement.digests if name in found and name not in changes]
-    digests = _digests(folder, there)
-    changes |= {name: "altered" for name in there if digests[name] != statement.digests[name]}
+    for name, digest in _digests(folder, there, lenient=True).items():
+        if digest != statement.digests[name]:
+            changes[name] = "altered" if digest else "cannot be read"
     left_out = sorted(name for name in statement.ignored - {SIGNATURE} if (folder / name).exists())
     return Checked(signer, dict(sorted(changes.items())), tuple(left_out), len(statement.digests))
 
@@ -139,11 +142,16 @@ def _signed(path: Path, trust: Trust, may: str) -> tuple[Signer, Statement]:
         raise Untrusted(f"the signature is refused: {error}") from error
 
 
-def _digests(folder: Path, names: Collection[str]) -> dict[str, str]:
-    """SHA-256 of files, in hex; two at a time, since a disk and a core have each other to wait for."""
+def _digests(folder: Path, names: Collection[str], *, lenient: bool = False) -> dict[str, str]:
+    """SHA-256 of files, in hex, two at a time; where that is `lenient`, "" of one that cannot be read."""
 
     def digest(name: str) -> str:
-        return sha256(folder if name == ITSELF else below(folder, name)).removeprefix("sha256:")
+        try:
+            return sha256(folder if name == ITSELF else below(folder, name)).removeprefix("sha256:")
+        except RequestError:
+            if lenient:
+                return ""
+            raise
 
     with ThreadPoolExecutor(2) as threads:
         return dict(zip(names, threads.map(digest, names), strict=True))

@@ -29,6 +29,7 @@ from robustml.reporting.card_figures import (
     widest,
     worst_class,
 )
+from robustml.reporting.card_mappings import mappings_of
 from robustml.reporting.evaluations import Source, evaluations_of
 from robustml.reporting.formats import percent, threat_text
 from robustml.reporting.runs import Run, read_run
@@ -98,7 +99,9 @@ def gather(folder: Path) -> Gathered:
         "evidence": [_evidence(source, folder) for source in sources],
         "left_out": [*left_out, *broken],
     }
-    return Gathered(checked(Card, content, f"the card of {folder}"), run, {source.name: source for source in sources})
+    card = checked(Card, content, f"the card of {folder}")
+    card = card.model_copy(update={"mappings": mappings_of(card, sources, folder)})
+    return Gathered(card, run, {source.name: source for source in sources})
 
 
 def _verify(run: Run) -> None:

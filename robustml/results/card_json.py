@@ -131,6 +131,31 @@ class Evidence(Block):
     environment: Environment
 
 
+class MappedFigure(Block):
+    """What was measured, in words; the results.json that says so, and the section of the page that shows it."""
+
+    text: str
+    source: str
+    section: Literal["figures", "attacks", "corruptions", "certified", "flags", "files"]
+
+
+class Clause(Block):
+    """What a text asks about, what was measured of it, and what was not, with the command that would measure it."""
+
+    clause: str
+    about: str
+    measured: list[MappedFigure]
+    not_measured: list[str]
+
+
+class Mapping(Block):
+    """A text by other people, and where in it the figures of the card belong. A mapping claims no conformity."""
+
+    text: str
+    identifier: str
+    clauses: list[Clause]
+
+
 class Card(Block):
     """All of card.json, schema 1."""
 
@@ -154,6 +179,7 @@ class Card(Block):
     environment: Environment
     evidence: list[Evidence]
     left_out: list[str]
+    mappings: list[Mapping] = Field(default_factory=list)
 
     @field_validator("schema_version", mode="before")
     @classmethod

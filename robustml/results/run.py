@@ -61,11 +61,30 @@ class ExtraData(Block):
     ratio: Fraction
 
 
+class SignedData(Block):
+    """What vouched for the data when they were used: a manifest, by its Merkle root, and who signed it.
+
+    `place` is where it lay, as the user named it; `verified` is "start" or "always"; `healed` counts the files that
+    were restored first.
+    """
+
+    root: str
+    name: str
+    place: str
+    series: str
+    serial: Count
+    signed_by: str | None = None
+    key: str | None = None
+    verified: str
+    healed: Count = 0
+
+
 class DataFacts(Block):
     """Which data set, its fingerprint and those of its splits, their sizes, and how it was poisoned, if it was.
 
     `left_out` counts test examples that the model was trained or selected on, since the set has changed; `excluded`
-    training examples that were not trained on, since a file names them.
+    training examples that were not trained on, since a file names them. `plan_sha256` is the digest of the plan of the
+    poison beside the results; `manifest` what the data were verified against.
     """
 
     name: str
@@ -77,6 +96,8 @@ class DataFacts(Block):
     poison: PoisonSummary | None = None
     left_out: Count | None = None
     excluded: Count | None = None
+    plan_sha256: str | None = None
+    manifest: SignedData | None = None
     extra: ExtraData | None = None
 
 
@@ -84,12 +105,14 @@ class ModelFacts(Block):
     """Which model, its number of parameters, and the digest of its weights.
 
     Of a TrojanNet, `sha256` is that of the small network, and `target_sha256` that of the model that it lies beside.
+    `origin_sha256` is that of the weights which training went on from, or which were repaired.
     """
 
     name: str
     parameters: Count | None = None
     sha256: str | None = None
     target_sha256: str | None = None
+    origin_sha256: str | None = None
 
 
 class Cost(Block):

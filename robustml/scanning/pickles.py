@@ -10,7 +10,6 @@ resolves escapes in them, which the unpickler does not.
 from __future__ import annotations
 
 import _compat_pickle
-import keyword
 import pickletools
 import warnings
 from collections.abc import Callable
@@ -80,13 +79,13 @@ class Followed:
 
     @property
     def certain(self) -> bool:
-        """Whether it calls a name that can be one: random bytes do not."""
-        return any(is_identifier(name) for name in self.calls)
+        """Whether it calls a name that can be one: random bytes and texts do not."""
+        return any(map(is_identifier, self.calls))
 
 
 def is_identifier(name: Name) -> bool:
     """Whether modules and what is in them can be called so."""
-    return all(part.isidentifier() and not keyword.iskeyword(part) for part in str(name).split("."))
+    return all(part.isidentifier() for part in str(name).split("."))
 
 
 def follow(
@@ -167,11 +166,9 @@ class _Machine(Stack):
     def _lines(self) -> Name:
         """The two lines of GLOBAL and INST as they stand there."""
         place = self.place + 1
-        raw = self.window.at(place, self.window.tell() - place)
-        module, _, rest = raw.partition(b"\n")
-        return Name(
-            module.decode(errors="backslashreplace"), rest.removesuffix(b"\n").decode(errors="backslashreplace")
-        )
+        module, newline, name = self.window.at(place, self.window.tell() - place).partition(b"\n")
+        module = module if newline else module[:-1]
+        return Name(module.decode(errors="backslashreplace"), name[:-1].decode(errors="backslashreplace"))
 
     def _protocol(self, number: Any) -> None:
         if number > 5:

@@ -19,6 +19,7 @@ from robustml.say import say
 from robustml.types import Detector
 from robustml.untrusted import read_yaml
 from robustml.workflows.given import data_of, records_of
+from robustml.workflows.integrity.guarding import guarded
 from robustml.workflows.measuring.detection import Findings, examine, write_suspects
 from robustml.workflows.measuring.judging import peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.suspects import Part, Suspects, check_model, suspects_of_run
@@ -87,7 +88,7 @@ def detect(
     if data is None:
         raise RequestError("detect needs the records that the model was trained on, unless it is given a run")
     if isinstance(data, DataModule):
-        data.setup()
+        guarded(data).setup()
         records = data.train
     else:
         records = records_of(data, class_names)
@@ -189,6 +190,6 @@ def _known(clean: Loader | Part | None, data: DataModule | Loader, records: Reco
             raise RequestError(f"clean={clean!r} names no part of the data: expected val or test, of a DataModule")
         return data.val if clean == "val" else data.test
     if isinstance(clean, DataModule):
-        clean.setup()
+        guarded(clean).setup()
         return clean.test
     return records_of(clean, records.class_names)

@@ -28,6 +28,7 @@ from robustml.say import say
 from robustml.types import Threat
 from robustml.untrusted import own_files
 from robustml.workflows.given import judged_facts, judged_on
+from robustml.workflows.integrity.guarding import guarded
 from robustml.workflows.measuring.backdoors import Planted, check_shown, inherited, planted_by, planted_in, twin_of
 from robustml.workflows.measuring.judging import (
     environment,
@@ -104,7 +105,7 @@ def evaluate(
         whose |= {"data": parts.summary(), "model": run.results.model}
         return results.model_copy(update={"backdoor": block, "identity": whose})
     parts = copy(data) if isinstance(data, DataModule) else judged_on(data)  # the run's poison goes into it
-    parts.setup()
+    guarded(parts).setup()
     settings: Settings = {
         "name": Path(out).name,
         "seed": 0,

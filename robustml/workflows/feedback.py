@@ -16,6 +16,7 @@ from robustml.poisoning.pixels import in_unit_range
 from robustml.reporting.pages.feedback import feedback_text, write_feedback_page
 from robustml.results import FeedbackFigures, FeedbackReport, write_checked
 from robustml.say import say
+from robustml.workflows.integrity.guarding import guarded
 from robustml.workflows.measuring.judging import environment
 from robustml.workflows.settings import write_settings
 
@@ -58,7 +59,7 @@ def feedback(
     Raises:
         RequestError: there is no such class, too little mail, or nothing would be reported falsely.
     """
-    data.setup()
+    guarded(data).setup()
     out, shares = Path(out), _shares(rounds, first, share)
     label = class_label(data.test, spam, "spam")
     trusted, *later = _cut(data.train, label, rounds, seed if shuffle else None)

@@ -15,6 +15,7 @@ from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader
 from robustml.results import DataFacts
+from robustml.workflows.integrity.guarding import guarded
 
 
 def records_of(data: Loader, class_names: Sequence[str] | None = None) -> Records:
@@ -90,7 +91,7 @@ def data_of(
         RequestError: something cannot be read; or a loader, of whose batches no test part can be taken, has no `test`.
     """
     if isinstance(data, DataModule):
-        data.setup()
+        guarded(data).setup()
         return data
     loader = data if isinstance(data, DataLoader) else None
     if loader is not None and test is None:
@@ -109,5 +110,5 @@ def _name(data: Any) -> str:
 
 
 def _set_up(data: DataModule) -> DataModule:
-    data.setup()
+    guarded(data).setup()
     return data

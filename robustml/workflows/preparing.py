@@ -15,6 +15,7 @@ from robustml.data.understood import listed, summary_lines
 from robustml.errors import RequestError, printable
 from robustml.say import say
 from robustml.types import Attack, Threat
+from robustml.workflows.integrity.guarding import check_root, guarded
 from robustml.workflows.reading.records import leave_out_known
 from robustml.workflows.settings import read_settings
 from robustml.workflows.settings.building import Settings, build, plain_target
@@ -34,9 +35,11 @@ def load_data(settings: Settings, run: Path | None = None) -> DataModule:
     known = read_settings(run).get("data") if run is not None else None
     if known and known.get("class_names") and "class_names" not in settings:  # other data, chosen as a group
         settings = settings | {"class_names": known["class_names"]}
-    data = described_data(settings)
+    data = guarded(described_data(settings))
     data.setup()
     tell(data)
+    if run is not None:
+        check_root(run, data)
     if run is not None and (note := leave_out_known(run, data)) is not None:
         say(f"note:   {note}")
     return data

@@ -41,12 +41,13 @@ from robustml.workflows.measuring.trojans import backdoors_of_model
 from robustml.workflows.preparing import introduce, pick_device
 from robustml.workflows.reading.records import RECORDS
 from robustml.workflows.reading.weights import describe_model, save_weights
-from robustml.workflows.run import RESULTS, WEIGHTS, Run, load_run
+from robustml.workflows.run import RESULTS, WEIGHTS, Run, load_run, weights_of
 from robustml.workflows.settings import CONFIG, write_settings
 from robustml.workflows.settings.describing import described
 
-# Of a run's own settings, what its repaired model keeps: enough for whatever takes up a run.
+# So much accuracy under attack is more than chance takes.
 _MUCH = 0.05
+# Of a run's own settings, what its repaired model keeps: enough for whatever takes up a run.
 _KEPT = ("name", "seed", "data", "model", "threat", "attack", "evaluation", "validation", "balance")
 
 
@@ -228,7 +229,7 @@ def _written(
         settings,
         device,
         command="repair",
-        model=describe_model(run.settings["model"], model, out / WEIGHTS),
+        model=describe_model(run.settings["model"], model, out / WEIGHTS, weights_of(run.path, which)),
         cost=Cost(train_seconds=block.seconds, peak_memory_mb=peak_memory_mb(device)),
         backdoor=backdoors_of_model(model, suspects.planted, data, run.threat, shown, device),
         repair=block,

@@ -18,6 +18,7 @@ from robustml.files import read_json, sha256
 from robustml.models.checkpoints import read_weights
 from robustml.results import Results, read_results
 from robustml.types import Threat
+from robustml.workflows.integrity.guarding import guarded
 from robustml.workflows.reading.weights import check_weights, checkpoint_weights, load_weights
 from robustml.workflows.settings import CONFIG, read_settings
 from robustml.workflows.settings.building import Settings, build
@@ -87,7 +88,7 @@ class Run:
     def data(self) -> DataModule:
         """The data, set up, without what a poison did to them."""
         data: DataModule = self.given.get("data") or build(self.settings["data"], f"{self.path / CONFIG}: data")
-        data.setup()
+        guarded(data).setup()
         return data
 
     @cached_property

@@ -86,6 +86,15 @@ def test_a_passphrase_comes_from_the_environment_or_a_terminal(tmp_path, monkeyp
     assert read_private(tmp_path).public_key() == public
 
 
+def test_a_passphrase_may_hold_any_bytes_that_openssl_takes(tmp_path, monkeypatch):
+    monkeypatch.setenv(PASSPHRASE, "\udcff\udcfe p\u00e4ss")
+    make_keys(tmp_path / "k")
+    assert read_private(tmp_path / "k")
+    monkeypatch.setenv(PASSPHRASE, "x" * 1024)
+    with pytest.raises(RequestError, match="1024 bytes; expected at most 1023"):
+        make_keys(tmp_path / "l")
+
+
 def test_keys_of_another_kind_and_none_at_all_are_refused(tmp_path):
     kinds = {"rsa": ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "ed": ["ED25519"]}
     kinds["k1"] = ["EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"]

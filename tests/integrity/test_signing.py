@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -171,3 +174,26 @@ def test_a_signature_of_another_folder_is_none_of_this_one(folder, alice, tmp_pa
     (folder / SIGNATURE).unlink()
     (folder / SIGNATURE).symlink_to(other / SIGNATURE)
     refused(folder, alice, "it is a link")
+
+
+SIGNER = """
+import sys
+from pathlib import Path
+from robustml.integrity.signing import sign_folder
+print("ready", flush=True)
+while True:
+    sign_folder(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_signer_that_is_killed_leaves_a_signature_that_holds(folder, alice, kills):
+    trust = read_trust(alice)
+    sign_folder(folder, alice)
+    for number in range(kills):
+        with subprocess.Popen([sys.executable, "-c", SIGNER, folder, alice], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.002 + 0.0013 * number % 0.04)
+            process.kill()
+        assert signer_of(folder, trust, "data").name == "alice"

@@ -29,6 +29,17 @@ WEIGHTS = b"these are the weights"
 DIGEST = "sha256:1f37de1efe65eafa62eecff07876ee832138e32600cb5e50a041b51648f402e3"
 
 
+COPY = {
+    "method": "Copycat", "pool": "digits", "queries": 50, "budget": 60, "fidelity": counted(90, 100),
+    "baseline_fidelity": counted(10, 100), "accuracy": counted(80, 100), "victim_accuracy": counted(85, 100),
+    "transfer_success": counted(3, 85),
+}  # fmt: skip
+SEEN = {
+    "strip": {"found": True, "threshold": 1.0, "flagged": 9, "of": 300, "seconds": 1.0, "judges": "records"},
+    "mm_bd": {"found": False, "threshold": 1.0, "flagged": 0, "of": 10, "seconds": 1.0, "judges": "model"},
+}
+
+
 def figures(n: int, clean: int, attacks: Mapping[str, int], worst: int | None = None, **changes: Any) -> dict[str, Any]:
     """An evaluation of the weights: how many of n images are right, clean and under each attack.
 
@@ -405,6 +416,42 @@ def test_the_page_of_one_model(run: Path) -> None:
     again = (run / "card.html").read_bytes()
     write_cards([run], run)
     assert (run / "card.html").read_bytes() == again
+
+
+def test_what_was_measured_and_what_was_not(run: Path) -> None:
+    card = write_cards([run], run)[0]
+    act, nist = card.mappings
+    lines = {line.about: line for line in (*act.clauses, *nist.clauses)}
+    # each figure that is there is one of the card's own, and leads to a section that the page has
+    page = (run / "card.html").read_text()
+    names = {one.name for one in card.evidence}
+    for line in lines.values():
+        assert line.measured or line.not_measured
+        for one in line.measured:
+            assert one.source in names
+            assert f'id="{one.section}"' in page
+    clean = card.clean_accuracy.accuracy
+    assert clean.value is not None
+    assert f"{100 * clean.value:.1f}%" in lines["Accuracy"].measured[0].text
+    assert len(lines["Cybersecurity: adversarial examples, model evasion"].measured) >= len(card.threats)
+    # nobody copied it, looked for poison, or asked what it remembers: commands where there are some
+    assert lines["Model extraction"].not_measured == ["robustml extract victim=<dir> method=copycat budget=1000"]
+    assert lines["Cybersecurity: data poisoning"].not_measured == ["robustml detect run=<dir>"]
+    assert lines["Membership inference"].not_measured == ["robustml has no command for it"]
+    assert "conforms to a law" in page
+    assert read_card(run).mappings == card.mappings
+    text = card_text(card)
+    assert "not measured, of Article 15 of the EU AI Act: " in text
+    # a copy, and detectors, are measured once they are there
+    copied = make_results() | {"command": "extract", "extraction": COPY}
+    for place, content in (("extractions/1", copied), ("detections/1", {**figures(90, 80, {}), "detection": SEEN})):
+        (run / place).mkdir(parents=True)
+        (run / place / "results.json").write_text(json.dumps(content))
+    lines = {line.about: line for one in gather(run).card.mappings for line in one.clauses}
+    assert "Copycat, 50 queries: the copy agrees on 90.0%" in lines["Model extraction"].measured[0].text
+    assert lines["Model extraction"].not_measured == []
+    said = [one.text for one in lines["Cybersecurity: data poisoning"].measured]
+    assert "strip found something: 9 of 300 records flagged" in said
 
 
 def test_a_run_that_nobody_attacked(make_run: MakeRun) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from integration.forks import command
 
 from robustml.errors import RequestError
@@ -94,52 +90,3 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert command("model", "scan", tmp_path / "fine.txt", cwd=tmp_path).status == 0
     for words in (("gone",), ("evil.pkl", "report.json")):
         assert command("model", "scan", *words, cwd=tmp_path).status == 2
-
-
-OPCODES = st.binary(max_size=3) | st.sampled_from(
-    [
-        *(bytes([code]) for code in b"(.012t]})Rb\x93\x94\x81\x85ousaeQ"), b"h\0", b"q\0", b"\x80\x04", b"K\x01",
-        b"cos\nx\n", b"ios\nx\n", b"\x95" + bytes(8), corpus.text("os"), corpus.text("getpid"),
-        b"ctorch._utils\n_rebuild_tensor_v2\n", b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n",
-    ]
-)  # fmt: skip
-SEEDS = [content for content, _ in BAD.values() if len(content) < 5000]
-
-
-@st.composite
-def hostile(draw: Any) -> bytes:
-    """Random opcodes, or a file of the corpus with bytes changed, cut out and put in."""
-    if draw(st.booleans()):
-        return b"".join(draw(st.lists(OPCODES, max_size=40)))
-    content = bytearray(draw(st.sampled_from(SEEDS)))
-    for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, len(content)))
-        content[place : place + draw(st.integers(0, 4))] = draw(st.binary(max_size=4))
-    return bytes(content)
-
-
-def _fuzz(examples: int, path: Path) -> int:
-    tried = 0
-
-    @settings(max_examples=examples, deadline=None, database=None)
-    @given(hostile())
-    def one(content: bytes) -> None:
-        nonlocal tried
-        tried += 1
-        path.write_bytes(content)
-        start = time.perf_counter()
-        for finding in scan(path).findings:
-            assert str(finding).isprintable()
-        assert time.perf_counter() - start < 5
-
-    one()
-    return tried
-
-
-def test_whatever_a_file_holds_a_scan_ends(tmp_path: Path) -> None:
-    print(f"{_fuzz(300, tmp_path / 'x')} files scanned")
-
-
-@pytest.mark.slow
-def test_whatever_a_file_holds_a_scan_ends_at_length(tmp_path: Path) -> None:
-    print(f"{_fuzz(50_000, tmp_path / 'x')} files scanned")

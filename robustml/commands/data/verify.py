@@ -32,6 +32,7 @@ def verify(config: DictConfig) -> bool:
     from robustml.commands.hydra.composing import plain
     from robustml.reporting.pages.integrity import check_out, write_comparison
     from robustml.reporting.tables.integrity import change_lines, verified_line
+    from robustml.workflows.integrity.diff import pictures_of
     from robustml.workflows.integrity.verify import verify_data
     from robustml.workflows.preparing import described_data
 
@@ -42,7 +43,7 @@ def verify(config: DictConfig) -> bool:
         data.source, settings["manifest"], settings["trust"], unsigned=settings["unsigned"], name=data.name
     )
     if out is not None:
-        write_comparison(found, out)
+        write_comparison(found, out, pictures_of(found, data.source) if out.suffix != ".json" else {})
     for line in [*change_lines(found, settings["most"], settings["out"]), verified_line(found)]:
         say(line)
     return found.same and not found.old.trouble

@@ -253,13 +253,13 @@ class CardView:
         return Section("By class", charts=[class_chart(results, f"From {found.source}.")])
 
     @property
-    def measured(self) -> Iterator[Section]:
+    def measured(self) -> Iterator[tuple[str, Section]]:
         """Corruptions and certificates, as the reports of their own evaluations show them."""
         sources = self.gathered.sources
         if self.card.corruptions is not None:
-            yield corruption_section(sources[self.card.corruptions.source].results)
-        for proof in self.card.certified:
-            yield certified_section(sources[proof.source].results, proof.certified)
+            yield "corruptions", corruption_section(sources[self.card.corruptions.source].results)
+        for place, proof in enumerate(self.card.certified):
+            yield f"certified{place or ''}", certified_section(sources[proof.source].results, proof.certified)
 
     @property
     def evidence(self) -> Table:

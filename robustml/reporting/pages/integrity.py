@@ -9,7 +9,7 @@ from pathlib import Path
 from robustml.errors import RequestError
 from robustml.reporting.pages.template import Section, Tile, write_page
 from robustml.reporting.tables.cells import Cell, Row, Table
-from robustml.reporting.tables.integrity import sides_table
+from robustml.reporting.tables.integrity import counts_of, sides_table
 from robustml.results.integrity import Comparison, RecordChange
 from robustml.results.reading import write_checked
 
@@ -61,7 +61,9 @@ def _write_page(found: Comparison, path: Path, pictures: Mapping[str, str]) -> P
     note = f"{left:,} records more are in the JSON file: out=diff.json." if left > 0 else ""
     records = [_row(change) for change in found.records[:_MOST_ROWS]]
     headings = ["record", "change", "what", "file"]
-    table = [Table(headings, records, words=frozenset(headings))] if records else []
+    table = Table(headings, records, words=frozenset(headings))
+    if not any(change.file for change in found.records):
+        table = table.without(["file"])
     return write_page(
         path,
         "integrity.html.j2",
@@ -74,25 +76,26 @@ def _write_page(found: Comparison, path: Path, pictures: Mapping[str, str]) -> P
         trouble=found.old.trouble,
         sides=sides_table(found),
         files=files,
-        records=Section("Records", table, note),
+        records=Section("Records", [table] if records else [], note),
         drawn=shown,
         undrawn=len(found.records) - len(shown) if shown else 0,
     )
 
 
 def _tiles(found: Comparison) -> list[Tile]:
-    counts: dict[str, int] = {}
-    for change in found.records:
-        counts[change.change] = counts.get(change.change, 0) + 1
+    kinds = counts_of(found.records)
     of = "" if found.old.records is None else f"of {found.old.records:,}"
     by = found.old.signed_by
-    tiles = [
-        Tile("Records that differ", f"{len(found.records):,}", of, css="alarm" if found.records else "fine"),
+    return [
+        Tile(
+            "Records that differ",
+            f"{len(found.records):,}",
+            f"{of}{': ' if of and kinds else ''}{kinds}",
+            css="alarm" if found.records else "fine",
+        ),
         Tile("Files that differ", f"{len(found.files):,}", css="alarm" if found.files else "fine"),
+        Tile("The old state is signed by", by or "nobody trusted", css="fine" if by else "alert"),
     ]
-    tiles += [Tile(kind.capitalize(), f"{count:,}") for kind, count in counts.items() if len(counts) > 1]
-    signed = Tile("Signed by", by or "nobody trusted", found.old.fingerprint[:19], css="fine" if by else "alert")
-    return [*tiles, signed]
 
 
 def _row(change: RecordChange) -> Row:

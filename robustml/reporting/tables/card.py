@@ -104,7 +104,14 @@ def card_text(card: Card, width: int | None = None) -> str:
     """The verdict, the figures and the flags of a card for the terminal."""
     lines = [f"verdict: {card.verdict.word}: {'; '.join(card.verdict.sentences)}"] if card.verdict is not None else []
     files = [f"file {place}: {evidence.name}" for place, evidence in enumerate(card.evidence, start=1)]
-    after = [*files, *notes_of_flags(card.flags), *(f"left out: {line}" for line in card.left_out)]
+    open_ = [
+        f"{line.about[:1].lower()}{line.about[1:]}"
+        for one in card.mappings[:1]
+        for line in one.clauses
+        if not line.measured
+    ]
+    missing = [f"not measured, of Article 15 of the EU AI Act: {'; '.join(open_)}"] if open_ else []
+    after = [*files, *notes_of_flags(card.flags), *(f"left out: {line}" for line in card.left_out), *missing]
     parts = (wrapped(lines, width), table_text(figure_table(card), width), wrapped(after, width))
     return "\n".join(filter(None, parts))
 

@@ -1,4 +1,4 @@
-"""What detectors found, as a table: a row a detector, the clean twin's below its own."""
+"""What detectors found, as a table: a row a detector, with the clean twin's verdict beside its own."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ from robustml.results import Detection, DetectionFigures
 def detection_table(detection: Mapping[str, Detection]) -> Table:
     """Each detector: whether it found something, what it flagged, and how that compares with the truth where known."""
     known = any(each.auroc is not None for each in detection.values())
+    twins = any(each.twin is not None for each in detection.values())
     rows: list[Row] = []
     for name, each in detection.items():
-        rows.append(_row(name, each, each.judges, known))
-        if each.twin is not None:
-            rows.append(_row("  its clean twin", each.twin, each.judges, known))
-    headings = ["detector", "found", "flagged", *(["AUROC", "poison found", "false alarms"] if known else []), "time"]
+        rates = (each.true_positive_rate, each.false_positive_rate)
+        truth = [
+            None if each.auroc is None else f"{each.auroc:.3f}",
+            *(None if rate is None else percent(rate.value) for rate in rates),
+        ]
+        twin = [None if each.twin is None else _verdict(each.twin), _flagged(each.twin, each.judges)] if twins else []
+        own = [_verdict(each), _flagged(each, each.judges)]
+        rows.append([name, *own, *twin, *(truth if known else []), seconds_text(each.seconds)])
+    beside = ["twin found", "twin flagged"] if twins else []
+    told = ["AUROC", "poison found", "false alarms"] if known else []
     note = "A detector never sees the truth, which is held against its scores afterwards: "
     note += "the poison found is the share of poisoned records that is flagged, false alarms that of the others."
-    return Table(headings, rows, words=frozenset({"found"}), note=note if known else "")
+    if twins:
+        note += " The twin is the same training without the poison."
+    headings = ["detector", "found", "flagged", *beside, *told, "time"]
+    return Table(headings, rows, words=frozenset({"found", "twin found"}), note=note if known else "")
 
 
 def facts_table(detection: Mapping[str, Detection]) -> Table:
@@ -32,16 +42,15 @@ def facts_table(detection: Mapping[str, Detection]) -> Table:
     return Table(["detector", "threshold", "facts", "settings"], rows, words=frozenset({"facts", "settings"}))
 
 
-def _row(name: str, figures: DetectionFigures, judges: str, known: bool) -> Row:
-    verdict = Cell("yes", level="alarm") if figures.found else Cell("no", level="fine")
+def _verdict(figures: DetectionFigures) -> Cell:
+    return Cell("yes", level="alarm") if figures.found else Cell("no", level="fine")
+
+
+def _flagged(figures: DetectionFigures | None, judges: str) -> Cell | None:
+    if figures is None:
+        return None
     what = "" if judges == "records" else "classes" if figures.of > 1 else "model"
-    flagged = Cell(f"{figures.flagged:,} of {figures.of:,}", more=what)
-    rates = (figures.true_positive_rate, figures.false_positive_rate)
-    truth = [
-        None if figures.auroc is None else f"{figures.auroc:.3f}",
-        *(None if rate is None else percent(rate.value) for rate in rates),
-    ]
-    return [name, verdict, flagged, *(truth if known else []), seconds_text(figures.seconds)]
+    return Cell(f"{figures.flagged:,} of {figures.of:,}", more=what)
 
 
 def _chips(facts: Mapping[str, object]) -> dict[str, str]:

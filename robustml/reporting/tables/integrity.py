@@ -80,12 +80,16 @@ def compared_line(found: Comparison) -> str:
 
 
 def _counted(found: Comparison) -> str:
-    kinds: dict[str, int] = {}
-    for change in found.records:
-        kinds[change.change] = kinds.get(change.change, 0) + 1
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     files = f"{len(found.files):,} file{'s' * (len(found.files) != 1)}" if found.files else ""
-    return "; ".join(filter(None, [files, counts or "none"]))
+    return "; ".join(filter(None, [files, counts_of(found.records) or "none"]))
+
+
+def counts_of(changes: Sequence[RecordChange]) -> str:
+    """How many of each kind: "3 altered, 1 deleted"."""
+    kinds: dict[str, int] = {}
+    for change in changes:
+        kinds[change.change] = kinds.get(change.change, 0) + 1
+    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
 
 
 def sides_text(found: Comparison) -> str:

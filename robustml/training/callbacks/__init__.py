@@ -6,6 +6,7 @@ from robustml.training.callbacks.catastrophic_overfitting import CatastrophicOve
 from robustml.training.callbacks.evaluation import RobustEvaluation
 from robustml.training.callbacks.robust_overfitting import RobustOverfitting
 from robustml.training.callbacks.table import EpochTable
+from robustml.training.callbacks.verification import Verification
 from robustml.training.callbacks.weight_averaging import EMA, SWA, averaged_weights
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "EpochTable",
     "RobustEvaluation",
     "RobustOverfitting",
+    "Verification",
     "averaged_weights",
 ]

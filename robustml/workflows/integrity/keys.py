@@ -7,9 +7,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from robustml.errors import pasteable
+from robustml.errors import RequestError, pasteable
 from robustml.integrity.keys import PASSPHRASE, PRIVATE, PUBLIC, make_keys, read_public
-from robustml.integrity.trust import EVERYTHING, Signer, add_key, check_name, own_key
+from robustml.integrity.trust import EVERYTHING, TRUST, Signer, add_key, check_name, own_key, read_trust
 from robustml.say import say
 
 
@@ -30,6 +30,8 @@ def new_keys(out: Path, name: str | None = None, *, ask: bool = False) -> Signer
     """
     name = name or _user()
     check_name(name)
+    if (out / TRUST).exists() and any(key.signer.name == name for key in read_trust(out).keys):
+        raise RequestError(f"{out} knows {name!r} already; name another out=, or another name=")
     signer = own_key(out, make_keys(out, ask=ask), name)
     locked = "under a passphrase" if ask or os.environ.get(PASSPHRASE) else f"no passphrase; {PASSPHRASE} gives one"
     say(f"private key: {out / PRIVATE} (readable by its owner alone; {locked})")

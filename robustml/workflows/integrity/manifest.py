@@ -10,8 +10,9 @@ from robustml.data import Source
 from robustml.data.sources.stored import Damaged, Decoded, PartFiles, Stored, StoredSource, as_stored, common_folder
 from robustml.errors import RequestError
 from robustml.integrity.hashing import hash_files
-from robustml.integrity.manifest import PartOf, write_manifest
+from robustml.integrity.manifest import MANIFEST, PartOf, write_manifest
 from robustml.results.integrity import Manifest, ManifestFile
+from robustml.workflows.integrity.auditing import audited, audits
 
 # Sets up to so many bytes are also decoded, once, for the fingerprint that a run knows them by.
 _DECODED = 64 * 2**20
@@ -54,9 +55,13 @@ def make_manifest(
         fingerprint = _fingerprint(source, part, decoded) if decoded or (decoded is None and small) else None
         classes = stored.stored_classes(part)
         parts[part] = PartOf(_readable(stored, part), path, classes, fingerprint)
-    return write_manifest(Path(out), parts, files, name=name, source=origin, licence=licence, revision=revision)
+    with audited("manifested", Path(out) / MANIFEST, set=name) as told:
+        made = write_manifest(Path(out), parts, files, name=name, source=origin, licence=licence, revision=revision)
+        told.facts |= {"root": made.root, "serial": made.serial}
+    return made
 
 
+@audits("manifested", into="out", files=(MANIFEST,))
 def manifest_of(
     records: Iterable[Stored | dict[str, bytes | None]], out: Path | str, *, name: str, part: str = "train", **said: Any
 ) -> Manifest:
@@ -76,7 +81,10 @@ def manifest_of(
     stored = (
         record if isinstance(record, Stored) else Stored(part, row, "", record) for row, record in enumerate(records)
     )
-    return write_manifest(Path(out), {part: PartOf(stored)}, name=name, **said)
+    with audited("manifested", Path(out) / MANIFEST, set=name) as told:
+        made = write_manifest(Path(out), {part: PartOf(stored)}, name=name, **said)
+        told.facts |= {"root": made.root, "serial": made.serial}
+    return made
 
 
 def _files(lying: dict[Any, PartFiles], top: Path) -> Iterator[ManifestFile]:

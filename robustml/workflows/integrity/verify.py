@@ -17,6 +17,7 @@ from robustml.integrity.signing import SIGNATURE, signer_of
 from robustml.integrity.trust import Signer, check_serial, read_trust
 from robustml.progress import track
 from robustml.results.integrity import Comparison, FileChange, Manifest, RecordChange, Side
+from robustml.workflows.integrity.auditing import audited
 
 
 class Vouched(NamedTuple):
@@ -89,7 +90,12 @@ def verify_data(
         Untrusted: the manifest is unsigned, forged, altered, by a key that is not trusted for data, or a replay.
     """
     folder = Path(manifest)
-    return compare_data(source, vouched(folder, None if trust is None else Path(trust), unsigned), folder, name)
+    with audited("verified", folder / MANIFEST) as told:
+        given = vouched(folder, None if trust is None else Path(trust), unsigned)
+        found = compare_data(source, given, folder, name)
+        told.facts |= {"root": given.manifest.root, "signer": found.old.signed_by or "nobody"}
+        told.facts |= {"same": found.same, "files": len(found.files), "records": len(found.records)}
+    return found
 
 
 def compare_data(source: Source, given: Vouched, folder: Path, name: str = "") -> Comparison:

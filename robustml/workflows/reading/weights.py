@@ -50,18 +50,28 @@ def checkpoint_weights(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in read_weights(path).items() if key.startswith(prefix)}
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
+def save_weights(model: nn.Module, path: Path, root: str | None = None) -> None:
+    """Write the weights as safetensors, whole or not at all, with the Merkle root of the data where one vouches."""
     # Tied weights share memory, which safetensors refuses.
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with replacing(path) as file:
-        file.write(save(weights))
+        file.write(save(weights, None if root is None else {"data_root": root}))
 
 
-def describe_model(settings: Mapping[str, Any], model: nn.Module, weights: Path | None) -> ModelFacts:
-    """The model as results.json names it; of one that came from no file, the name alone."""
+def describe_model(
+    settings: Mapping[str, Any], model: nn.Module, weights: Path | None, origin: Path | None = None
+) -> ModelFacts:
+    """The model as results.json names it; of one that came from no file, the name alone.
+
+    Args:
+        settings: of the model.
+        model: the model.
+        weights: the file that holds it.
+        origin: the file of the weights that it began from, where it did.
+    """
     name = plain_target(settings)
     if weights is None:
         return ModelFacts(name=name)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights))
+    began = None if origin is None else sha256(origin)
+    return ModelFacts(name=name, parameters=parameters, sha256=sha256(weights), origin_sha256=began)

@@ -22,7 +22,7 @@ from robustml.workflows.measuring.backdoors import Planted, backdoor_figures
 from robustml.workflows.measuring.judging import evaluate_as_configured, peak_memory_mb, tell, write_outcome
 from robustml.workflows.measuring.training_flags import collapse_flags
 from robustml.workflows.reading.weights import checkpoint_weights, describe_model, load_weights, save_weights
-from robustml.workflows.run import BEST, LAST, WEIGHTS
+from robustml.workflows.run import BEST, LAST, WEIGHTS, weights_of
 from robustml.workflows.training.showing import show
 
 _FIGURES = {CLEAN_ACCURACY: "clean_accuracy", ADVERSARIAL_ACCURACY: "adversarial_accuracy"}
@@ -51,10 +51,12 @@ def complete(
     results = evaluate_as_configured(module.model, data, threat, settings["evaluation"], device)
     if not trainer.is_global_zero:
         return None
-    save_weights(module.model, run / WEIGHTS)
+    save_weights(module.model, run / WEIGHTS, None if data.guard is None else data.guard.facts.root)
     rows = _epochs(run)
     worst = results.worst_case.robust_accuracy.value if results.attacks else None
     selection = None if data.val is None else _selection(rows, settings["validation"]["monitor"], run / BEST)
+    began = settings.get("run")
+    origin = None if began is None else weights_of(Path(began), settings["which"])
     written = write_outcome(
         run,
         results,
@@ -63,7 +65,7 @@ def complete(
         device,
         collapse_flags(run / HEALTH),
         command="train",
-        model=describe_model(settings["model"], module.model, run / WEIGHTS),
+        model=describe_model(settings["model"], module.model, run / WEIGHTS, origin),
         backdoor=backdoor_figures(planted, module.model, data, settings["evaluation"], device),
         selection=selection,
         cost=_cost(rows, device, worst),

@@ -25,7 +25,7 @@ from robustml.training import (
     best_and_last,
     try_model,
 )
-from robustml.training.callbacks import Bars, EpochTable
+from robustml.training.callbacks import Bars, EpochTable, Verification
 from robustml.untrusted import own_files
 from robustml.workflows.integrity.auditing import audits
 from robustml.workflows.measuring.backdoors import check_shown, inherited, planted_by
@@ -81,6 +81,8 @@ def train(settings: dict[str, Any], data: DataModule, run: Path, *, resume: bool
     if last.is_file():
         load_weights(module.model, checkpoint_weights(last), last)  # refuses what fit would choke on
     trainer = build_trainer(settings, run, has_validation=data.val is not None, say=partial(say, always=True))
+    if data.guard is not None:
+        trainer.callbacks.append(Verification(data))  # type: ignore[attr-defined]
     try_model(
         module.model,
         next(iter(data.loader("train", limit=2)))[0],

@@ -12,6 +12,7 @@ import torch
 
 from robustml import __version__
 from robustml.say import say
+from robustml.workflows.integrity.guarding import guarded
 from robustml.workflows.run import RESULTS
 from robustml.workflows.settings.building import build
 
@@ -27,7 +28,7 @@ def clean_twin(settings: dict[str, Any], train: Callable[..., object]) -> Path:
         train: `(settings, data, run, resume=...)`, trains and judges into a run directory.
     """
     data = build(settings["data"])
-    data.setup()
+    guarded(data).setup()
     own = {key: value for key, value in settings.items() if key not in _NOT_PART_OF_IT}
     identity = json.dumps([own, data.fingerprint, __version__, torch.__version__], sort_keys=True, default=str)
     folder = Path(settings["output"]) / "twins" / hashlib.sha256(identity.encode()).hexdigest()[:16]
