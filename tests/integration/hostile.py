@@ -146,6 +146,20 @@ def parquet(name: str, **columns: Any) -> Change:
     return change
 
 
+def extension(name: str) -> Change:
+    """A column whose type is a pickle, which pyarrow before 14.0.1 would have loaded (CVE-2023-47248)."""
+
+    def change(run: Path, canary: Path) -> None:
+        kind = {
+            b"ARROW:extension:name": b"arrow.py_extension_type",
+            b"ARROW:extension:metadata": pickle.dumps(Bomb(canary)),
+        }
+        schema = pa.schema([pa.field("id", pa.int64(), metadata=kind)])
+        pq.write_table(pa.table({"id": [1]}, schema=schema), run / name)
+
+    return change
+
+
 def lying(run: Path, canary: Path) -> None:
     raw = (run / WEIGHTS).read_bytes()
     (run / WEIGHTS).write_bytes(struct.pack("<Q", 2**60) + raw[8:])
@@ -212,6 +226,10 @@ HOSTILE = {
         parquet("suspects.parquet", id=lambda canary: pickle.dumps(Bomb(canary))), ("exclude",)
     ),
     "suspects that are paths": Hostile(parquet("suspects.parquet", id=["../../etc/passwd"]), ("exclude",)),
+    "plan of a type that is a pickle": Hostile(
+        poisoned(extension("poison.parquet")), ("lineage", "evaluate", "detect")
+    ),
+    "suspects of a type that is a pickle": Hostile(extension("suspects.parquet"), ()),
     "suspects without end": Hostile(zeros("suspects.parquet"), ("exclude", "scan")),
     "evaluation elsewhere": Hostile(link("evaluations", "/etc"), (*SHOWN, "scan")),
     "evaluation that is deep": Hostile(content("evaluations/1/results.json", "[" * 200_000), ("gate",)),
