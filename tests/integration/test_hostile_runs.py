@@ -36,7 +36,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "sweep": ("sweep", "eps", "run={run}"),
 }
 # those that take a moment, where they get as far as to compute
-QUICK = {"report", "card", "gate", "scan", "verify", "lineage", "resume", "exclude", "evaluate last", "evaluate"}
+QUICK = {"report", "card", "gate", "scan", "verify", "lineage", "resume", "evaluate last", "evaluate"}
 HEARD: list[str] = []
 
 
@@ -101,6 +101,11 @@ def refused(name: str, verb: str, place: Path) -> None:
 @pytest.mark.parametrize(("name", "verb"), [case for case in FAST if case[1]])
 def test_refused_in_one_line(name: str, verb: str, place: Path) -> None:
     refused(name, verb, place)
+
+
+def test_nothing_of_a_run_of_ours_is_refused(place: Path) -> None:
+    done = ask("scan", place)
+    assert (done.status, done.out.splitlines()[-1]) == (0, "nothing is refused"), done.out
 
 
 @pytest.mark.slow
