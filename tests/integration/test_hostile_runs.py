@@ -114,8 +114,14 @@ def test_refused_by_every_command_that_reads_it(name: str, verb: str, place: Pat
     refused(name, verb, place)
 
 
+# what holds code, not only lies
+CODE = [
+    name for name in HOSTILE if {*name.split()} & {"class", "shell", "tag", "pickle", "pickles", "objects", "script"}
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", CODE)
 def test_no_command_runs_anything(name: str, place: Path) -> None:
     """All commands, also those that do not look at what was changed: they may do their work."""
     HOSTILE[name].change(place / "run", place / "canary")
