@@ -146,6 +146,27 @@ def parquet(name: str, **columns: Any) -> Change:
     return change
 
 
+def extension(name: str) -> Change:
+    """A column whose type is a pickle, which pyarrow before 14.0.1 would have loaded (CVE-2023-47248)."""
+
+    def change(run: Path, canary: Path) -> None:
+        kind = {
+            b"ARROW:extension:name": b"arrow.py_extension_type",
+            b"ARROW:extension:metadata": pickle.dumps(Bomb(canary)),
+        }
+        schema = pa.schema([pa.field("id", pa.int64(), metadata=kind)])
+        pq.write_table(pa.table({"id": [1]}, schema=schema), run / name)
+
+    return change
+
+
+def foreign(run: Path, canary: Path) -> None:
+    """An evaluation that is a link to results which lie elsewhere."""
+    (run / "evaluations" / "1").mkdir(parents=True)
+    shutil.copy(run / "results.json", canary.with_name("others.json"))
+    (run / "evaluations" / "1" / "results.json").symlink_to(canary.with_name("others.json"))
+
+
 def lying(run: Path, canary: Path) -> None:
     raw = (run / WEIGHTS).read_bytes()
     (run / WEIGHTS).write_bytes(struct.pack("<Q", 2**60) + raw[8:])
@@ -187,7 +208,7 @@ HOSTILE = {
     "digest of others": Hostile(result("model.sha256", "sha256:" + "0" * 64), ("evaluate", "card", "gate", "serve")),
     "pickle as weights": Hostile(plain_pickle(WEIGHTS), ("evaluate", "card", "gate", "serve", "scan")),
     "header that lies": Hostile(lying, ("evaluate", "card", "gate", "scan")),
-    "weights without end": Hostile(zeros(WEIGHTS, 2**27), ("evaluate", "gate", "scan")),
+    "weights without end": Hostile(zeros(WEIGHTS, 2**25), ("evaluate", "gate", "scan")),
     "weights elsewhere": Hostile(link(WEIGHTS, "/etc/hostname"), (*READ[:5], *SHOWN, "scan")),
     "checkpoints elsewhere": Hostile(link("checkpoints", "/etc"), ("evaluate last", "resume", "scan", "report")),
     "pickle in the last": Hostile(pickled(LAST), ("evaluate last", "resume", "scan")),
@@ -212,8 +233,13 @@ HOSTILE = {
         parquet("suspects.parquet", id=lambda canary: pickle.dumps(Bomb(canary))), ("exclude",)
     ),
     "suspects that are paths": Hostile(parquet("suspects.parquet", id=["../../etc/passwd"]), ("exclude",)),
+    "plan of a type that is a pickle": Hostile(
+        poisoned(extension("poison.parquet")), ("lineage", "evaluate", "detect")
+    ),
+    "suspects of a type that is a pickle": Hostile(extension("suspects.parquet"), ()),
     "suspects without end": Hostile(zeros("suspects.parquet"), ("exclude", "scan")),
     "evaluation elsewhere": Hostile(link("evaluations", "/etc"), (*SHOWN, "scan")),
+    "one evaluation elsewhere": Hostile(foreign, ("gate",)),
     "evaluation that is deep": Hostile(content("evaluations/1/results.json", "[" * 200_000), ("gate",)),
     "signature that is none": Hostile(content("signature.sigstore.json", "{}"), ("verify",)),
     "signature without end": Hostile(zeros("signature.sigstore.json"), ("verify",)),

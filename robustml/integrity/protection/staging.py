@@ -62,7 +62,8 @@ class Stage:
     def remove(self) -> None:
         """Leave nothing behind of what was not moved."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk is full still
+                self._file.close()
         shutil.rmtree(self._path, ignore_errors=True)
         for path in self._missing:
             with suppress(OSError):  # what was restored lies in it

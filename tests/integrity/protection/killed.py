@@ -55,7 +55,7 @@ def after(count: int, call: Call, root: Path) -> None:
 
 def shortly(seed: int, call: Call, root: Path) -> None:
     """Die within the time that it takes, whatever is being done then."""
-    timer = threading.Timer(random.Random(seed).uniform(0, 0.08), os.kill, (os.getpid(), signal.SIGKILL))
+    timer = threading.Timer(random.Random(seed).uniform(0, 0.15), os.kill, (os.getpid(), signal.SIGKILL))
     timer.daemon = True
     timer.start()
     call(root)
