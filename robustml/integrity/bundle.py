@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -48,12 +48,14 @@ class _Loose(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _PublicKey(_Loose):
+class _PublicKey(_Strict):
     hint: str = ""
 
 
-class _Material(_Loose):
+class _Material(_Strict):
     publicKey: _PublicKey  # noqa: N815  # as the bundle has it
+    tlogEntries: list[Any] = []  # noqa: N815
+    timestampVerificationData: Any = None  # noqa: N815
 
 
 class _Signature(_Strict):
@@ -191,9 +193,9 @@ def read_bundle(text: str, source: str) -> Bundle:
         RequestError: it is none, or of a kind that is not read; the line begins with `source`.
     """
     bundle = _checked(_Bundle, text, source)
+    envelope = bundle.dsseEnvelope
     try:
-        payload = base64.b64decode(bundle.dsseEnvelope.payload, validate=True)
-        signature = base64.b64decode(bundle.dsseEnvelope.signatures[0].sig, validate=True)
+        payload, signature = (_decoded(text) for text in (envelope.payload, envelope.signatures[0].sig))
     except (binascii.Error, ValueError) as error:
         raise RequestError(f"{source} is not valid: its payload or signature is not Base64") from error
     return Bundle(payload, signature, bundle.verificationMaterial.publicKey.hint)
@@ -223,6 +225,14 @@ def _checked(model: type[Content], text: str | bytes, source: str) -> Content:
         raise RequestError(f"{source} is not valid: {problem_of(error)}") from error
     except ValueError as error:
         raise RequestError(f"{source} is not valid: {' '.join(str(error).split())}") from error
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 in the one way that there is to write it: bits that are dropped could be anything."""
+    content = base64.b64decode(text, validate=True)
+    if base64.b64encode(content) != text.encode():
+        raise ValueError("bits are left over")
+    return content
 
 
 def _root(digests: Collection[str]) -> str:

@@ -135,6 +135,8 @@ def _signed(path: Path, trust: Trust, may: str) -> tuple[Signer, Statement]:
                 f"forged or damaged: it claims to be by {claimed[0]}, whose key says no" if claimed else "by a stranger"
             )
             raise Untrusted(f"{path} is {whose}; {trust.folder} trusts {trust.names}")
+        if bundle.hint not in ("", hint_of(by.public)):
+            raise Untrusted(f"{path} was altered: {by.signer.name} signed it, and it names another key")
         if may not in by.may:
             raise Untrusted(f"{path} is by {by.signer.name}, whose key may sign {', '.join(by.may)}, and no {may}")
         return by.signer, read_statement(bundle.payload, str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -197,3 +198,21 @@ def test_a_signer_that_is_killed_leaves_a_signature_that_holds(folder, alice, ki
             time.sleep(0.002 + 0.0013 * number % 0.04)
             process.kill()
         assert signer_of(folder, trust, "data").name == "alice"
+
+
+def test_every_bit_of_a_signature_counts(folder, alice):
+    """Also those that nobody signs: a key named beside the signature, letters of Base64 whose last bits are dropped."""
+    bundle = sign_folder(folder, alice)
+    content, trust = bundle.read_bytes(), read_trust(alice)
+    places = [content.index(word) + len(word) for word in (b'"hint": "', b'"hi', b"tlogE", b'"sig": "')]
+    places += [content.index(end) - 1 for end in (b'=", "keyid"', b'", "payloadType"') if end in content]
+    draw = random.Random(0)
+    for place in [*places, *(draw.randrange(len(content)) for _ in range(200))]:
+        for bit in range(8) if place in places else [draw.randrange(8)]:
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            bundle.write_bytes(changed)
+            with pytest.raises(Untrusted):
+                signer_of(folder, trust, "model")
+    bundle.write_bytes(content)
+    signer_of(folder, trust, "model")
