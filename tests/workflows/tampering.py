@@ -61,7 +61,7 @@ def rewritten(path: Path, change: Callable[[list[bytes], list[int]], None]) -> N
 
 
 def content(path: Path) -> list[object] | None:
-    """What pyarrow reads of a file, row by row; None where it cannot, or dies of it: it is asked in a forked process."""
+    """What pyarrow reads of a file, row by row, in a process of its own; None where it cannot, or dies of it."""
     reader, writer = multiprocessing.get_context("fork").Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_send, args=(path, writer))
     with warnings.catch_warnings():
