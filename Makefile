@@ -8,10 +8,13 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 # Where a shell forbids bytecode, each process that a test starts compiles torch and the others anew: 30 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs test test-slow test-data lint setup lock clean
+.PHONY: demo demo-integrity docs test test-slow test-data lint setup lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/robustml train -m experiment=digits_standard,digits_pgd trainer.enable_progress_bar=false
+
+demo-integrity: $(VENV)/installed
+	$(BIN)/python scripts/demo_integrity.py
 
 # One thread a test: on networks this small, two threads wait for each other more than they work. Two processes do not;
 # loadfile keeps the tests of a file, and the run that they share, in one of them; the order is that of tests/conftest.py,

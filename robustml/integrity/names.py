@@ -25,7 +25,7 @@ def wrong_with(name: object) -> str | None:
     """What is wrong with a relative name, or None where it may be used below a folder."""
     if not isinstance(name, str) or not name:
         return "it is empty" if name == "" else "it is no text"
-    if any(_unseen(letter) for letter in name):
+    if not (name.isascii() and name.isprintable()) and any(map(_unseen, name)):
         return "it holds a control character, or one that is not seen"
     if "\\" in name:
         return "it holds a backslash"
@@ -53,19 +53,23 @@ def check_names(names: Iterable[str], where: object) -> None:
             form, or is a file and a folder at once.
     """
     files: set[str] = set()
+    folders: set[str] = set()
     spelt: dict[str, str] = {}
     for name in names:
         wrong = wrong_with(name)
-        paths = [name, *_parents(name)] if wrong is None else []
-        for path in paths:
+        path = name if wrong is None else ""
+        while path and path not in folders:  # the name itself, and the folders that it is the first to name
             if (other := spelt.setdefault(fold(path), path)) != path:
                 wrong = f"{_shown(other)} differs from {_shown(path)} in case or Unicode form only"
+            if path != name:
+                folders.add(path)
+            path = path.rpartition("/")[0]
         if wrong is None and name in files:
             wrong = "it stands there twice"
         if wrong is not None:
             raise RequestError(f"{where} is refused: it names {_shown(name)}: {wrong}")
         files.add(name)
-    for folder in {path for name in files for path in _parents(name)} & files:
+    for folder in folders & files:
         raise RequestError(f"{where} is refused: it names {_shown(folder)} as a file and as a folder")
 
 

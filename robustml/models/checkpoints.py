@@ -11,6 +11,7 @@ DeepMind's WideResNet (Gowal 2020, Rebuffi 2021) is refused: its strided convolu
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -99,7 +100,9 @@ def read_weights(path: str | Path) -> Weights:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol, beside our own line
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         refused = _REFUSED_TYPE.search(str(error))
         what = reason(path) or (f"it holds a {refused[1]}" if refused else _reason(error))

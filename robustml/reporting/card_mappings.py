@@ -190,6 +190,8 @@ class _Found:
     def copies(self) -> Iterable[MappedFigure]:
         """Copies that were made of the model by asking it, whose results lie below the run."""
         for path in sorted((self.folder / _ASKED).glob("*/results.json")):
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                continue
             try:
                 found = read_results(path).extraction
             except RequestError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from robustml.errors import RequestError, printable
 from robustml.results import Results, read_results
+from robustml.untrusted import own_files
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,17 @@ def evaluations_of(run: Path) -> tuple[list[Source], list[str], list[str]]:
         a line for each that cannot be read.
 
     Raises:
-        RequestError: the run has no results, or its own cannot be read.
+        RequestError: the run has no results, its own cannot be read, or it leads elsewhere.
     """
+    own_files(run)
     own = Source("results.json", read_results(run / "results.json"))
     sources, left_out, broken = [own], [], []
     for folder in ("evaluations", "sweeps", "detections"):
         for path in sorted((run / folder).rglob("results.json")):
             name = printable(path.relative_to(run).as_posix())
+            if not path.resolve().is_relative_to(run.resolve()):
+                broken.append(f"{name} is a link that leads out of the run directory")
+                continue
             try:
                 results = read_results(path)
             except RequestError as error:

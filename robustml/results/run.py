@@ -64,11 +64,13 @@ class ExtraData(Block):
 class SignedData(Block):
     """What vouched for the data when they were used: a manifest, by its Merkle root, and who signed it.
 
-    `verified` is "start" or "always"; `healed` counts the files that were restored first.
+    `place` is where it lay, as the user named it; `verified` is "start" or "always"; `healed` counts the files that
+    were restored first.
     """
 
     root: str
     name: str
+    place: str
     series: str
     serial: Count
     signed_by: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -60,7 +61,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.stat().st_size:
         raise RequestError(f"{path} is empty: whatever wrote it was interrupted, or the disk was full")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol, beside our own line
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         missing = [key for key in _NEEDED if key not in checkpoint]
     except Exception as error:
         if isinstance(error, UnpicklingError) and (what := reason(path)):

@@ -51,7 +51,7 @@ def _steps(run: Path, trust: Trust | None, after: tuple[Path, ...]) -> Iterator[
     parent = Path(settings["run"]) if settings.get("run") else None
     links: list[Link] = []
     if parent is None or results.command == "train":  # a repair has the data of the run that it repaired
-        yield _data(results, settings, trust)
+        yield _data(results, trust)
     if parent is not None and not (parent / RESULTS).is_file():
         links.append(Link(says=f"the run that it began from is not there: {printable(str(parent))}", holds=None))
     elif parent is not None:
@@ -65,7 +65,7 @@ def _steps(run: Path, trust: Trust | None, after: tuple[Path, ...]) -> Iterator[
     yield _signature(run, trust)
 
 
-def _data(results: Results, settings: dict[str, Any], trust: Trust | None) -> Step:
+def _data(results: Results, trust: Trust | None) -> Step:
     counts = {"train": results.data.train, "validation": results.data.val, "test": results.data.test}
     facts = {"records": ", ".join(f"{count or 0:,} {part}" for part, count in counts.items())}
     facts |= {"digest": results.data.fingerprint or "unknown"}
@@ -76,9 +76,9 @@ def _data(results: Results, settings: dict[str, Any], trust: Trust | None) -> St
     by = f", signed by {signed.signed_by}" if signed.signed_by else ", signed by nobody"
     facts |= {"root": signed.root, "manifest": f"{signed.name}, number {signed.serial} of its series{by}"}
     facts |= {"verified": signed.verified + (f", {signed.healed} files restored first" if signed.healed else "")}
-    place = settings.get("data", {}).get("manifest")
+    place = signed.place
     links = []
-    if not isinstance(place, str) or not (Path(place) / MANIFEST).is_file():
+    if not (Path(place) / MANIFEST).is_file():
         links.append(Link(says="the manifest is not where the run found it", holds=None))
     else:
         now = read_manifest(Path(place))

@@ -24,7 +24,7 @@ def test_a_run_is_signed_verified_and_refused(place):
     told = command("keys", "trust", "store=other", "key=keys/public.pem", "name=alice", "may=[data]", cwd=place)
     assert told.status == 0
     listed = command("keys", "list", "store=other", cwd=place).out.splitlines()
-    assert [line.split()[0] for line in listed] == ["name", "bob", "alice"]
+    assert [line.split(":")[0] for line in listed] == ["bob", "  sha256", "alice", "  sha256"]
     signed = command("model", "sign", "run=run", "key=keys", cwd=place)
     assert (signed.status, signed.err) == (0, "")
     assert "not signed: evaluations" in signed.out

@@ -61,7 +61,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("keys", "new", "out=keys"),
         ("data", "manifest", *SET, "out=manifest"),
         ("data", "sign", "manifest=manifest", "key=keys"),
-        # ("data", "protect", *SET, places, "need=2", "key=secret"),
+        ("data", "protect", *SET, "places=[a,b,c,d]", "need=2", "key=secret"),
         ("train", *QUICK, *SET, *VERIFIED, "data.verify=start", "output=trained"),
     ):
         outcome = command(*words, cwd=folder)

@@ -1,4 +1,4 @@
-"""What a scan passes and what it refuses; that what it passes, torch and numpy load, is its oracle for the former."""
+"""What a scan passes, files that torch, numpy, joblib and safetensors have written, and what it refuses, by name."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ _PATHS = re.compile(
 # What Hydra takes for the letters of a name, whatever stands around it.
 _PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 _PLAIN_VALUE = re.compile(r"[\w.+-]*", re.ASCII)
+_LISTED = re.compile(r"\[([^\[\]'\"]+)\]")  # without quotes: by somebody who leaves them to us
 _IMPORTABLE = re.compile(r"model=([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 _CONSTANTS = ("null", "true", "false", "nan", "inf")
 
@@ -99,6 +100,8 @@ def _literal(word: str, sweeping: bool) -> str:
         return word
     if _PLAIN.fullmatch(value) and value.lower() not in _CONSTANTS:
         return word
+    if key == "places" and (listed := _LISTED.fullmatch(value)):
+        return f"{key}=[{','.join(_quote(each.strip()) for each in listed[1].split(','))}]"
     if _exists(value):
         # A folder that is called 1 does not make seed=1 a path.
         is_path = _PATHS.fullmatch(key) is not None or not _PLAIN_VALUE.fullmatch(value)

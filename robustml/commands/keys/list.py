@@ -20,14 +20,11 @@ class KeysList(Asked):
 
 
 def keys_of(config: DictConfig) -> None:
-    """Print a line a key."""
+    """Print each key, and its fingerprint below it."""
     from robustml.integrity.trust import read_trust
 
-    keys = read_trust(Path(config.store)).keys
-    rows = [(key.signer.name, ", ".join(key.may), key.file, key.signer.fingerprint) for key in keys]
-    rows.insert(0, ("name", "may sign", "file", "fingerprint"))
-    widths = [max(len(row[place]) for row in rows) for place in range(3)]
-    say("\n".join("  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows))
+    for key in read_trust(Path(config.store)).keys:
+        say(f"{key.signer.name}: may sign {', '.join(key.may)}; {key.file}\n  {key.signer.fingerprint}")
 
 
 def main() -> None:

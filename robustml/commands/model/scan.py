@@ -46,6 +46,8 @@ def _scan(path: Path, out: str | None) -> None:
         write_text(target, json.dumps(found.as_json(), indent=2) + "\n")
         say(f"report: {target}")
     if found.findings:
+        number = len(found.findings)
+        say(f"refused for {number:,} reason{'s' if number > 1 else ''}")
         sys.exit(1)
     say("nothing is refused")
 

@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from robustml.errors import RequestError
+from robustml.errors import RequestError, RunFailed
 from robustml.files import read_json, write_new, write_text
 from robustml.integrity.keys import PASSPHRASE
+from robustml.say import say
 
 _FORMAT, _NAME, _LARGEST = "robustml data key, version 1", "data.key", 4096
 _SCRYPT = {"n": 2**15, "r": 8, "p": 1}
@@ -71,10 +72,13 @@ class DataKey:
         return int(self._seen().get(series, 0))
 
     def remember(self, series: str, version: int) -> None:
-        """Note that a version of a set was seen, where the folder can be written."""
+        """Note that a version of a set was seen; where that cannot be written, say so."""
         seen = self._seen()
-        if version > int(seen.get(series, 0)) and os.access(self.path.parent, os.W_OK):
-            write_text(self.note, json.dumps(seen | {series: version}))
+        if version > int(seen.get(series, 0)):
+            try:
+                write_text(self.note, json.dumps(seen | {series: version}))
+            except RunFailed as error:
+                say(f"note: {error}: an older version of the set would not be noticed")
 
     @property
     def note(self) -> Path:

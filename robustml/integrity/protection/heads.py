@@ -11,6 +11,7 @@ the same key and nonce, which gives the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import zlib
 from collections.abc import Iterator
@@ -92,6 +93,12 @@ class Head(_Plain):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.files)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and digests of all files, as ``sha256:<hex>``."""
+        lines = "".join(f"{entry.sha256}  {entry.name}\n" for entry in self.files)
+        return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
     @property
     def stripe(self) -> int:

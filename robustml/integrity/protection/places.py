@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from robustml.errors import RequestError, printable
 from robustml.integrity.protection.erasure import MOST_PLACES
@@ -67,9 +67,9 @@ class Place:
         """
         try:
             return future.result(self.timeout)
+        except TimeoutError as error:
+            raise PlaceFailed(f"slow: no answer in {self.timeout:g} s") from error
         except Exception as error:
-            if not future.done():
-                raise PlaceFailed(f"slow: no answer in {self.timeout:g} s") from error
             raise PlaceFailed(_reason(error)) from error
 
     def close(self) -> None:
@@ -143,4 +143,6 @@ def _without_secrets(url: str) -> str:
     if "://" not in url:
         return printable(url)
     parts = urlsplit(url)
-    return printable(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
+    told = [(name, _without_secrets(value)) for name, value in parse_qsl(parts.query) if name in ("endpoint", "region")]
+    query = "&".join("=".join(pair) for pair in told)
+    return printable(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, "")))

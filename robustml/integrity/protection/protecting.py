@@ -33,6 +33,7 @@ class Protected:
     Attributes:
         name: of the set.
         version: of it in these places, from 1.
+        digest: over the names and digests of all its files, as ``sha256:<hex>``.
         files: how many.
         size: their bytes.
         stored: bytes in all places together.
@@ -41,6 +42,7 @@ class Protected:
 
     name: str
     version: int
+    digest: str
     files: int
     size: int
     stored: int
@@ -156,7 +158,7 @@ def _protected(named: dict[str, Path], places: list[Place], need: int, path: Pat
             "robustml data restore heals them once they take files again"
         )
     stored = head.shard_size * len(places)
-    return Protected(name, head.version, len(sizes), head.size, stored, path if is_new else None)
+    return Protected(name, head.version, head.digest, len(sizes), head.size, stored, path if is_new else None)
 
 
 def _sizes(named: Mapping[str, Path]) -> dict[str, int]:
@@ -168,7 +170,7 @@ def _sizes(named: Mapping[str, Path]) -> dict[str, int]:
 
 def _refusal(shelves: list[Shelf], wrong: dict[int, str], left: str) -> RunFailed:
     return RunFailed(
-        f"{len(shelves) - len(wrong)} of {len(shelves)} places took their shard, and all must "
+        f"{len(shelves) - len(wrong)} of {len(shelves)} places take their shard, and all must "
         f"({refused(shelves, wrong)}); {left}"
     )
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -22,7 +18,8 @@ from robustml.integrity.protection.erasure import encode, rebuild
 from robustml.integrity.protection.heads import Cipher, Entry, Head
 from robustml.integrity.protection.places import PlaceFailed, places_of
 from robustml.integrity.protection.shards import NewShards, Shards
-from robustml.integrity.protection.shelves import Shelf, check_replay, clean, look, publish, refused, standing
+from robustml.integrity.protection.shelves import Shelf, check_replay, clean, look, nothing_stands, publish, standing
+from robustml.integrity.protection.staging import Stage
 from robustml.progress import track
 
 
@@ -33,6 +30,7 @@ class Restored:
     Attributes:
         name: of the set.
         version: of it.
+        digest: over the names and digests of all its files, as ``sha256:<hex>``.
         files: that were written; those that were intact already are not among them.
         intact: how many were.
         size: bytes of all of them.
@@ -43,6 +41,7 @@ class Restored:
 
     name: str
     version: int
+    digest: str
     files: tuple[Path, ...]
     intact: int
     size: int
@@ -92,8 +91,7 @@ def restore(
         shelves = look(opened_places, known)
         head = standing(shelves, known)
         if head is None:
-            wrong = {shelf.number: shelf.wrong or "unfinished" for shelf in shelves}
-            raise RunFailed(f"no place is known to hold a protected set ({refused(shelves, wrong)})") from None
+            raise nothing_stands(shelves)
         if head.places != len(places):
             raise RequestError(
                 f"{head.name!r} was protected in {head.places} places, {len(places)} are named: name all, in order, "
@@ -143,7 +141,7 @@ class _Restoring:
         if unknown := sorted({*(only or ())} - {target.entry.name for target in targets}):
             raise RequestError(f"{head.name!r} was protected without {', '.join(unknown[:3])}: protect it anew")
         wanted = [target for target in targets if not target.intact()]
-        stages = {folder: _Stage(folder, self.key) for folder in folders.values()}
+        stages = {folder: Stage(folder, self.key) for folder in folders.values()}
         try:
             if heal:
                 shards.check_sizes()
@@ -168,6 +166,7 @@ class _Restoring:
         return Restored(
             head.name,
             head.version,
+            head.digest,
             tuple(target.folder / target.name for target in wanted),
             len(targets) - len(wanted),
             sum(target.entry.size for target in targets),
@@ -176,7 +175,7 @@ class _Restoring:
             tuple(sorted(name for name in named if _start(name, folders) is None)),
         )
 
-    def _read(self, wanted: list[_Target], stages: Mapping[Path, _Stage], everything: bool) -> None:
+    def _read(self, wanted: list[_Target], stages: Mapping[Path, Stage], everything: bool) -> None:
         """Write the files into their stages, and check the shards on the way."""
         head = self.head
         files = deque(wanted)
@@ -205,16 +204,17 @@ class _Restoring:
         head = self.head
         sick = {number: self.shelves[number].place for number in self.shards.wrong if number not in self.shards.down}
         new = NewShards(sick, head.version)
-        if sick:
-            stripes = range(head.stripes)
-            for stripe, chunks in zip(
-                track(stripes, f"healing {head.name}"), self.shards.stripes(stripes), strict=True
-            ):
+        try:
+            stripes = range(head.stripes) if sick else ()
+            progress = track(stripes, f"healing {head.name}") if sick else ()
+            for stripe, chunks in zip(progress, self.shards.stripes(stripes), strict=True):
                 data = rebuild(chunks, head.need)
                 whole = [*data, *encode(data, head.places)]
                 for number in sick:
                     new.write(number, self.cipher.seal(number, stripe, whole[number]))
             new.finish(head.shard_size)
+        except RunFailed:  # the set is restored all the same
+            new.failed |= dict.fromkeys(sick, "others failed meanwhile")
         healed = []
         for number in sorted(sick.keys() - new.failed.keys()):
             shelf = self.shelves[number]
@@ -234,66 +234,3 @@ class _Restoring:
 def _start(name: str, folders: Mapping[str, Path]) -> str | None:
     """The beginning of a name that there is a folder for."""
     return max((start for start in folders if name.startswith(start)), key=len, default=None)
-
-
-class _Stage:
-    """Files on their way into a folder: beside it, or in it where it is there."""
-
-    def __init__(self, folder: Path, key: DataKey) -> None:
-        self.folder = folder.absolute()
-        name = f".{self.folder.name}.{key.name.hex()}.restoring"
-        self._path = (self.folder if self.folder.is_dir() else self.folder.parent) / name
-        self._missing = [path for path in self._path.parents if not path.exists()]
-        shutil.rmtree(self._path, ignore_errors=True)  # of a restore that was killed
-        self._file: BinaryIO | None = None
-        self._digest = hashlib.sha256()
-        self._moved: list[str] = []
-
-    def add_folder(self, name: str) -> None:
-        """A folder that is to be there, whatever is in it."""
-        _folder_below(self._path, name).mkdir(parents=True, exist_ok=True)
-
-    def append(self, name: str, part: memoryview, last: bool, sha256: str) -> None:
-        """Append to a file; with the last part it must have its digest."""
-        if self._file is None:
-            path = below(self._path, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file, self._digest = path.open("xb"), hashlib.sha256()
-        self._file.write(part)
-        self._digest.update(part)
-        if last:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
-            if self._digest.hexdigest() != sha256:
-                raise RunFailed(
-                    f"{name} came out other than it was protected, which no damage can do; nothing was changed"
-                )
-
-    def move(self) -> None:
-        """Let the folder appear, or the files in it, one by one."""
-        if not self._path.exists():
-            return
-        if not self.folder.exists():
-            self._path.rename(self.folder)
-            return
-        for path in sorted(self._path.rglob("*")):
-            name = path.relative_to(self._path).as_posix()
-            if path.is_dir():
-                _folder_below(self.folder, name).mkdir(exist_ok=True)
-            else:
-                path.replace(below(self.folder, name))
-
-    def remove(self) -> None:
-        """Leave nothing behind of what was not moved."""
-        if self._file is not None:
-            self._file.close()
-        shutil.rmtree(self._path, ignore_errors=True)
-        for path in self._missing:
-            with suppress(OSError):  # what was restored lies in it
-                path.rmdir()
-
-
-def _folder_below(folder: Path, name: str) -> Path:
-    return below(folder, f"{name}/file").parent

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
-from robustml.errors import RunFailed
 from robustml.integrity.protection.erasure import Chunk
 from robustml.integrity.protection.heads import Cipher, Head
 from robustml.integrity.protection.places import Answer, Place, PlaceFailed
-from robustml.integrity.protection.shelves import Shelf, refused
+from robustml.integrity.protection.shelves import Shelf, too_few
 from robustml.integrity.protection.stores import Readable, Writable, write_whole
 
 # So many stripes are on their way from or to each place: memory is flat, and no place waits for the others.
@@ -54,7 +53,7 @@ class Shards:
             RunFailed: they have.
         """
         if len(self._files) < self._head.need:
-            raise self.too_few(len(self._files))
+            raise too_few(self._shelves, self._head, len(self._files), self.wrong)
 
     def stripes(self, wanted: Iterable[int]) -> Iterator[dict[int, Chunk]]:
         """For each of these stripes the good chunks, by the number of their place.
@@ -71,13 +70,6 @@ class Shards:
         while waiting:
             yield self._opened(*waiting.popleft())
 
-    def too_few(self, good: int) -> RunFailed:
-        """The error where so few are good."""
-        return RunFailed(
-            f"{self._head.name!r} cannot be restored: {good} of its {self._head.places} shards are good, and "
-            f"{self._head.need} are needed ({refused(self._shelves, self.wrong)}); nothing was changed"
-        )
-
     def _opened(self, stripe: int, asked: Mapping[int, Future[bytes]]) -> dict[int, Chunk]:
         good: dict[int, Chunk] = {}
         for number, future in asked.items():
@@ -89,7 +81,7 @@ class Shards:
             else:
                 good[number] = chunk
         if len(good) < self._head.need:
-            raise self.too_few(len(good))
+            raise too_few(self._shelves, self._head, len(good), self.wrong)
         return good
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ newer one.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,6 +41,7 @@ class Shelf:
         names: of our files in it.
         heads: that are authentic, with their names, the newest first.
         wrong: why it has none; None where it has one.
+        foreign: there is a head that was sealed with another key.
         down: the place did not answer.
     """
 
@@ -49,6 +50,7 @@ class Shelf:
     names: list[str] = field(default_factory=list)
     heads: list[tuple[str, Head]] = field(default_factory=list)
     wrong: str | None = None
+    foreign: bool = False
     down: bool = False
 
     def head(self, group: tuple[str, int, str]) -> tuple[str, Head] | None:
@@ -59,7 +61,7 @@ class Shelf:
     def against(self, standing: Head) -> str | None:
         """What is wrong with the place, given the version that stands."""
         if not self.heads or self.head(standing.group):
-            return self.wrong if not self.heads else None
+            return self.wrong
         for _, head in self.heads:
             if head.group == standing.group:
                 return f"has the shard of place {head.shard + 1}"
@@ -84,12 +86,14 @@ def look(places: Sequence[Place], key: DataKey) -> list[Shelf]:
             shelf.wrong, shelf.down = str(found), True
             continue
         shelf.names, heads = found
-        shelf.wrong = "lost"
+        unreadable = "lost"
         for name, content in heads:
             try:
                 shelf.heads.append((name, open_head(content, key)))
             except Unreadable as error:
-                shelf.wrong = str(error)
+                unreadable = str(error)
+                shelf.foreign |= unreadable == OTHER_KEY
+        shelf.wrong = None if shelf.heads else unreadable
     return shelves
 
 
@@ -108,20 +112,42 @@ def _content(place: Place, name: str) -> bytes:
 
 
 def standing(shelves: Sequence[Shelf], key: DataKey) -> Head | None:
-    """A head of the version that stands; None where none does.
+    """A head of the version that stands, of the set that most places have; None where none does.
 
     Raises:
         RequestError: what lies there is sealed with another key.
     """
     found = [(shelf.number, head) for shelf in shelves for _, head in shelf.heads]
-    if not found and any(shelf.wrong == OTHER_KEY for shelf in shelves):
+    if not found and any(shelf.foreign for shelf in shelves):
         raise RequestError(f"the places hold a set that was sealed with another key than {key.path}")
-    vouching: dict[tuple[str, int, str], set[int]] = {}
-    for number, head in found:
-        vouching.setdefault(head.group, set()).add(number)
-    heads = [head for _, head in found if len(vouching[head.group]) >= head.need]
-    # Of several sets the one that most places have; of its versions the newest.
-    return max(heads, key=lambda head: (_places_with(found, head.series), head.version), default=None)
+    return max(
+        (head for _, head in found if len(_vouching(found, head)) >= head.need),
+        key=lambda head: (len({number for number, other in found if other.series == head.series}), head.version),
+        default=None,
+    )
+
+
+def _vouching(found: Sequence[tuple[int, Head]], head: Head) -> set[int]:
+    return {number for number, other in found if other.group == head.group}
+
+
+def nothing_stands(shelves: Sequence[Shelf]) -> RunFailed:
+    """The error where none does."""
+    found = [(shelf.number, head) for shelf in shelves for _, head in shelf.heads]
+    best = max((head for _, head in found), key=lambda head: (len(_vouching(found, head)), head.version), default=None)
+    if best is not None:
+        wrong = {shelf.number: said for shelf in shelves if (said := shelf.against(best)) is not None}
+        return too_few(shelves, best, len(_vouching(found, best)), wrong)
+    wrong = {shelf.number: shelf.wrong or "" for shelf in shelves}
+    return RunFailed(f"none of the places has a protected set ({refused(shelves, wrong)})")
+
+
+def too_few(shelves: Sequence[Shelf], head: Head, good: int, wrong: Mapping[int, str]) -> RunFailed:
+    """The error where so few shards are good."""
+    return RunFailed(
+        f"{head.name!r} cannot be restored: {good} of its {head.places} shards are good, and {head.need} are needed "
+        f"({refused(shelves, wrong)}); nothing was changed"
+    )
 
 
 def publish(shelf: Shelf, tag: str, head: Head, key: DataKey) -> Future[None]:
@@ -140,7 +166,7 @@ def clean(shelf: Shelf, head: Head | None, kept: set[str]) -> None:
         kept: the names of the files that stay.
     """
     gone = {*shelf.names}
-    if shelf.wrong == OTHER_KEY or any(head is None or other.series != head.series for _, other in shelf.heads):
+    if shelf.foreign or any(head is None or other.series != head.series for _, other in shelf.heads):
         own = [(name, other) for name, other in shelf.heads if head is None or other.series == head.series]
         gone = {name for name, _ in own} | {other.file for _, other in own}
     asked = [shelf.place.ask(shelf.place.store.remove, name) for name in sorted(gone - kept)]
@@ -164,10 +190,6 @@ def check_replay(head: Head, key: DataKey) -> None:
     key.remember(head.series, head.version)
 
 
-def _places_with(found: Sequence[tuple[int, Head]], series: str) -> int:
-    return len({number for number, head in found if head.series == series})
-
-
-def refused(shelves: Sequence[Shelf], wrong: dict[int, str]) -> str:
+def refused(shelves: Sequence[Shelf], wrong: Mapping[int, str]) -> str:
     """The places that something is wrong with, each with what it is."""
     return "; ".join(f"{shelf.place}: {wrong[shelf.number]}" for shelf in shelves if shelf.number in wrong)

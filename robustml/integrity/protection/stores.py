@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from datetime import timedelta
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -36,6 +37,10 @@ class Writable(Protocol):
 
     def write(self, content: bytes, /) -> object:
         """Append."""
+        ...
+
+    def flush(self) -> object:
+        """Hand on what was written."""
         ...
 
     def close(self) -> object:
@@ -102,12 +107,9 @@ def store_of(url: str, shown: str, timeout: float) -> Store:
 
 def write_whole(file: Writable) -> None:
     """Close a file that was written, once it is on the disk, where it is on one."""
-    descriptor = None
-    with suppress(AttributeError, OSError):
-        file.flush()  # type: ignore[attr-defined]
-        descriptor = file.fileno()  # type: ignore[attr-defined]
-    if descriptor is not None:
-        os.fsync(descriptor)
+    file.flush()
+    with suppress(AttributeError, UnsupportedOperation):
+        os.fsync(file.fileno())  # type: ignore[attr-defined]
     file.close()
 
 
@@ -117,7 +119,7 @@ class _Files:
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs
 
-        self._files, self._root = url_to_fs(url, use_listings_cache=False) if "://" in url else url_to_fs(url)
+        self._files, self._root = url_to_fs(url)
         local = "file" in ([self._files.protocol] if isinstance(self._files.protocol, str) else self._files.protocol)
         self.folder = str(Path(self._root).resolve()) if local else None
         self.identity: str = self.folder or self._files.unstrip_protocol(self._root.rstrip("/"))
@@ -146,8 +148,14 @@ class _Files:
             self._files.pipe_file(self._path(name), content, mode="create")
         else:
             file = self._files.open(self._path(name), "xb")
-            file.write(content)
-            write_whole(file)
+            try:
+                file.write(content)
+                write_whole(file)
+            except OSError:  # a full disk
+                with suppress(OSError):
+                    file.close()
+                self.remove(name)
+                raise
 
     def remove(self, name: str) -> None:
         self._files.rm_file(self._path(name))
@@ -174,8 +182,9 @@ class _Objects:
         self._store: Any = S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            client_options={"timeout": timedelta(seconds=timeout), "allow_http": True},
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=timeout)},
+            # Whoever waits gives up first, and says that the place is slow.
+            client_options={"timeout": timedelta(seconds=2 * timeout), "allow_http": True},
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=2 * timeout)},
             **options,
         )
         self.identity = f"s3://{parts.netloc}/{parts.path.strip('/')} {options.get('endpoint', '')}"
@@ -215,16 +224,20 @@ class _Objects:
 
 
 class _Read:
-    """obstore's reader, whose bytes are of a kind of its own."""
+    """obstore's reader, whose bytes are of a kind of its own, and which forgets what it read ahead when it seeks."""
 
     def __init__(self, reader: Any) -> None:
-        self._reader = reader
+        self._reader, self._place = reader, 0
 
     def seek(self, place: int) -> None:
-        self._reader.seek(place)
+        if place != self._place:
+            self._reader.seek(place)
+            self._place = place
 
     def read(self, length: int) -> bytes:
-        return bytes(self._reader.read(length))
+        content = bytes(self._reader.read(length))
+        self._place += len(content)
+        return content
 
     def close(self) -> None:
         self._reader.close()

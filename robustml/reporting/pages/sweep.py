@@ -131,7 +131,7 @@ def _value(key: str, overrides: dict[str, str], config: dict[str, Any]) -> Any:
     if key in overrides:
         try:
             value = yaml.safe_load(overrides[key])
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError):  # a day that is none, brackets without end
             value = overrides[key]
         return value if isinstance(value, (int, float, str, bool)) else overrides[key]
     value = config

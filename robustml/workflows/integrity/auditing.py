@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,7 +136,8 @@ def verify_audit_log(log: Path, trust: Path, head: str | None = None, *, show: i
     for entry, signer in read.latest:
         subjects = "".join(f"\n  {name} {digest}" for name, digest in entry.subjects.items())
         facts = "".join(f", {name} {value}" for name, value in entry.facts.items())
-        say(f"{entry.sequence}  {entry.time[:10]} {entry.time[11:19]}  {signer}: {entry.what}{facts}{subjects}")
+        told = f"{entry.sequence}  {entry.time[:10]} {entry.time[11:19]}  {signer}: {entry.what}{facts}{subjects}"
+        say(re.sub("(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1...", told))
     if read.head is None:
         say(f"{log} is empty")
         return read

@@ -8,13 +8,13 @@ from pathlib import Path
 from robustml.data import DataModule, Records, Source
 from robustml.data.cache import cached, entry_of
 from robustml.data.guard import Verify
-from robustml.data.sources.stored import as_stored, common_folder
 from robustml.data.splits import Split
 from robustml.errors import RequestError, RunFailed, pasteable
-from robustml.integrity.protection import restore
 from robustml.results import SignedData, read_results
 from robustml.results.integrity import Comparison
 from robustml.say import say
+from robustml.workflows.integrity.protect import set_files
+from robustml.workflows.integrity.restore import restore_data
 from robustml.workflows.integrity.verify import Vouched, compare_data, vouched
 
 _SHOWN = 5
@@ -96,6 +96,7 @@ class Guarding:
         return SignedData(
             root=manifest.root,
             name=manifest.name,
+            place=str(self.folder),
             series=manifest.series,
             serial=manifest.serial,
             signed_by=None if signer is None else signer.name,
@@ -116,7 +117,10 @@ class Guarding:
     def _heal(self, source: Source, found: Comparison) -> None:
         say(f"verify: {self._told(found)}")
         assert self.key is not None
-        restored = restore(self.places, self.key, _root_of(source))
+        lying = set_files(source)
+        if lying is None:
+            raise RequestError("data.heal=true restores files, and these data lie in none")
+        restored = restore_data(self.places, self.key, lying.top)
         self.healed += len(restored.files)
         say(f"heal:   restored {', '.join(map(str, restored.files)) or 'nothing'}")
 
@@ -138,12 +142,3 @@ class Guarding:
         with suppress(FileNotFoundError):
             entry.unlink()
         return cached(source, split)
-
-
-def _root_of(source: Source) -> Path:
-    """The folder that all files of a set lie in, as protected copies name them."""
-    stored = as_stored(source)
-    lying = [files for part in stored.parts if (files := stored.stored_files(part)) is not None]
-    if not lying:
-        raise RequestError("data.heal=true restores files, and these data lie in none")
-    return common_folder(files.root for files in lying)

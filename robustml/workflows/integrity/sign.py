@@ -86,7 +86,7 @@ def verify_model(run: Path, trust: Path | Trust) -> Checked:
     for name, what in checked.changes.items():
         say(f"{printable(name)}: {what}")
     state = f"{_files(len(checked.changes))} changed since" if checked.changes else "all as signed"
-    say(f"signed by {checked.signer.name} ({checked.signer.fingerprint}), {_files(checked.files)}: {state}")
+    say(f"signed by {checked.signer.name} ({checked.signer.fingerprint[:19]}...), {_files(checked.files)}: {state}")
     if checked.ignored:
         say(f"not signed, so anybody's: {', '.join(map(printable, checked.ignored))}")
     return checked

@@ -53,9 +53,11 @@ def after(count: int, call: Call, root: Path) -> None:
     call(root)
 
 
-def shortly(seconds: float, call: Call, root: Path) -> None:
-    """Die whatever is being done then."""
-    threading.Timer(random.Random(str(seconds)).uniform(0, seconds), os.kill, (os.getpid(), signal.SIGKILL)).start()
+def shortly(seed: int, call: Call, root: Path) -> None:
+    """Die within the time that it takes, whatever is being done then."""
+    timer = threading.Timer(random.Random(seed).uniform(0, 0.15), os.kill, (os.getpid(), signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
     call(root)
 
 

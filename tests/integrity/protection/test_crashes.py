@@ -54,17 +54,17 @@ def check_killed_restore(kept: Kept, *moment: Any) -> bool:
     kept.restore("set")
     assert tree(kept.root / "set") == CONTENT, "and nothing is left behind"
     assert kept.restore(None).wrong == {}
-    assert [content[-1] for content in kept.shards()] == [content[-1] for content in whole]
+    assert all(shard in content for (shard,), content in zip(whole, kept.shards(), strict=True))
     kept.protect()
     return outcome.status == 0
 
 
-@pytest.mark.parametrize("moment", [0, 9, 15, 20, 26, 33])
+@pytest.mark.parametrize("moment", [9, 20, 26, 33])
 def test_kill_9_while_protecting(kept: Kept, moment: int) -> None:
     assert not check_killed_protect(kept, killed.after, moment)
 
 
-@pytest.mark.parametrize("moment", [0, 4, 9])
+@pytest.mark.parametrize("moment", [4, 9])
 def test_kill_9_while_restoring(kept: Kept, moment: int) -> None:
     assert not check_killed_restore(kept, killed.after, moment)
 
@@ -92,13 +92,14 @@ def test_a_full_place(kept: Kept, room: int) -> None:
     before = kept.states()
     written(kept.root / "new", NEW)
     outcome = call(killed.full, room, 3, killed.protecting_again, kept.root, cwd=kept.root)
-    said = f"RunFailed: 5 of 6 places took their shard, and all must ({kept.places[3]}: full: No space left on device)"
+    said = f"RunFailed: 5 of 6 places take their shard, and all must ({kept.places[3]}: full: No space left on device)"
     assert f"{said}; nothing was changed" in outcome.err
     assert kept.states() == before
 
 
 @pytest.mark.slow
-def test_a_full_disk(kept: Kept) -> None:
+@pytest.mark.parametrize("room", [0, 4096])  # a page, for the shard but not for its head
+def test_a_full_disk(kept: Kept, room: int) -> None:
     """A real one: a file system of a megabyte."""
     disk = kept.root / "disk"
     disk.mkdir()
@@ -114,7 +115,7 @@ def test_a_full_disk(kept: Kept) -> None:
             kept.protect()
         assert kept.states() == before
         kept.lose(3)
-        (disk / "ballast").write_bytes(bytes(2**20 - 8192))
+        (disk / "ballast").write_bytes(bytes(2**20 - room))
         restored = kept.restore()
         assert restored.wrong == {kept.places[3]: "lost; not healed: full: No space left on device"}
         assert restored.healed == ()
@@ -166,5 +167,5 @@ def test_a_place_that_is_no_folder_is_down(kept: Kept) -> None:
     restored = kept.restore()
     assert restored.wrong[kept.places[0]].startswith("lost; not healed: ")
     assert tree(kept.root / "out") == CONTENT
-    with pytest.raises(RunFailed, match="5 of 6 places took their shard"):
+    with pytest.raises(RunFailed, match="5 of 6 places take their shard"):
         kept.protect()
