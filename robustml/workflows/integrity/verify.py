@@ -102,6 +102,9 @@ def verify_data(
 def compare_data(source: Source, given: Vouched, folder: Path, name: str = "") -> Comparison:
     """Compare a set with a manifest at hand, which lies in `folder`; see `verify_data`."""
     stored, found = as_stored(source), _Found()
+    # those of all parts at once: most sets are one file a part
+    roots = [root for part in stored.parts if (root := stored.stored_root(part)) is not None and root.is_file()]
+    found.digests = dict(zip(roots, hash_files(roots), strict=True))
     for part in [*given.manifest.parts, *(part for part in stored.parts if part not in given.manifest.parts)]:
         _compare(part, given.manifest, folder, stored, found)
     new = Side(name=name or given.manifest.name, what=" ".join(dict.fromkeys(found.roots)) or "the set as it is loaded")
@@ -116,6 +119,7 @@ class _Found:
         self.roots: list[str] = []
         self.files: list[FileChange] = []
         self.records: list[RecordChange] = []
+        self.digests: dict[Path | None, str | RequestError] = {}
         self.compared = 0
 
 
@@ -132,9 +136,9 @@ def _compare(part: Any, manifest: Manifest, folder: Path, stored: StoredSource |
         if not root.exists() and not root.parent.is_dir():
             raise RequestError(f"no folder {root.parent} (looked from {Path.cwd()}); name where the set lies")
         found.roots.append(str(root))
-    digests = {} if root is None or not root.is_file() else {root: hash_files([root])[0]}
-    now = read_part(part, stored, root, intact="" in signed and [signed[""].sha256] == [*digests.values()])
-    changes = [] if root is None else _files_of(root, now.paths, signed, manifest, digests)
+    intact = root in found.digests and "" in signed and found.digests[root] == signed[""].sha256
+    now = read_part(part, stored, root, intact)
+    changes = [] if root is None else _files_of(root, now.paths, signed, manifest, found.digests)
     if now.classes is not None and (said := _other_classes(manifest.parts[part].classes, now.classes)):
         found.files.append(FileChange(file=part, change=said))
     if changes or root is None:
@@ -152,7 +156,7 @@ def _files_of(
     paths: Sequence[Path],
     signed: dict[str, ManifestFile],
     manifest: Manifest,
-    digests: dict[Path, str | RequestError],
+    digests: dict[Path | None, str | RequestError],
 ) -> list[FileChange]:
     """The files that differ."""
     here = {_key(path.as_posix(), root.as_posix(), root.is_dir()): path for path in paths if path.exists()}
