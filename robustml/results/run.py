@@ -83,8 +83,8 @@ class DataFacts(Block):
     """Which data set, its fingerprint and those of its splits, their sizes, and how it was poisoned, if it was.
 
     `left_out` counts test examples that the model was trained or selected on, since the set has changed; `excluded`
-    training examples that were not trained on, since a file names them. `plan_sha256` is the digest of the plan of the
-    poison beside the results; `manifest` what the data were verified against.
+    training examples that were not trained on, since a file names them. `manifest` is what the data were verified
+    against.
     """
 
     name: str
@@ -96,7 +96,6 @@ class DataFacts(Block):
     poison: PoisonSummary | None = None
     left_out: Count | None = None
     excluded: Count | None = None
-    plan_sha256: str | None = None
     manifest: SignedData | None = None
     extra: ExtraData | None = None
 

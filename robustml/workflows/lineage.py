@@ -57,8 +57,8 @@ def _steps(run: Path, trust: Trust | None, after: tuple[Path, ...]) -> Iterator[
     elif parent is not None:
         yield from _steps(parent, trust, (*after, run.resolve()))
         links.append(_began(results, parent, settings))
-    if (run / PLAN).is_file() or results.data.plan_sha256 is not None:
-        yield _poison(run, results)
+    if (run / PLAN).is_file() or (results.data.poison is not None and results.command == "train"):
+        yield _poison(run, results, balanced=settings.get("balance") is not None)
     yield _model(run, results, links)
     if not after and (run / _CARD).is_file():
         yield _card(run, results)
@@ -87,22 +87,18 @@ def _data(results: Results, trust: Trust | None) -> Step:
     return Step(kind="data", name=results.data.name, place=place, facts=facts, links=links)
 
 
-def _poison(run: Path, results: Results) -> Step:
-    summary = results.data.poison
-    name = "poison" if summary is None else summary.kind
+def _poison(run: Path, results: Results, *, balanced: bool) -> Step:
+    summary, trained_on = results.data.poison, (results.data.fingerprints or {}).get("train")
     facts = {} if summary is None else {"dose": summary.describe()}
-    recorded, links = results.data.plan_sha256, []
-    if recorded is None:
-        links.append(Link(says="results.json has no digest of the plan: it is of an older version", holds=None))
-    else:
-        same = (run / PLAN).is_file() and sha256(run / PLAN) == recorded
-        links.append(Link(says="the plan is the one that was trained on", holds=same))
-        facts["plan"] = recorded
     try:
-        read_plan(run / PLAN)
+        same = read_plan(run / PLAN).poisoned_sha256 == trained_on
+        # what was balanced after the poison has another digest
+        holds = None if balanced and not same else same
+        link = Link(says="the plan makes the training part that was trained on", holds=holds)
     except RequestError as error:
-        links.append(Link(says=printable(str(error)), holds=False))
-    return Step(kind="poison", name=name, place=str(run / PLAN), facts=facts, links=links)
+        link = Link(says=printable(str(error)), holds=False)
+    name = "poison" if summary is None else summary.kind
+    return Step(kind="poison", name=name, place=str(run / PLAN), facts=facts, links=[link])
 
 
 def _model(run: Path, results: Results, links: list[Link]) -> Step:

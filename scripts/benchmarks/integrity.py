@@ -7,7 +7,8 @@ In one run, interleaved so that a noisy machine slows all alike, on the same fil
 - verify: `verify_data` of the untouched set, its manifest read and its files hashed in two threads.
 
 A ratio is bytes a second over openssl's, each the median over rounds of the ratio within a round. With `--data` also
-the seconds of a manifest of MNIST (all digests, without decoding), of verifying it, and of finding one flipped bit.
+the seconds of a manifest of MNIST (all digests, without decoding), of verifying it, of finding one flipped bit, and
+those that `data.verify=start` adds to loading it, beside an epoch of PGD-10 training of a small network.
 `--flat` makes a manifest of a file and of one ten times larger in processes of their own, and prints the peak of the
 memory of each, imports included. Prints a table, writes JSON.
 """
@@ -30,9 +31,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
-from robustml.data import HubImages, ParquetImages
+from robustml.attacks import PGD
+from robustml.data import DataModule, HubImages, ParquetImages
+from robustml.data.guard import Verify
+from robustml.models import WongCNN
+from robustml.say import hushed
+from robustml.threats import LpBall
+from robustml.workflows.integrity.guarding import guarded
+from robustml.workflows.integrity.keys import new_keys
 from robustml.workflows.integrity.manifest import make_manifest
+from robustml.workflows.integrity.sign import sign_data
 from robustml.workflows.integrity.verify import verify_data
 
 PICTURE = 4096
@@ -110,6 +120,39 @@ def mnist(data: Path, folder: Path, rounds: int) -> dict[str, float]:
     return {what: statistics.median(each) for what, each in times.items()}
 
 
+def at_start(data: Path, folder: Path, rounds: int) -> dict[str, float]:
+    """Seconds that `data.verify=start` adds to loading MNIST (decoded before), beside an epoch of PGD training."""
+    shutil.copytree(data / "mnist", folder / "mnist")
+    source, manifest, keys = HubImages("mnist", root=str(folder)), folder / "m", folder / "keys"
+    with hushed():
+        new_keys(keys, "us")
+        make_manifest(source, manifest, name="mnist", decoded=True)
+        sign_data(manifest, keys)
+
+        def loading(verify: Verify) -> float:
+            data = DataModule(source, name="mnist", verify=verify, manifest=str(manifest), trust=str(keys))
+            return seconds(guarded(data).setup)
+
+        loading("never")  # fills the cache
+        added = [loading("start") - loading("never") for _ in range(rounds)]
+    plain = DataModule(source, name="mnist", batch_size=100)
+    plain.setup()
+    model, attack, threat = WongCNN((1, 28, 28), 10), PGD(steps=10), LpBall("inf", 0.3)
+    optimizer = torch.optim.Adam(model.parameters())
+    batches = iter(plain.train_dataloader())
+
+    def step() -> None:
+        x, y = next(batches)[:2]
+        adversarial = attack(model, x, y, threat)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(adversarial), y).backward()
+        optimizer.step()
+
+    step()
+    epoch = statistics.median(seconds(step) for _ in range(20)) * len(plain.train) / 100
+    return {"verify=start adds": statistics.median(added), "an epoch of PGD-10 training": epoch}
+
+
 def flat(folder: Path, megabytes: int) -> dict[str, float]:
     """Peak memory of making a manifest, in MiB, by the size of the file."""
     peaks = {}
@@ -146,6 +189,8 @@ def main() -> None:
     if arguments.data is not None:
         with tempfile.TemporaryDirectory() as folder:
             found["mnist"] = mnist(arguments.data, Path(folder), arguments.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            found["mnist"] |= at_start(arguments.data, Path(folder), arguments.rounds)
         for what, took in found["mnist"].items():
             print(f"MNIST, {what}: {took:.2f} s")
     if arguments.flat:

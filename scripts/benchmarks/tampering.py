@@ -1,6 +1,6 @@
 """A campaign of tampering against a signed and protected copy of real MNIST: what is found, named, restored.
 
-    python scripts/benchmarks/tampering.py ../shared/data --tamperings 1000 --untouched 1000 --json tampering.json
+    python scripts/benchmarks/tampering.py ../shared/data --tamperings 1100 --untouched 1000 --json tampering.json
 
 The set is the 10,000 pictures of MNIST's test part; `--whole` takes its 60,000 training pictures. What was done is
 known from what this script did and, where bytes of the file were flipped, from reading the file by pyarrow alone: the
@@ -70,7 +70,7 @@ class Site:
     @property
     def source(self) -> ParquetImages:
         """The set."""
-        return ParquetImages(str(self.file), str(self.file))
+        return ParquetImages(str(self.file))
 
     def sign(self) -> None:
         """Make and sign the manifest."""

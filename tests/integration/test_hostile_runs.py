@@ -62,7 +62,7 @@ def place(trained: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     new_keys(tmp_path / "keys")
     (tmp_path / "stranger.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\n")
     monkeypatch.setenv("ROBUSTML_TRUST", "")
-    monkeypatch.setattr("robustml.extraction.endpoint.server.serve", lambda *_: None)
+    monkeypatch.setattr("robustml.extraction.endpoint.server.serve", lambda _, bound: bound.close())
     HEARD.clear()
     yield tmp_path
     sys.modules.pop("stranger", None)

@@ -19,14 +19,13 @@ from robustml import __version__
 from robustml.data import DataModule
 from robustml.deadline import Deadline, OutOfTime
 from robustml.evaluation import RobustnessResults, accuracy_curve, evaluate, united
-from robustml.files import sha256
 from robustml.results import Environment, Flag, Results, write_results
 from robustml.say import say
 from robustml.types import Attack, Threat
 from robustml.workflows.measuring.certification import certified_as_configured
 from robustml.workflows.measuring.corruptions import corruptions_as_configured
 from robustml.workflows.preparing import build_attacks
-from robustml.workflows.run import EXAMPLES, PLAN, REPORT, RESULTS
+from robustml.workflows.run import EXAMPLES, REPORT, RESULTS
 
 
 def evaluate_as_configured(
@@ -166,7 +165,7 @@ def write_outcome(
         results.model_copy(update={"flags": flags}),
         experiment=settings["name"],
         seed=settings["seed"],
-        data=data.summary().model_copy(update={"plan_sha256": sha256(out / PLAN)} if (out / PLAN).is_file() else {}),
+        data=data.summary(),
         environment=environment(device),
         **blocks,
     )
