@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from robustml.errors import RequestError
-from robustml.files import opened, read_json, replacing, sha256
+from robustml.files import read_json, replacing, sha256
 from robustml.integrity.merkle import Tree, leaf_hash
 from robustml.integrity.names import check_names
 from robustml.integrity.signing import SIGNATURE
@@ -263,8 +263,7 @@ def read_records(folder: Path, manifest: Manifest, part: str) -> Digests:
     if sha256(path) != manifest.records_sha256:
         raise RequestError(f"{path} is not the table that {MANIFEST} was written with; make the manifest anew")
     try:
-        with opened(path) as file:
-            table = parquet.ParquetFile(file)
+        with parquet.ParquetFile(path) as table:
             if table.metadata.num_rows > _ROWS_A_BYTE * path.stat().st_size:
                 raise RequestError(f"{path} is refused: it claims to hold {table.metadata.num_rows:,} rows")
             columns = table.read(["part", "row", "name", "label", "leaf", *(f"sha256.{field}" for field in fields)])

@@ -124,7 +124,7 @@ def test_whatever_stands_there_is_read_or_refused_in_one_line(folder, tmp_path, 
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_thousands_of_them(folder, tmp_path, data):
     _fuzzed(folder, tmp_path, data)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import multiprocessing
+import warnings
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +31,10 @@ def write(path: Path, pictures: Sequence[bytes], labels: Sequence[int], compress
     """A Parquet file of several groups and pages, as the Hub lays them out."""
     table = pa.table({"image": [{"bytes": one, "path": None} for one in pictures], "label": labels})
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression=compression, row_group_size=64, data_page_size=2048)
+    statistics = compression != "none"  # where there are none, nothing says how many pictures are mere paths
+    pq.write_table(
+        table, path, compression=compression, row_group_size=64, data_page_size=2048, write_statistics=statistics
+    )
     return path
 
 
@@ -53,11 +60,27 @@ def rewritten(path: Path, change: Callable[[list[bytes], list[int]], None]) -> N
     write(path, pictures, labels, "gzip")
 
 
-def content(path: Path) -> list[tuple[object, object]] | None:
-    """What pyarrow reads of a file, row by row; None where it cannot."""
+def content(path: Path) -> list[object] | None:
+    """What pyarrow reads of a file, row by row, in a process of its own; None where it cannot, or dies of it."""
+    reader, writer = multiprocessing.get_context("fork").Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_send, args=(path, writer))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    writer.close()
+    try:
+        rows: list[object] | None = reader.recv()
+    except EOFError:
+        rows = None
+    process.join()
+    return rows
+
+
+def _send(path: Path, writer: Connection) -> None:
+    faulthandler.disable()
     try:
         table = pq.read_table(path)
         images = [None if one is None else (one["bytes"], one["path"]) for one in table["image"].to_pylist()]
-        return list(zip(images, table["label"].to_pylist(), strict=True))
+        writer.send(list(zip(images, table["label"].to_pylist(), strict=True)))
     except Exception:  # whatever a broken file makes it raise
-        return None
+        writer.send(None)

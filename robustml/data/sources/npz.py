@@ -71,6 +71,10 @@ class NpzImages:
         """One record an image: the bytes of its pixels."""
         return Decoded(self).stored(split)
 
+    def stored_root(self, split: Split) -> Path:
+        """The file."""
+        return Path(self.path)
+
     def stored_files(self, split: Split) -> PartFiles:
         """The file."""
         return PartFiles(Path(self.path), (Path(self.path),))

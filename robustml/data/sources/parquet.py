@@ -24,6 +24,7 @@ from robustml.data.sources.stored_parquet import (
     class_names_of,
     classes_in,
     parquet_records,
+    pictures_of,
     table_records,
 )
 from robustml.data.splits import Split
@@ -75,8 +76,8 @@ class ParquetImages(InFiles, _Columns):
     def stored_files(self, split: Split) -> PartFiles:
         """The file, and the images that it refers to."""
         path = self.path(split)
-        own = {Path(each) for each in (self.train, self.test) if each is not None}
-        return PartFiles(path, (path, *(file for file in self.files(split) if file not in own)))
+        named = () if not path.is_file() or _holds_all_bytes(path, self.image) else pictures_of(path, self.image)
+        return PartFiles(path, (path, *sorted(set(named))))
 
     def stored_classes(self, split: Split) -> tuple[str, ...] | None:
         """Those that the file's metadata names."""
@@ -153,6 +154,11 @@ class HubImages(_Columns):
             return copy.stored(split)
         hub_split = self.train_split if split == "train" else self.test_split
         return table_records(self._fetch(hub_split, self.image, self.label), split, self.image, self.label)
+
+    def stored_root(self, split: Split) -> Path | None:
+        """That of the local copy."""
+        copy = self._copy(whole=False)
+        return None if copy is None else copy.stored_root(split)
 
     def stored_files(self, split: Split) -> PartFiles | None:
         """Those of the local copy."""

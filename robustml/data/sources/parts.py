@@ -34,6 +34,10 @@ class InFiles:
         """What is stored: one part alone where the test part is held out of it."""
         return ("train",) if self.test is None else ("train", "test")
 
+    def stored_root(self, split: Split) -> Path | None:
+        """What the user named."""
+        return self.path(split)
+
     def stored_files(self, split: Split) -> PartFiles | None:
         """The one file."""
         return PartFiles(self.path(split), (self.path(split),))

@@ -79,8 +79,12 @@ class StoredSource(Source, Protocol):
         """The records of a part."""
         ...
 
+    def stored_root(self, split: Split) -> Path | None:
+        """The file or folder where they lie, which is not looked at; None where they lie in none of the user's."""
+        ...
+
     def stored_files(self, split: Split) -> PartFiles | None:
-        """Where they lie; None where they lie in no file of the user's."""
+        """All the files; None as of `stored_root`."""
         ...
 
     def stored_classes(self, split: Split) -> tuple[str, ...] | None:
@@ -110,8 +114,12 @@ class Decoded:
         for row, (x, label) in enumerate(zip(records.x.numpy(), records.y.tolist(), strict=True)):
             yield Stored(split, row, "", {INPUT: x.tobytes(), LABEL: records.class_names[label].encode()})
 
-    def stored_files(self, split: Split) -> PartFiles | None:
+    def stored_root(self, split: Split) -> Path | None:
         """None: in no file of the user's."""
+        return None
+
+    def stored_files(self, split: Split) -> PartFiles | None:
+        """None."""
         return None
 
     def stored_classes(self, split: Split) -> tuple[str, ...] | None:

@@ -53,6 +53,19 @@ def parquet_records(path: Path, part: str, source: str, label: str) -> StoredRec
             yield Stored(part, row + place, "", dict(zip(columns, cells, strict=True)))
 
 
+def pictures_of(path: Path, source: str) -> Iterator[Path]:
+    """The files that rows refer to instead of holding their bytes, as far as the file can be read."""
+    for _, batch in _batches(path):
+        if isinstance(batch, _Broken) or source not in batch.schema.names:
+            continue
+        kind = (column := batch.column(source)).type
+        if pa.types.is_struct(kind) and min(kind.get_field_index(name) for name in ("bytes", "path")) >= 0:
+            content, paths = (_cells(pc.struct_field(column, name)) for name in ("bytes", "path"))
+            for held, name in zip(content, paths, strict=True):
+                if held is None and name is not None:
+                    yield Path(name.decode(errors="surrogateescape"))
+
+
 def table_records(table: pa.Table, part: str, source: str, label: str) -> StoredRecords:
     """The rows of a table that another library keeps on the disk; arguments as of `parquet_records`."""
     names, row = class_names_of(table.schema, label), 0

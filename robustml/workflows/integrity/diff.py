@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from robustml.data import Source
@@ -15,6 +17,7 @@ from robustml.integrity.changes import State, changes_of
 from robustml.integrity.manifest import read_records
 from robustml.integrity.trust import Untrusted
 from robustml.results.integrity import Comparison, FileChange, Manifest, RecordChange
+from robustml.workflows.integrity.apart import Died, apart
 from robustml.workflows.integrity.verify import Vouched, compare_data, vouched
 
 # Pictures on a page: as many, and their longest side in pixels.
@@ -82,16 +85,18 @@ def _files(old: Manifest, new: Manifest) -> list[FileChange]:
 def pictures_of(found: Comparison, source: Source) -> dict[str, str]:
     """The pictures of what changed, as far as the set at hand has them: small PNG files as data URIs, by digest."""
     wanted = {digest for change in found.records[:_MOST_PICTURES] for digest in change.digests if digest is not None}
-    pictures: dict[str, str] = {}
-    stored = as_stored(source)
-    for part in stored.parts if wanted else ():
-        for record in stored.stored(part):
-            content = None if isinstance(record, Damaged) else record.fields.get("input")
-            if content is None:
-                continue
-            digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-            if digest in wanted and (shown := _picture(content)) is not None:
-                pictures[digest] = shown
+    stored, pictures = as_stored(source), dict[str, str]()
+
+    def drawn() -> Iterator[tuple[str, str]]:
+        for part in stored.parts if wanted else ():
+            for record in stored.stored(part):
+                content = None if isinstance(record, Damaged) else record.fields.get("input")
+                digest = "" if content is None else f"sha256:{hashlib.sha256(content).hexdigest()}"
+                if content is not None and digest in wanted and (shown := _picture(content)) is not None:
+                    yield digest, shown
+
+    with suppress(Died, RequestError):  # what cannot be read has no picture
+        pictures.update(apart(drawn))
     return pictures
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustml.data import Source
-from robustml.data.sources.stored import Damaged, Decoded, StoredSource, as_stored
+from robustml.data.sources.stored import Decoded, StoredSource, as_stored
 from robustml.errors import RequestError
 from robustml.integrity.changes import State, changes_of
 from robustml.integrity.hashing import hash_files
-from robustml.integrity.manifest import MANIFEST, digested, read_manifest, read_records
+from robustml.integrity.manifest import MANIFEST, Digested, read_manifest, read_records
 from robustml.integrity.signing import SIGNATURE, signer_of
 from robustml.integrity.trust import Signer, check_serial, read_trust
 from robustml.progress import track
-from robustml.results.integrity import Comparison, FileChange, Manifest, RecordChange, Side
+from robustml.results.integrity import Comparison, FileChange, Manifest, ManifestFile, RecordChange, Side
 from robustml.workflows.integrity.auditing import audited
+from robustml.workflows.integrity.reading import PartNow, read_part
 
 
 class Vouched(NamedTuple):
@@ -101,6 +102,9 @@ def verify_data(
 def compare_data(source: Source, given: Vouched, folder: Path, name: str = "") -> Comparison:
     """Compare a set with a manifest at hand, which lies in `folder`; see `verify_data`."""
     stored, found = as_stored(source), _Found()
+    # those of all parts at once: most sets are one file a part
+    roots = [root for part in stored.parts if (root := stored.stored_root(part)) is not None and root.is_file()]
+    found.digests = dict(zip(roots, hash_files(roots), strict=True))
     for part in [*given.manifest.parts, *(part for part in stored.parts if part not in given.manifest.parts)]:
         _compare(part, given.manifest, folder, stored, found)
     new = Side(name=name or given.manifest.name, what=" ".join(dict.fromkeys(found.roots)) or "the set as it is loaded")
@@ -115,6 +119,7 @@ class _Found:
         self.roots: list[str] = []
         self.files: list[FileChange] = []
         self.records: list[RecordChange] = []
+        self.digests: dict[Path | None, str | RequestError] = {}
         self.compared = 0
 
 
@@ -125,46 +130,43 @@ def _compare(part: Any, manifest: Manifest, folder: Path, stored: StoredSource |
     if part not in manifest.parts:
         found.files.append(FileChange(file=part, change="the part is new: the manifest does not name it"))
         return
-    changes, wrong = _files_of(part, manifest, stored, found)
-    known = manifest.parts[part].classes
-    classes = None if wrong else stored.stored_classes(part)
-    if classes is not None and (said := _other_classes(known, classes)):
+    signed = {_key(file.path, manifest.parts[part].path): file for file in manifest.files if file.part == part}
+    root = stored.stored_root(part)
+    if root is not None:
+        if not root.exists() and not root.parent.is_dir():
+            raise RequestError(f"no folder {root.parent} (looked from {Path.cwd()}); name where the set lies")
+        found.roots.append(str(root))
+    intact = root in found.digests and "" in signed and found.digests[root] == signed[""].sha256
+    now = read_part(part, stored, root, intact)
+    changes = [] if root is None else _files_of(root, now.paths, signed, manifest, found.digests)
+    if now.classes is not None and (said := _other_classes(manifest.parts[part].classes, now.classes)):
         found.files.append(FileChange(file=part, change=said))
-    if changes or wrong or manifest.parts[part].path is None:
-        state = _state(part, stored, manifest.parts[part].records, wrong)
+    if changes or root is None:
+        state = _state(part, now, manifest.parts[part].records)
         found.compared += state.count
         records = changes_of(part, read_records(folder, manifest, part), state)
-        if not records and not wrong:
+        if not records:
             changes = [_said_of(change) for change in changes]
         found.records += records
     found.files += changes
 
 
 def _files_of(
-    part: Any, manifest: Manifest, stored: StoredSource | Decoded, found: _Found
-) -> tuple[list[FileChange], str]:
-    """The files that differ; and why none can be looked at, or ""."""
-    signed = {_key(file.path, manifest.parts[part].path): file for file in manifest.files if file.part == part}
-    try:
-        lying = stored.stored_files(part)
-    except RequestError as error:
-        lying, wrong = None, str(error)
-    else:
-        wrong = ""
-    if lying is None:
-        return [FileChange(file=part, change=f"cannot be read: {wrong}")] if wrong else [], wrong
-    root, paths = lying
-    if not root.exists() and not root.parent.is_dir():
-        raise RequestError(f"no folder {root.parent} (looked from {Path.cwd()}); name where the set lies")
-    found.roots.append(str(root))
+    root: Path,
+    paths: Sequence[Path],
+    signed: dict[str, ManifestFile],
+    manifest: Manifest,
+    digests: dict[Path | None, str | RequestError],
+) -> list[FileChange]:
+    """The files that differ."""
     here = {_key(path.as_posix(), root.as_posix(), root.is_dir()): path for path in paths if path.exists()}
     changes = [FileChange(file=file.path, change="missing") for key, file in signed.items() if key not in here]
     changes += [FileChange(file=str(path), change="added") for key, path in here.items() if key not in signed]
     both = [(signed[key], path, path.stat().st_size) for key, path in here.items() if key in signed]
     # a file of a size that none was signed with need not be read to be another one
     sizes, whose = {file.size for file in manifest.files}, {file.sha256: file.path for file in manifest.files}
-    read = [each for each in both if each[2] in sizes]
-    digests = dict(zip((path for _, path, _ in read), hash_files([path for _, path, _ in read]), strict=True))
+    unread = [path for _, path, size in both if size in sizes and path not in digests]
+    digests |= zip(unread, hash_files(unread), strict=True)
     for file, path, size in both:
         digest = digests.get(path)
         if isinstance(digest, RequestError):
@@ -173,7 +175,7 @@ def _files_of(
             now = f": {file.size:,} bytes as signed, {size:,} now" if size != file.size else ""
             now += f"; it is a copy of {whose[digest]}" if digest in whose else ""
             changes.append(FileChange(file=file.path, change=f"altered{now}"))
-    return sorted(changes, key=lambda change: change.file), ""
+    return sorted(changes, key=lambda change: change.file)
 
 
 def _key(path: str, root: str | None, is_folder: bool | None = None) -> str:
@@ -189,7 +191,7 @@ def _said_of(change: FileChange) -> FileChange:
     return FileChange(file=change.file, change=f"{change.change}; every record of the part reads as signed")
 
 
-def _other_classes(signed: dict[str, int], now: tuple[str, ...]) -> str:
+def _other_classes(signed: dict[str, int], now: Sequence[str]) -> str:
     if list(signed) == list(now):
         return ""
     added, gone = [name for name in now if name not in signed], [name for name in signed if name not in now]
@@ -197,12 +199,11 @@ def _other_classes(signed: dict[str, int], now: tuple[str, ...]) -> str:
     return f"other classes: {'; '.join(parts) or 'in another order'}"
 
 
-def _state(part: Any, stored: StoredSource | Decoded, signed: int, wrong: str) -> State:
+def _state(part: str, now: PartNow, signed: int) -> State:
     state = State()
-    records: Iterator[Any] = iter([Damaged(part, 0, None, "", wrong)]) if wrong else stored.stored(part)
-    for record in track(records, f"records of {part}"):
-        if not isinstance(record, Damaged):
-            state.add(digested(record))
+    for record in track(now.records, f"records of {part}"):
+        if isinstance(record, Digested):
+            state.add(record)
             continue
         # how many a broken file held, nobody knows any more: as many as were signed
         count = max(signed - state.count, 1) if record.records is None else record.records
