@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 import robustml
@@ -25,6 +26,7 @@ from robustml.workflows.integrity.protect import protect_data
 from robustml.workflows.integrity.sign import sign_data, sign_model, verify_model
 from robustml.workflows.integrity.verify import verify_data
 
+torch.set_num_threads(1)  # two wait for each other on a network this small
 PLACES = [f"places/{number}" for number in range(6)]
 
 

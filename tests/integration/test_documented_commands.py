@@ -15,7 +15,18 @@ FIRST = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / 
 # A line of a code block, or a span of code, which a line may break.
 COMMAND = re.compile(r"^robustml ([^`\n]+)$|`(?:\w+=\w+ )*robustml ([^`]+)`", re.MULTILINE)
 # Their words are no config, or name what only a run of the reader's has.
-OTHERS = ("card", "check", "configs", "gate", "poison restore", "report", "reproduce", "sweep", "train --config-dir")
+OTHERS = (
+    "card",
+    "check",
+    "configs",
+    "gate",
+    "model scan",
+    "poison restore",
+    "report",
+    "reproduce",
+    "sweep",
+    "train --config-dir",
+)
 
 
 def documented(*pages: Path) -> list[str]:
