@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing of what reads bundles, trust stores, keys, logs and names, by atheris.
+"""Coverage-guided fuzzing of what reads bundles, trust stores, keys, logs, names, manifests and heads, by atheris.
 
     python scripts/fuzz/signatures.py [RUNS] [TARGET ...]
 
-It needs `atheris` beside pydantic, rich, pyyaml and cryptography, and no torch: an environment of its own will do. Each
+It needs `atheris` beside pydantic, rich, pyyaml, cryptography, fsspec, numpy and pyarrow, and no torch. Each
 target starts from valid files; an exception other than RequestError and RunFailed stops it with the input that did it.
 tests/integrity/test_fuzz_signing.py does the same by Hypothesis, in the ordinary environment.
 """
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import atheris
 
@@ -24,7 +25,11 @@ with atheris.instrument_imports(include=["robustml"]):
     from robustml.integrity.bundle import read_bundle, read_statement
     from robustml.integrity.entries import read_entry
     from robustml.integrity.keys import make_keys, public_of, read_private
+    from robustml.integrity.manifest import MANIFEST, PartOf, read_manifest, write_manifest
     from robustml.integrity.names import check_names
+    from robustml.integrity.protection import protect
+    from robustml.integrity.protection.datakey import key_path, read_key
+    from robustml.integrity.protection.heads import Unreadable, open_head
     from robustml.integrity.seen import SEEN, read_seen
     from robustml.integrity.signing import SIGNATURE, check_folder, sign_folder
     from robustml.integrity.trust import TRUST, check_serial, own_key, read_trust
@@ -66,6 +71,16 @@ def targets(place: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], objec
         verify_log(log, read_trust(place / "keys"))
         assert lines.startswith(log.read_bytes())
 
+    class Record(NamedTuple):
+        row: int
+        name: str
+        fields: dict[str, bytes | None]
+
+    records = [Record(row, f"{row}.png", {"input": b"x", "label": b"a"}) for row in range(3)]
+    write_manifest(place / "set", {"train": PartOf(records)}, name="set")
+    protect([place / "log"], [str(place / name) for name in "xyz"], 2, place / "secret")
+    secret = read_key(key_path(place / "secret"))
+    heads = [path.read_bytes() for path in (place / "x").rglob("*.head")]
     store, seen, private = other / TRUST, other / SEEN, other / "private.pem"
     return {
         "bundle": ([bundle], written(folder / SIGNATURE, signed)),
@@ -77,6 +92,11 @@ def targets(place: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], objec
         "log": ([lines], written(log, whole)),
         "public": ([(keys / "public.pem").read_bytes()], lambda content: public_of(content, "it")),
         "private": ([private.read_bytes()], written(private, lambda: read_private(other))),
+        "manifest": (
+            [(place / "set" / MANIFEST).read_bytes()],
+            written(place / "set" / MANIFEST, lambda: read_manifest(place / "set")),
+        ),
+        "head": (heads, lambda content: open_head(content, secret)),
         "names": (
             [b"a/b\nc", b"A\na/..\n/x"],
             lambda content: check_names(content.decode(errors="replace").split("\n"), "it"),
@@ -93,7 +113,7 @@ def fuzz(name: str, runs: int) -> None:
         (place / "corpus" / str(number)).write_bytes(seed)
 
     def one(content: bytes) -> None:
-        with suppress(RequestError, RunFailed):
+        with suppress(RequestError, RunFailed, Unreadable):
             read(content)
 
     atheris.Setup([sys.argv[0], f"-runs={runs}", "-max_len=4096", "-verbosity=0", str(place / "corpus")], one)

@@ -225,8 +225,9 @@ def test_lineage_holds_until_something_is_changed(place: Path) -> None:
     assert robustml.lineage(run).broken == []
 
     def broken(path: Path, change: bytes) -> str:
-        before = path.read_bytes()
-        path.write_bytes(before[: len(before) // 2] + change + before[len(before) // 2 + len(change) :])
+        before, half = path.read_bytes(), path.stat().st_size // 2
+        edited = before.replace(b"seed: 0", change)
+        path.write_bytes(edited if b"seed" in change else before[:half] + change + before[half + len(change) :])
         outcome = command("lineage", f"run={repaired.run}", "trust=keys", cwd=place)
         path.write_bytes(before)
         assert outcome.status == 1, f"{path}: {outcome.out}"
@@ -234,7 +235,7 @@ def test_lineage_holds_until_something_is_changed(place: Path) -> None:
 
     assert "began from the weights" in broken(poisoned.run / "model.safetensors", b"~~")
     assert "plan" in broken(poisoned.run / "poison.parquet", b"~~")
-    assert "signed by" in broken(repaired.run / "config.yaml", b"~")
+    assert "signed by" in broken(repaired.run / "config.yaml", b"seed: 1")
     assert "repair" in broken(repaired.run / "model.safetensors", b"~~")
 
 
