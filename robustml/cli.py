@@ -21,7 +21,7 @@ VERBS = {
     "shortcuts": "find marks that a model relies on, told of none: robustml shortcuts run=<dir>",
     "detect": "find poisoned records and backdoors, told of none: robustml detect run=<dir>",
     "feedback": "wear a filter down by false reports, round after round: robustml feedback data.source.train=mails.csv",
-    "data": "say what was understood of a set: robustml data describe data=csv data.source.train=table.csv",
+    "data": "describe, sign, verify, protect and restore a set: robustml data verify data=<set> manifest=m trust=keys",
     "lineage": "where a model comes from, every link checked: robustml lineage run=<dir> trust=keys",
     "keys": "make keys that sign, and say whose signatures count: robustml keys new out=keys",
     "model": "scan a file for what loading it could run, sign and verify a model: robustml model scan <file>",

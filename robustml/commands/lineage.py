@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class AskedLineage(Asked):
     """What the config must hold."""
 
-    run: str
+    run: str = ""
     trust: str | None = None
     out: str | None = None
 

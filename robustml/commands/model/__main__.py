@@ -6,7 +6,7 @@ second_word(
     "model",
     {
         "scan": "say what loading a file could run, without loading it: robustml model scan model.pt",
-        "sign": "sign a run: weights, config, results, card: robustml model sign run=<dir> key=keys",
+        "sign": "sign the weights, config, results and card of a run: robustml model sign run=<dir> key=keys",
         "verify": "whether a run is as somebody signed it: robustml model verify run=<dir> trust=keys",
     },
 )
