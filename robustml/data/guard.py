@@ -30,6 +30,22 @@ class Guard(Protocol):
         ...
 
 
+class Guarded(Protocol):
+    """What is asked for its guard: a `DataModule`."""
+
+    verify: Verify
+    guard: Guard | None
+
+
+def guard_of(data: Guarded) -> Guard | None:
+    """Who vouches for data whose `verify` asks for it, which nobody doing is an error; None where it does not ask."""
+    if data.verify == "never":
+        return None
+    if data.guard is None:
+        raise RequestError(f"data.verify={data.verify} needs a guard: data = robustml.guarded(data), before setup")
+    return data.guard
+
+
 def check_verify(verify: str) -> None:
     """Refuse a word that is none of `Verify`."""
     if verify not in get_args(Verify):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +14,17 @@ from robustml.data.extra import Mixture
 from robustml.data.mixing import Mix
 from robustml.data.records import Records
 from robustml.errors import RequestError
+
+
+class Place(NamedTuple):
+    """Which of the processes that share the batches asks for its own, and where it wants them."""
+
+    device: torch.device = torch.device("cpu")
+    rank: int = 0
+    world_size: int = 1
+
+
+ALONE = Place()
 
 
 class TensorLoader:

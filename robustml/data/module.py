@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
 from robustml.data.augment import Augmentation
-from robustml.data.cache import Source
+from robustml.data.cache import Source, cached
 from robustml.data.exclude import without
 from robustml.data.expected import Expected
 from robustml.data.extra import ExtraImages, Mixture
-from robustml.data.guard import Guard, Verify, check_verify
-from robustml.data.loader import TensorLoader
+from robustml.data.guard import Guard, Verify, check_verify, guard_of
+from robustml.data.loader import ALONE, Place, TensorLoader
 from robustml.data.mixing import Mix
 from robustml.data.records import Records
 from robustml.data.splits import rows_in, stratified_split
-from robustml.data.understood import Understood
+from robustml.data.understood import Understood, listed
 from robustml.errors import RequestError
 from robustml.results import DataFacts, ExtraData, PoisonSummary
 
 Part = Literal["train", "val", "test"]
-
-
-class Place(NamedTuple):
-    """Which of the processes that share the batches asks for its own, and where it wants them."""
-
-    device: torch.device = torch.device("cpu")
-    rank: int = 0
-    world_size: int = 1
-
-
-ALONE = Place()
 
 
 class DataModule:
@@ -128,24 +117,17 @@ class DataModule:
         key: str | None = None,
     ) -> None:
         check_verify(verify)
-        self.source = source
-        self.name = name
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
+        self.source, self.name = source, name
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size = val_size
         self.augment = tuple(augment)
-        self.replay = replay
-        self.mix = mix
-        self.seed = seed
-        self.split_seed = split_seed
+        self.replay, self.mix = replay, mix
+        self.seed, self.split_seed = seed, split_seed
         self.train_limit, self.test_limit = train_limit, test_limit
-        self.channels_last = channels_last
-        self.drop_last = drop_last
-        self.root = root
-        self.exclude = exclude
-        self.verify, self.heal = verify, heal
-        self.manifest, self.trust = manifest, trust
-        self.places, self.key = tuple(places), key
+        self.channels_last, self.drop_last = channels_last, drop_last
+        self.root, self.exclude = root, exclude
+        self.verify, self.manifest, self.trust = verify, manifest, trust
+        self.heal, self.places, self.key = heal, tuple(places), key
         self._kept: tuple[Records, Records] | None = None
         self._expected = Expected(
             name,
@@ -170,7 +152,9 @@ class DataModule:
         for part, limit in (("train", self.train_limit), ("test", self.test_limit)):
             if limit is not None and limit < 1:
                 raise RequestError(f"{self.name}: the {part} part is empty with data.{part}_limit={limit}; raise it")
-        train, test = self._loaded()
+        if (guard := guard_of(self)) is not None:
+            guard.check(self.source)
+        train, test = self._expected.load(self.source, cached if guard is None else guard.load)
         self.understood = {"train": train.understood, "test": test.understood}
         fits = getattr(self.source, "fitted", False)
         self.fitted_to = Records(train.x, torch.zeros_like(train.y), ("",)).fingerprint() if fits else None
@@ -183,14 +167,6 @@ class DataModule:
         self.class_names = train.class_names
         self.num_classes, self.shape = len(train.class_names), tuple(train.x.shape[1:])
         self._ready = True
-
-    def _loaded(self) -> tuple[Records, Records]:
-        if self.verify == "never":
-            return self._expected.load(self.source)
-        if self.guard is None:
-            raise RequestError(f"data.verify={self.verify} needs a guard: data = robustml.guarded(data), before setup")
-        self.guard.check(self.source)
-        return self._expected.load(self.source, self.guard.load)
 
     @property
     def trained_on(self) -> Records:
@@ -215,8 +191,7 @@ class DataModule:
     @property
     def fingerprint(self) -> str:
         """The identity of all parts together as used, ``sha256:...``."""
-        joined = " ".join(self.fingerprints().values())
-        return f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
+        return f"sha256:{hashlib.sha256(' '.join(self.fingerprints().values()).encode()).hexdigest()}"
 
     def fingerprints(self) -> dict[str, str]:
         """The identity of each part as used, ``sha256:...``; empty for a part that there is none of.
@@ -235,12 +210,8 @@ class DataModule:
         """What may surprise about the classes: those that a part has no sample of."""
         parts = (("training", self.train), ("validation", self.val), ("test", self.test))
         lacking = [(part, records.without_rows()) for part, records in parts if records is not None]
-        return [
-            f"no {part} sample of {len(names)} of {self.num_classes} classes: {', '.join(names[:5])}"
-            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            for part, names in lacking
-            if names
-        ]
+        words = "no {} sample of {} of {} classes: {}"
+        return [words.format(part, len(names), self.num_classes, listed(names, 5)) for part, names in lacking if names]
 
     def summary(self) -> DataFacts:
         """The `data` block of results.json."""

@@ -85,7 +85,7 @@ def read_private(key: Path) -> Private:
     except Exception as error:  # whatever OpenSSL's parsers find wrong with it
         raise RequestError(f"{path} holds no private key that can be read") from error
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name not in _HASHES:
-        raise RequestError(f"{path} holds a key of another kind; expected ECDSA on P-256, P-384 or P-521")
+        raise _of_another_kind(str(path))
     return loaded
 
 
@@ -116,8 +116,12 @@ def public_of(pem: bytes, source: str) -> Public:
     except Exception as error:  # whatever OpenSSL's parsers find wrong with it
         raise RequestError(f"{source} holds no public key in PEM") from error
     if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name not in _HASHES:
-        raise RequestError(f"{source} holds a key of another kind; expected ECDSA on P-256, P-384 or P-521")
+        raise _of_another_kind(source)
     return loaded
+
+
+def _of_another_kind(source: str) -> RequestError:
+    return RequestError(f"{source} holds a key of another kind; expected ECDSA on P-256, P-384 or P-521")
 
 
 def pem_of(public: Public) -> bytes:

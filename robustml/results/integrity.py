@@ -178,6 +178,12 @@ class Comparison(Block):
     files: list[FileChange] = Field(default_factory=list)
     records: list[RecordChange] = Field(default_factory=list)
 
+    @property
+    def nothing_left(self) -> bool:
+        """Whether no record is as it was signed, at its place or another: most likely it is another set."""
+        changed = sum(each.change in ("altered", "deleted") for each in self.records)
+        return bool(self.old.records) and changed >= (self.old.records or 0)
+
     @model_validator(mode="after")
     def _same_only_without_changes(self) -> Comparison:
         if self.same and (self.files or self.records):

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from robustml.data import DataModule
-from robustml.data.module import Place
+from robustml.data.loader import Place
 
 
 class TrainerData(pl.LightningDataModule):

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from robustml.data import DataModule, Records
-from robustml.data.module import ALONE, Place
+from robustml.data.loader import ALONE, Place
 from robustml.data.splits import Split, part_of
 from robustml.errors import RequestError
 from robustml.evaluation.batches import Batches, Loader

@@ -44,7 +44,9 @@ def parsed(word: str) -> object:
     return OmegaConf.to_container(OmegaConf.create({"key": override.value()}), resolve=True)["key"]  # type: ignore[index,call-overload]
 
 
-@pytest.mark.parametrize("key", ["run", "hydra.run.dir", "data.source.train", "victim", "poison.trigger.file"])
+@pytest.mark.parametrize(
+    "key", ["run", "hydra.run.dir", "data.source.train", "data.source.label", "victim", "poison.trigger.file"]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_means_its_letters(key: str, name: str) -> None:
     if key == "data.source.train" and name == "[1]":

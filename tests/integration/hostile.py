@@ -38,24 +38,23 @@ class Hostile:
     refused_by: tuple[str, ...]
 
 
-def setting(place: str, node: Any) -> Change:
-    def change(run: Path, canary: Path) -> None:
-        path = run / "config.yaml"
-        settings = yaml.safe_load(path.read_text())
-        put(place, node)(settings)
-        path.write_text(yaml.safe_dump(settings))
+def edited(name: str, read: Callable[[str], Any], write: Callable[[Any], str]) -> Callable[[str, Any], Change]:
+    """What puts a node at a place of a file of the run."""
 
-    return change
+    def editing(place: str, node: Any) -> Change:
+        def change(run: Path, canary: Path) -> None:
+            path = run / name
+            content = read(path.read_text())
+            put(place, node)(content)
+            path.write_text(write(content))
+
+        return change
+
+    return editing
 
 
-def result(place: str, node: Any) -> Change:
-    def change(run: Path, canary: Path) -> None:
-        path = run / "results.json"
-        content = json.loads(path.read_text())
-        put(place, node)(content)
-        path.write_text(json.dumps(content))
-
-    return change
+setting = edited("config.yaml", yaml.safe_load, yaml.safe_dump)
+result = edited("results.json", json.loads, json.dumps)
 
 
 def content(name: str, raw: bytes | str) -> Change:

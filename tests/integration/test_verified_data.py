@@ -246,3 +246,48 @@ def test_a_circle_of_runs_is_refused(place: Path) -> None:
     outcome = command("lineage", f"run={run}", cwd=place)
     assert outcome.status == 2, outcome.out
     assert "circle" in outcome.error
+
+
+def test_a_manifest_of_another_set_is_told_in_a_line(place: Path) -> None:
+    outcome = command(
+        "train", *QUICK, *VERIFIED, "data.verify=start", "output=again", cwd=place
+    )  # on the bundled digits
+    assert outcome.status == 1, outcome.out
+    assert "no record of digits is as signed" in outcome.error
+    told = command("data", "verify", "data=digits", "manifest=manifest", "trust=keys", cwd=place)
+    assert told.status == 1, told.err
+    assert "no record is as signed (another set?)" in told.out
+
+
+def test_no_secret_is_left_anywhere(place: Path) -> None:
+    """A passphrase and a data key go into no file of a run, nothing that wandb keeps, no log and no line."""
+    passphrase = "correct horse battery staple"
+    secret = next((place / "secret").rglob("*")).read_bytes() if (place / "secret").is_dir() else b""
+    relabelled(place / "set" / "train.parquet", 7)
+    healing = ("data.verify=start", "data.heal=true", "data.places=[a,b,c,d]", "data.key=secret", "logger=wandb")
+    with_secret = {
+        "ROBUSTML_KEY_PASSPHRASE": passphrase,
+        "ROBUSTML_AUDIT_LOG": "log.jsonl",
+        "ROBUSTML_AUDIT_KEY": "own",
+    }
+    with_secret |= {"WANDB_MODE": "offline", "WANDB_DIR": str(place)}
+    said = []
+    for words in (
+        ("keys", "new", "out=own"),
+        ("train", *QUICK, *SET, *VERIFIED, *healing, "output=again"),
+        ("data", "sign", "manifest=manifest", "key=own"),
+    ):
+        outcome = command(*words, cwd=place, env=with_secret)
+        assert outcome.status == 0, outcome.err
+        said.append(outcome.out + outcome.err)
+    private = (place / "own" / "private.pem").read_bytes()
+    assert b"ENCRYPTED" in private
+    assert len(secret) > 16
+    kept = (place / "own", place / "secret", place / "keys")
+    files = [path for path in place.rglob("*") if path.is_file() and not any(path.is_relative_to(one) for one in kept)]
+    assert place / "log.jsonl" in files
+    assert any(path.suffix == ".wandb" for path in files)
+    for content in [*(text.encode() for text in said), *(path.read_bytes() for path in files)]:
+        assert passphrase.encode() not in content
+        assert private.splitlines()[1] not in content
+        assert secret[-16:] not in content

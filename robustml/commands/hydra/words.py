@@ -14,12 +14,12 @@ COMPLETION = frozenset({"--shell-completion", "-sc"})
 # Keys that few configs have: arguments of other libraries, class names, which a set mostly brings itself, and who
 # vouches for the data.
 _PARAMS = re.compile(r"([\w.]+\.params\.\w+|data\.(class_names|verify|heal|manifest|trust|places|key))=")
-# Overrides that name a file, a folder or an address, whether it exists yet or not, or say something in words.
+# Overrides that name a file, a folder or an address, whether it exists yet or not, a column, or say something in words.
 _PATHS = re.compile(
     r"\+{0,2}(run|resume|out|output|victim|restore|checkpoint|surrogate|method.other|hydra\.(run|sweep)\.dir"
     r"|key|trust|store|manifest|old|new|source|licence|revision"
     r"|([\w@/]+\.)*(root|path|folder|file|dirpath|save_dir|log|exclude|manifest|trust|key)"
-    r"|([\w@/]+\.)*source\.(train|test))"
+    r"|([\w@/]+\.)*source\.(train|test|label|image|text|features))"
 )
 # What Hydra takes for the letters of a name, whatever stands around it.
 _PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)

@@ -68,7 +68,8 @@ def verified_line(found: Comparison) -> str:
     )
     said = f"manifest {old.what}, serial {old.serial}, {by}"
     if not found.same:
-        return f"not as signed: {_counted(found)} of {old.records:,} records; {said}"
+        other = "; no record is as signed (another set?)" if found.nothing_left else ""
+        return f"not as signed: {_counted(found)} of {old.records:,} records{other}; {said}"
     if old.trouble:
         return f"not verified: every record is as the manifest says, but {old.trouble}"
     return f"as signed: {old.records:,} records, {found.new.name}; {said}"

@@ -125,6 +125,11 @@ class Guarding:
         say(f"heal:   restored {', '.join(map(str, restored.files)) or 'nothing'}")
 
     def _told(self, found: Comparison) -> str:
+        if found.nothing_left:
+            return (
+                f"no record of {self.name} is as signed: data.manifest={self.folder} is of another set "
+                f"({self.given.manifest.name}), or all of it was changed"
+            )
         lines = [str(each) for each in (*found.records, *found.files)]
         more = f", and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
         by = "" if self.given.signer is None else f" by {self.given.signer.name}"
