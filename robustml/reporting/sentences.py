@@ -58,6 +58,11 @@ def _under_attack(results: Results, unit: str) -> list[str]:
     if worst is None and name is not None:
         worst = results.attacks[name].robust_accuracy
     if name is None or worst is None or worst.value is None:
+        block = results.repair
+        after, before = (None, None) if block is None else (block.after.robust_accuracy, block.before.robust_accuracy)
+        if after is not None and before is not None:
+            was = f"{percent(before.value)} before the repair"
+            return [f"Under PGD with 10 steps {percent(after.value)} of {after.n:,} {unit} are still right ({was})."]
         return ["It was not attacked, so nothing can be said about its robustness."]
     clean = results.clean_accuracy.value
     sentence = (

@@ -18,6 +18,7 @@ _LEVELS: tuple[Level, ...] = ("fine", "caution", "alarm")
 # Below so many examples the 95% interval of a share is up to 20 points wide.
 FEW = 100
 NOBODY = "nobody attacked: this says nothing about robustness"
+PGD_ALONE = "of attacks only PGD with 10 steps was tried, on what the repair left"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def verdict(*measured: Results) -> Verdict:
     doubts = list(dict.fromkeys(doubt for results in counted for doubt in _doubts(results, own)))
     attacked = found.keys() & {"attack", "certified", "extraction"}
     if not attacked and not measured[0].detection and measured[0].clean_accuracy.n:
-        doubts.append(NOBODY)
+        repair = measured[0].repair
+        doubts.append(NOBODY if repair is None or repair.after.robust_accuracy is None else PGD_ALONE)
     if not found:
         found["clean"] = clean_finding(measured[0])
     return Verdict(tuple(found[kind] for kind in ORDER if kind in found), tuple(doubts))
@@ -86,7 +88,7 @@ def unfit(*measured: Results) -> list[str]:
         for finding in found.findings
         if finding.kind == "backdoor" or (finding.kind == "detection" and finding.level == "alarm")
     ]
-    return lines + [doubt for doubt in found.doubts if doubt == NOBODY]
+    return lines + [doubt for doubt in found.doubts if doubt in (NOBODY, PGD_ALONE)]
 
 
 def _gravity(finding: Finding) -> tuple[int, float]:

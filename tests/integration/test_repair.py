@@ -109,7 +109,10 @@ def test_what_a_repair_costs_under_attack_stands_beside_it(tmp_path: Path) -> No
     assert judged is not None
     assert abs(judged.robust_accuracy.value - after["value"]) < 0.08, "the evaluator's own figure, of all images"
     assert ("cost accuracy under attack" in outcome.out) == (after["value"] < before["value"] - 0.05)
-    assert "under PGD" in (outcome.run / "report.html").read_text()
+    page = (outcome.run / "report.html").read_text()
+    assert "under PGD" in page
+    assert "obody attacked: this" not in page
+    assert "It was not attacked" not in page
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ _PATHS = re.compile(
     r"\+{0,2}(run|resume|out|output|victim|restore|checkpoint|surrogate|method.other|hydra\.(run|sweep)\.dir"
     r"|key|trust|store|manifest|old|new|source|licence|revision"
     r"|([\w@/]+\.)*(root|path|folder|file|dirpath|save_dir|log|exclude|manifest|trust|key)"
-    r"|([\w@/]+\.)*source\.(train|test|label|image|text|features))"
+    r"|([\w@/]+\.)*source\.(train|test|label|image|text))"
 )
 # What Hydra takes for the letters of a name, whatever stands around it.
 _PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
@@ -100,7 +100,7 @@ def _literal(word: str, sweeping: bool) -> str:
         return word
     if _PLAIN.fullmatch(value) and value.lower() not in _CONSTANTS:
         return word
-    if key == "places" and (listed := _LISTED.fullmatch(value)):
+    if key in ("places", "data.places") and (listed := _LISTED.fullmatch(value)):
         return f"{key}=[{','.join(_quote(each.strip()) for each in listed[1].split(','))}]"
     if _exists(value):
         # A folder that is called 1 does not make seed=1 a path.
